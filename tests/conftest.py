@@ -1,0 +1,29 @@
+"""Where tests find parity fixtures and real data. Both may be absent: what needs them then skips, saying so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: Path) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent (set {variable})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """The folder of parity fixtures."""
+    return _folder("UNLEARN_PARITY", ROOT.parent / "shared" / "parity")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data."""
+    return _folder("UNLEARN_DATA", ROOT.parent / "shared" / "data")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearn.models.policy import IGNORE
+from unlearn.models.prompt import Encoded
+from unlearn.training.batches import micro_batches, pad_rows
+
+rows_strategy = st.lists(
+    st.tuples(st.integers(1, 6), st.integers(1, 9)).map(lambda s: Encoded(tuple(range(3, 3 + sum(s))), s[0])), min_size=6, max_size=20
+)
+
+
+def test_padding_marks_labels_and_attends_to_eos() -> None:
+    ids, mask, labels = pad_rows([Encoded((5, 6, 7, 1), 2), Encoded((8, 1), 1)])
+    assert ids.tolist() == [[5, 6, 7, 1], [8, 1, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert labels.tolist() == [[IGNORE, IGNORE, 7, 1], [IGNORE, 1, IGNORE, IGNORE]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=rows_strategy, budget=st.integers(1, 80), world=st.integers(1, 4))
+def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Encoded], budget: int, world: int) -> None:
+    third = len(rows) // 3
+    step = {"forget": list(range(third)), "alternate": list(range(third, 2 * third)), "retain": list(range(2 * third, len(rows)))}
+    table = {row: float(row) for row in step["forget"]}
+    seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in step}
+    for rank in range(world):
+        batches = micro_batches(rows, step, budget, table, rank, world)
+        assert batches
+        for batch in batches:
+            assert set(batch.segments) == set(step)
+            indivisible = len(batch.input_ids) <= 2
+            assert batch.input_ids.numel() <= budget or indivisible
+            for name, segment in batch.segments.items():
+                assert segment.total_rows == len(step[name])
+                assert segment.total_tokens == sum(len(rows[r].ids) - rows[r].n_prompt for r in step[name])
+                for i in range(segment.start, segment.stop):
+                    seen[name].append(tuple(batch.input_ids[i][batch.attention_mask[i].bool()].tolist()))
+            forget, alternate = batch.segments["forget"], batch.segments["alternate"]
+            assert forget.stop - forget.start == alternate.stop - alternate.start
+            if forget.stop > forget.start:
+                assert forget.reference_nll is not None and len(forget.reference_nll) == forget.stop - forget.start
+    for name, members in step.items():
+        assert sorted(seen[name]) == sorted(rows[r].ids for r in members)
+
+
+def test_reference_values_follow_their_rows() -> None:
+    rows = [Encoded(tuple(range(2, 2 + n)), 1) for n in (9, 3, 6)]
+    (batch,) = micro_batches(rows, {"forget": [0, 1, 2]}, 1000, {0: 0.5, 1: 1.5, 2: 2.5})
+    reference = batch.segments["forget"].reference_nll
+    assert reference is not None
+    lengths = batch.attention_mask.sum(1).tolist()
+    assert {n: value for n, value in zip(lengths, reference.tolist(), strict=True)} == {9: 0.5, 3: 1.5, 6: 2.5}
+    assert torch.is_floating_point(reference)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import encode
+from transformers import LlamaForCausalLM
+
+from unlearn.data.task import Example
+from unlearn.errors import UserError
+from unlearn.methods.finetune import Finetune
+from unlearn.models.policy import Policy
+from unlearn.training import checkpoint
+from unlearn.training.loop import train
+from unlearn.training.plan import plan_training
+from unlearn.training.recipe import Recipe
+from unlearn.training.reference import reference_nll
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: the process is gone between two steps."""
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_training_ends_with_the_same_weights(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path, optimizer: str
+) -> None:
+    recipe = Recipe(lr=0.01, batch_size=4, epochs=4, optimizer=optimizer, warmup_steps=2, checkpoint_seconds=0)  # type: ignore[arg-type]
+    plan = plan_training(examples, encode, recipe, 3)
+    whole, parts = copy.deepcopy(model), copy.deepcopy(model)
+    straight = train(whole, plan, Finetune(), recipe, tmp_path / "a", seed=3)
+
+    steps = iter(range(1000))
+
+    def die(n: int, **_: float) -> None:
+        if next(steps) == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(parts, plan, Finetune(), recipe, tmp_path / "b", seed=3, advance=die)
+    fresh = copy.deepcopy(model)
+    resumed = train(fresh, plan, Finetune(), recipe, tmp_path / "b", seed=3)
+    assert resumed.history == straight.history
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(fresh)[name]), name
+
+
+def test_a_damaged_checkpoint_is_not_used(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    recipe = Recipe(lr=0.01, batch_size=4, steps=4, checkpoint_seconds=0)
+    plan = plan_training(examples, encode, recipe, 0)
+    whole = copy.deepcopy(model)
+    train(whole, plan, Finetune(), recipe, tmp_path, seed=0)
+    file = tmp_path / checkpoint.FILE
+    file.write_bytes(file.read_bytes()[:-50])
+    said: list[str] = []
+    train(model, plan, Finetune(), recipe, tmp_path, seed=0, say=said.append)
+    assert "damaged" in said[0]
+    assert all(torch.equal(value, weights(model)[name]) for name, value in weights(whole).items())
+
+
+def test_accumulation_changes_nothing(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    """SGD-like check through AdamW's first step is blunt, so compare gradients' norms, losses and weights after 3 steps."""
+    whole, pieces = copy.deepcopy(model).double(), copy.deepcopy(model).double()
+    recipes = [Recipe(lr=0.01, batch_size=6, steps=3, micro_tokens=size) for size in (10_000, 20)]
+    logs = [
+        train(m, plan_training(examples, encode, r, 0), Finetune(), r, tmp_path / str(r.micro_tokens), seed=0)
+        for m, r in zip((whole, pieces), recipes, strict=True)
+    ]
+    for one, many in zip(logs[0].history, logs[1].history, strict=True):
+        assert one["grad_norm"] == pytest.approx(many["grad_norm"], rel=1e-9)
+        assert one["loss"] == pytest.approx(many["loss"], rel=1e-6)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(value, weights(pieces)[name], rtol=1e-7, atol=1e-9)
+
+
+def test_loss_is_the_token_mean_computed_by_hand(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    recipe = Recipe(lr=0.01, batch_size=12, steps=1)
+    plan = plan_training(examples, encode, recipe, 0)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for number in plan.steps[0]["retain"]:
+            row = plan.rows[number]
+            logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+            for t in range(row.n_prompt, len(row.ids)):
+                total, count = total - logp[t - 1, row.ids[t]].item(), count + 1
+    log = train(model, plan, Finetune(), recipe, tmp_path, seed=0)
+    assert log.history[0]["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_points_of_the_curve_come_when_they_are_due(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    recipe = Recipe(lr=0.01, batch_size=4, steps=6, evaluate_every=2)
+    plan = plan_training(examples, encode, recipe, 0)
+    log = train(model, plan, Finetune(), recipe, tmp_path, seed=0, evaluate=lambda step: {"x": step * 10.0})
+    assert log.curve == [{"step": 2, "x": 20.0}, {"step": 4, "x": 40.0}]
+
+
+def test_a_diverging_loss_is_one_clear_error(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    recipe = Recipe(lr=1.0, batch_size=4, steps=3)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(math.inf)
+    with pytest.raises(UserError, match="lower train.lr"):
+        train(model, plan_training(examples, encode, recipe, 0), Finetune(), recipe, tmp_path, seed=0)
+
+
+def test_reference_table_equals_the_models_own_nll(model: LlamaForCausalLM, examples: list[Example]) -> None:
+    plan = plan_training(examples, encode, Recipe(lr=1, batch_size=4, epochs=1), 0)
+    table = reference_nll(Policy(model), plan.rows, plan.used("retain"), 64, lambda n: None)
+    assert sorted(table) == plan.used("retain")
+    for number, value in table.items():
+        row = plan.rows[number]
+        logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+        by_hand = -sum(logp[t - 1, row.ids[t]].item() for t in range(row.n_prompt, len(row.ids)))
+        assert value == pytest.approx(by_hand, rel=1e-5)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from helpers import encode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearn.data.task import Example, Task
+from unlearn.training.plan import plan_training, plan_unlearning
+from unlearn.training.recipe import Recipe
+
+
+def task(forget: int, retain: int) -> Task:
+    rows = [Example((f"q{i}", f"Q{i}!"), (f"a{i}" * (1 + i % 5),)) for i in range(forget + retain)]
+    return Task("t", "forget10", tuple(rows[:forget]), tuple(rows[forget:]), (), refusals=("no", "nope"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 40), batch=st.integers(1, 9), epochs=st.integers(1, 3), bucket=st.booleans(), seed=st.integers(0, 5))
+def test_an_epoch_visits_every_example_once(n: int, batch: int, epochs: int, bucket: bool, seed: int) -> None:
+    examples = [Example((f"question {i}",), ("x" * (1 + i % 7),)) for i in range(n)]
+    plan = plan_training(examples, encode, Recipe(lr=1, batch_size=batch, epochs=epochs, bucket=bucket), seed)
+    per_epoch = -(-n // batch)
+    assert len(plan.steps) == epochs * per_epoch
+    for epoch in range(epochs):
+        visits = Counter(r for step in plan.steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step["retain"])
+        assert sum(visits.values()) == n and set(visits.values()) == {1}
+
+
+def test_bucketing_saves_padding() -> None:
+    examples = [Example((f"q{i:03}",), ("x" * (1 + 3 * (i % 11)),)) for i in range(128)]
+
+    def padded(bucket: bool) -> int:
+        plan = plan_training(examples, encode, Recipe(lr=1, batch_size=8, epochs=1, bucket=bucket), 0)
+        return sum(len(s["retain"]) * max(len(plan.rows[r].ids) for r in s["retain"]) for s in plan.steps)
+
+    assert padded(True) < 0.8 * padded(False)
+
+
+def test_alternates_answer_the_same_question_with_a_refusal() -> None:
+    data = task(5, 9)
+    recipe = Recipe(lr=1, batch_size=3, retain_batch_size=4, steps=7)
+    plan = plan_unlearning(data, ["forget", "alternate", "retain"], encode, recipe, 1)
+    assert len(plan.steps) == 7
+    refusals = {tuple(encode("", text).ids) for text in data.refusals}
+    for step in plan.steps:
+        assert len(step["forget"]) == len(step["alternate"])
+        for f, a in zip(step["forget"], step["alternate"], strict=True):
+            forget, alternate = plan.rows[f], plan.rows[a]
+            assert forget.ids[: forget.n_prompt] == alternate.ids[: alternate.n_prompt]
+            assert alternate.ids[alternate.n_prompt :] in refusals
+
+
+def test_plan_depends_on_the_seed_alone_and_holds_only_what_is_wanted() -> None:
+    recipe = Recipe(lr=1, batch_size=3, epochs=2)
+    first, again, other = (plan_unlearning(task(6, 9), ["forget"], encode, recipe, seed) for seed in (0, 0, 1))
+    assert first.steps == again.steps != other.steps
+    assert len(first.steps) == 4  # two passes of two batches
+    assert all(set(step) == {"forget"} for step in first.steps)
+    assert first.used("forget") == list(range(len(first.rows)))
+
+
+def test_retain_only_training_terminates() -> None:
+    plan = plan_unlearning(task(6, 9), ["retain"], encode, Recipe(lr=1, batch_size=3, epochs=1), 0)
+    assert [set(step) for step in plan.steps] == [{"retain"}] * 2

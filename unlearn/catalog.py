@@ -1,0 +1,46 @@
+"""`unlearn list`: the choices of every config group, read from the header comments of their files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from unlearn.config import conf_dir
+from unlearn.errors import unknown
+
+_HIDDEN = {"hydra"}
+
+
+def groups() -> dict[str, Path]:
+    """Config groups by the name that `unlearn list` takes (the group's name in the plural)."""
+    folders = sorted(f for f in conf_dir().iterdir() if f.is_dir() and f.name not in _HIDDEN and any(f.glob("*.yaml")))
+    return {_plural(folder.name): folder for folder in folders}
+
+
+def choices(folder: Path) -> dict[str, str]:
+    """Names in a config group, each with the first line of its file's header comment."""
+    result = {}
+    for path in sorted(folder.glob("*.yaml")):
+        with open(path, encoding="utf-8") as file:
+            result[path.stem] = file.readline().removeprefix("#").strip()
+    return result
+
+
+def print_catalog(kind: str | None) -> None:
+    """Print one group, or all; UserError for an unknown one."""
+    known = groups()
+    if kind is not None and kind not in known:
+        singular = {folder.name: plural for plural, folder in known.items()}
+        if kind not in singular:
+            raise unknown("kind", kind, known)
+        kind = singular[kind]
+    width = max(len(name) for folder in known.values() for name in choices(folder))
+    for plural, folder in known.items():
+        if kind in (None, plural):
+            sys.stdout.write(f"{plural} ({folder.name}=NAME)\n")
+            for name, line in choices(folder).items():
+                sys.stdout.write(f"  {name:<{width}}  {line}\n")
+
+
+def _plural(group: str) -> str:
+    return {"train": "recipes", "evaluate": "scorings"}.get(group, f"{group}s")

@@ -1,0 +1,72 @@
+"""Rows of a dataset on the hub or in a local folder of the same layout, checked column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from unlearn.errors import UserError, nearest
+
+_KINDS = {str: "text", list: "a list of texts"}
+
+
+@overload
+def read_rows(
+    path: str, config: str, columns: Mapping[str, type], split: str = ..., optional: Literal[False] = ...
+) -> list[dict[str, Any]]: ...
+@overload
+def read_rows(
+    path: str, config: str, columns: Mapping[str, type], split: str = ..., *, optional: bool
+) -> list[dict[str, Any]] | None: ...
+def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = "train", optional: bool = False) -> Any:
+    """The rows of one config, each with at least `columns`.
+
+    Raises UserError where the dataset cannot be read, a column is missing or an entry is empty or of another kind. With
+    `optional`, a config that does not exist gives None.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
+    where = f"dataset '{path}', config '{config}'"
+    place = Path(path).expanduser()
+    try:
+        rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # the library raises a dozen kinds
+        reason = str(error).strip().split("\n")[0]
+        if optional and ("BuilderConfig" in reason or "not found" in reason):
+            return None
+        raise UserError(f"{where}: cannot be read ({type(error).__name__}: {reason})") from error
+    for name in columns:
+        if name not in rows.column_names:
+            guess = nearest(name, rows.column_names)
+            raise UserError(
+                f"{where}: no column '{name}'" + (f" (there is '{guess}')" if guess else f" (there are: {', '.join(rows.column_names)})")
+            )
+    result = rows.to_list()
+    for i, row in enumerate(result):
+        for name, kind in columns.items():
+            _check(row[name], kind, f"{where}, row {i}: '{name}'")
+    return result
+
+
+def read_lines(path: str) -> list[str]:
+    """The non-empty lines of a UTF-8 text file; UserError where there are none."""
+    try:
+        lines = [line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not any(lines):
+        raise UserError(f"{path} is empty: one text a line is wanted")
+    return [line for line in lines if line]
+
+
+def _check(value: Any, kind: type, where: str) -> None:
+    texts = value if kind is list else [value]
+    if not isinstance(value, kind) or not texts or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where} is {str(value)[:60]!r}, not {_KINDS[kind]}")
+    if not all(text.strip() for text in texts):
+        raise UserError(f"{where} is empty")

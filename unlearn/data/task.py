@@ -1,0 +1,125 @@
+"""What every dataset gives: examples to train on (forget, retain) and probes to ask afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from unlearn.errors import UserError
+
+Role = Literal["forget", "retain", "utility", "holdout"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and its answer, in one or more wordings; training draws one of each per visit.
+
+    `cluster` names what the fact is about (a TOFU author): rows of one cluster are not independent.
+    """
+
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One thing to ask a model: the question, its answer, and what the answer is compared with.
+
+    `value` is the bare fact ("Lisbon") where the dataset knows it, used by recall; `paraphrased_question` is another
+    wording of the question, used by attacks and by `evaluate.question=paraphrased`.
+    """
+
+    question: str
+    answer: str
+    paraphrased_answer: str | None = None
+    perturbed_answers: tuple[str, ...] = ()
+    paraphrased_question: str | None = None
+    value: str | None = None
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Probes of one kind.
+
+    role: `forget` (should go), `retain` (seen in training, should stay), `utility` (other knowledge, should stay),
+    `holdout` (never seen by any model; non-members for membership inference).
+    normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world sets.
+    """
+
+    name: str
+    role: Role
+    probes: tuple[Probe, ...]
+    normalise: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a run needs to know of its data.
+
+    forget + retain is what the target model was trained on, retain alone is what the retain model saw.
+    refusals: "I don't know"-like answers for preference methods. max_new_tokens: how long a generated answer may get.
+    split: the published name of the forget split (forget10), by which a model's released checkpoints are found.
+    """
+
+    name: str
+    split: str
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    probes: tuple[ProbeSet, ...]
+    refusals: tuple[str, ...] = ()
+    max_new_tokens: int = 200
+    corpus: tuple[str, ...] = field(default=(), repr=False)  # further text for a tokenizer trained from scratch
+
+    def __post_init__(self) -> None:
+        for part, examples in (("forget", self.forget), ("retain", self.retain)):
+            if not examples:
+                raise UserError(f"dataset '{self.name}' ({self.split}) has no {part} rows")
+            for i, example in enumerate(examples):
+                if not all(text.strip() for text in (*example.questions, *example.answers)):
+                    raise UserError(f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer")
+        for probe_set in self.probes:
+            for i, probe in enumerate(probe_set.probes):
+                if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
+                    raise UserError(f"dataset '{self.name}': probe row {i} of '{probe_set.name}' has an empty question or answer")
+
+    @property
+    def full(self) -> tuple[Example, ...]:
+        """What the target model is trained on."""
+        return self.retain + self.forget
+
+    def probe_set(self, name: str) -> ProbeSet:
+        """The probe set of that name; UserError where there is none."""
+        for probe_set in self.probes:
+            if probe_set.name == name:
+                return probe_set
+        from unlearn.errors import unknown
+
+        raise unknown("probe set", name, [p.name for p in self.probes], f"dataset '{self.name}'")
+
+    def fingerprint(self, *parts: str) -> str:
+        """sha256 of the named parts' content (all of it where none is named): the cache key of what depends on them."""
+        content = asdict(self)
+        return digest({part: content[part] for part in parts or content})
+
+
+def digest(value: object) -> str:
+    """sha256 (hex) of a JSON-able value, the same on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def all_texts(task: Task) -> Iterable[str]:
+    """Every text of the task once, in order: the corpus of a tokenizer trained from scratch."""
+    seen: set[str] = set()
+    texts = [text for e in task.full for text in (*e.questions, *e.answers)]
+    for probe_set in task.probes:
+        for p in probe_set.probes:
+            texts += [p.question, p.answer, p.paraphrased_answer or "", p.paraphrased_question or "", *p.perturbed_answers]
+    for text in [*texts, *task.refusals, *task.corpus]:
+        if text and text not in seen:
+            seen.add(text)
+            yield text

@@ -1,0 +1,28 @@
+"""The one error that users see: a single line that says what is wrong, where, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The command prints the message as one line and exits with status 2, without a traceback."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name most like `name`, or None where none is like it."""
+    matches = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown(what: str, name: str, allowed: Iterable[str], where: str = "") -> UserError:
+    """The error for a name that is not among `allowed`: it names the nearest valid one and lists the rest."""
+    allowed = sorted(map(str, allowed))
+    guess = nearest(name, allowed)
+    hint = f"; did you mean '{guess}'?" if guess else ""
+    place = f" in {where}" if where else ""
+    return UserError(f"unknown {what} '{name}'{place}{hint} (allowed: {', '.join(allowed) or 'none'})")

@@ -1,0 +1,53 @@
+"""A whole experiment as one validated value: the root of the configuration (conf/config.yaml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from annotated_types import Ge, Gt
+
+from unlearn.data.task import Task
+from unlearn.methods.base import Method
+from unlearn.models.base import ModelFamily
+from unlearn.score.probes import Scoring
+from unlearn.tracking import Tracking
+from unlearn.training.recipe import Recipe
+
+Stage = Literal["prepare", "unlearn", "score", "report"]
+
+
+class Dataset(Protocol):
+    """A dataset: a small frozen dataclass in conf/dataset."""
+
+    def load(self, seed: int) -> Task:
+        """Its forget and retain examples and its probes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `unlearn run` runs.
+
+    metric: what to report, by name. seed: of the data (where it is generated), the weights and the order of rows.
+    stages: which to run, always in the pipeline's order; what an earlier one would have made must be there already.
+    output: the run folder (None: named after the choices and the configuration, under outputs/). cache: where target and
+    retain models and their scores are kept for all runs. retain_model: "auto" takes the published one or trains one;
+    "none" does without, and without forget quality. device: "auto", "cpu", or a name such as "cuda:1". threads: CPU
+    threads (None: what the model asks for).
+    """
+
+    model: ModelFamily
+    dataset: Dataset
+    method: Method
+    train: Recipe
+    evaluate: Scoring
+    metric: dict[str, Any]
+    tracker: Tracking
+    seed: Annotated[int, Ge(0)] = 0
+    stages: tuple[Stage, ...] = ("prepare", "unlearn", "score", "report")
+    output: str | None = None
+    cache: str = "outputs/.cache"
+    retain_model: Literal["auto", "none"] = "auto"
+    device: str = "auto"
+    threads: Annotated[int, Gt(0)] | None = None

@@ -1,0 +1,40 @@
+"""Wall time and peak memory of a stage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+import psutil
+
+_EVERY = 0.05  # seconds between two looks at the process's memory
+
+
+class Meter:
+    """Context manager: `seconds` of wall time and `peak_rss_mb` (MiB, sampled) of the block it holds."""
+
+    seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+
+    def __enter__(self) -> Meter:
+        self._start = time.perf_counter()
+        self._done = threading.Event()
+        self._process = psutil.Process()
+        self._sample()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join()
+        self._sample()
+        self.seconds = time.perf_counter() - self._start
+
+    def _watch(self) -> None:
+        while not self._done.wait(_EVERY):
+            self._sample()
+
+    def _sample(self) -> None:
+        self.peak_rss_mb = max(self.peak_rss_mb, self._process.memory_info().rss / 2**20)

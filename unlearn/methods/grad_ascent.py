@@ -1,0 +1,26 @@
+"""Gradient ascent on the forget rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unlearn.methods.base import Loss, Need
+
+if TYPE_CHECKING:
+    from unlearn.models.policy import Batch, Policy
+
+
+@dataclass(frozen=True)
+class GradAscent:
+    """loss = -TOK_F, minus the nll of the forget rows averaged over all of the step's answer tokens (nats).
+
+    Jang et al. 2023, Knowledge Unlearning; Maini et al. 2024, TOFU. Unbounded below: it diverges if it runs long enough.
+    """
+
+    needs = frozenset({Need.FORGET})
+
+    def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
+        """Minus the token mean over forget rows."""
+        term = -policy(batch.part("forget"))["forget"].token_mean()
+        return Loss(term, {"forget": term})

@@ -1,0 +1,1 @@
+"""Causal language models: by name from the hub or a folder, or tiny and from scratch."""

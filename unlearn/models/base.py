@@ -1,0 +1,44 @@
+"""What the pipeline asks of a model family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from unlearn.data.task import Task
+from unlearn.models.lora import Lora
+from unlearn.models.prompt import PromptFormat
+from unlearn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Part = Literal["target", "retain"]
+
+
+class ModelFamily(Protocol):
+    """A starting point for target and retain models: a small frozen dataclass in conf/model.
+
+    prompt: how it is asked. finetune: how target and retain models are trained where none is published. lora: adapters for
+    unlearning, None for all weights. threads: CPU threads for it, None for all cores.
+    """
+
+    prompt: PromptFormat
+    finetune: Recipe
+    lora: Lora | None
+    threads: int | None
+
+    def key(self, task: Task) -> dict[str, Any]:
+        """What decides the starting weights and the tokenizer, for cache keys."""
+        ...
+
+    def published(self, task: Task, part: Part) -> str | None:
+        """Hub id or folder of a released target or retain checkpoint for this task, None where there is none."""
+        ...
+
+    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
+        """The tokenizer, with a padding token."""
+        ...
+
+    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+        """The model that training of target and retain starts from, in float32 on the CPU."""
+        ...

@@ -1,0 +1,84 @@
+"""Load and save models. Weights are safetensors or GGUF, never pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from unlearn.artifacts import disk_errors
+from unlearn.errors import UserError
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+def load_model(path: str) -> PreTrainedModel:
+    """A causal LM in float32 on the CPU, from a hub id, a local folder or a GGUF file; UserError where it can't be had."""
+    with _clear_errors(path, "model"):
+        model = AutoModelForCausalLM.from_pretrained(*_place(path), dtype=torch.float32, **_source(path))
+    # a GGUF file's quantization was undone by loading; with its config left in, the model could not be saved
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+        model.hf_quantizer = None
+        model.is_quantized = False
+    model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+    return model.eval()
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
+    with _clear_errors(path, "tokenizer"):
+        source = {k: v for k, v in _source(path).items() if k == "gguf_file"}
+        tokenizer = AutoTokenizer.from_pretrained(*_place(path), **source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model folder that transformers and `load_model` read."""
+    with disk_errors(folder):
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+
+
+def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The unlearned model of a finished run, and its tokenizer, ready to use. Raises UserError where there is none."""
+    folder = Path(run) / "unlearned"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{run} holds no unlearned model: not a finished run folder")
+    return load_model(str(folder)), load_tokenizer(str(folder))
+
+
+def _place(path: str) -> tuple[str]:
+    place = Path(path).expanduser()
+    if place.suffix == ".gguf":
+        return (str(place.parent),)
+    return (str(place) if place.exists() else path,)
+
+
+def _source(path: str) -> dict[str, Any]:
+    if path.endswith(".gguf"):
+        return {"gguf_file": Path(path).name}
+    return {"use_safetensors": True}
+
+
+class _clear_errors:
+    """Turn the many ways in which loading fails into one line."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path, self.what = path, what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, (KeyboardInterrupt, UserError, torch.OutOfMemoryError, MemoryError)):
+            return
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"cannot load the {self.what} '{self.path}' (a hub id with safetensors weights, a local folder, or a .gguf file): {reason}"
+        ) from error

@@ -1,0 +1,40 @@
+"""Low-rank adapters (Hu et al. 2021, LoRA) through peft, for any method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt, Lt
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Train W + (alpha / rank) B A instead of W, with A [rank, in] and B [out, rank], B starting at zero.
+
+    targets: names of the linear modules that get adapters; "all-linear" for every one but the vocabulary projection.
+    """
+
+    rank: Annotated[int, Gt(0)] = 8
+    alpha: Annotated[float, Gt(0)] = 16.0
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+    def attach(self, model: PreTrainedModel) -> PeftModel:
+        """The model with fresh adapters; only they are trainable. Raises UserError where no module has such a name."""
+        from peft import LoraConfig, get_peft_model
+
+        from unlearn.errors import UserError
+
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"  # type: ignore[arg-type]
+        )
+        try:
+            return get_peft_model(model, config)  # type: ignore[return-value]
+        except ValueError as error:
+            raise UserError(f"'model.lora.targets' is {self.targets!r}: {error}") from error

@@ -1,0 +1,88 @@
+"""A pretrained causal LM from the hub, a local folder, or a GGUF file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
+
+from unlearn.data.task import Task
+from unlearn.errors import UserError
+from unlearn.models.base import Part
+from unlearn.models.lora import Lora
+from unlearn.models.prompt import PromptFormat
+from unlearn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class PretrainedLM:
+    """A causal LM of transformers.
+
+    path: hub id, local folder, or a .gguf file. target, retain: checkpoints to use for this run's task instead of the
+    published ones. checkpoints: published ones by dataset name, as {"target": id, "retain": id}, in which {retain} stands
+    for the retain split's name (retain90 for forget10).
+    """
+
+    path: str
+    prompt: PromptFormat
+    finetune: Recipe
+    checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
+    target: str | None = None
+    retain: str | None = None
+    lora: Lora | None = None
+    threads: Annotated[int, Gt(0)] | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("path", "target", "retain"):
+            check_local(f"model.{key}", getattr(self, key))
+
+    def key(self, task: Task) -> dict[str, Any]:
+        """Where the weights come from; for local files also their size and time of change."""
+        return {"family": "pretrained", "path": self.path, "files": _local_state(self.path)}
+
+    def published(self, task: Task, part: Part) -> str | None:
+        """This run's own checkpoint if one is set, else the published one for the task, if any."""
+        if mine := (self.target if part == "target" else self.retain):
+            return mine
+        known = self.checkpoints.get(task.name, {}).get(part)
+        return known.format(split=task.split, retain=retain_split(task.split)) if known else None
+
+    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
+        """The model's own tokenizer; where it has no padding token, EOS pads (rows are masked by length, not by id)."""
+        from unlearn.models.loading import load_tokenizer
+
+        return load_tokenizer(self.path)
+
+    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+        """The pretrained weights."""
+        from unlearn.models.loading import load_model
+
+        return load_model(self.path)
+
+
+def retain_split(forget_split: str) -> str:
+    """The name of the complement of a forget split: retain90 for forget10."""
+    percent = forget_split.removeprefix("forget")
+    return f"retain{100 - int(percent):02d}" if percent.isdigit() else f"retain_{forget_split}"
+
+
+def check_local(key: str, path: str | None) -> None:
+    """UserError where `path` is meant as a local one (it begins with / . or ~, or ends in .gguf) and holds no model."""
+    if path is None or not (path.startswith(("/", ".", "~")) or path.endswith(".gguf")):
+        return
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"'{key}' is {path!r}: there is no such file or folder")
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
+
+
+def _local_state(path: str) -> list[tuple[str, int, int]]:
+    place = Path(path).expanduser()
+    files = sorted(f for f in place.iterdir() if f.is_file()) if place.is_dir() else [place] if place.is_file() else []
+    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]

@@ -1,0 +1,109 @@
+"""From question and answer to token ids: the model's chat template, or plain tags around the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unlearn.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of prompt + answer. Tokens from position `n_prompt` on are the labels (EOS included)."""
+
+    ids: tuple[int, ...]
+    n_prompt: int
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a question is put to a model.
+
+    chat_template: use the tokenizer's own template, with `system` as the system prompt (none where empty) and `date`
+    passed on as `date_string`, so that prompts do not change from day to day. Otherwise the prompt is
+    system + user_start + question + user_end + answer_start, tokenised with the tokenizer's own special tokens.
+    EOS is appended where the last token is not already EOS. Labels are split off by count, as published models were
+    trained: the first len(prompt ids) positions of the full sequence are unlabelled, also where the last of them
+    merges the prompt's trailing space with the answer's first word.
+    max_tokens cuts rows of tag models (chat rows are never cut), EOS added after the cut.
+    """
+
+    chat_template: bool = True
+    system: str = ""
+    date: str | None = None
+    user_start: str = ""
+    user_end: str = ""
+    answer_start: str = ""
+    max_tokens: int = 512
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
+        """Ids of the whole exchange. Raises UserError where no answer token is left to learn or to score."""
+        return self.encode_all(tokenizer, [(question, answer)])[0]
+
+    def encode_all(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """`encode` of many (question, answer) pairs at once: one tokenizer call, each question's prompt once."""
+        questions = list(dict.fromkeys(question for question, _ in pairs))
+        n_prompt = {q: len(ids) for q, ids in zip(questions, self.encode_prompts(tokenizer, questions), strict=True)}
+        eos = tokenizer.eos_token_id
+        rows = []
+        for (question, answer), ids in zip(pairs, self._ids(tokenizer, pairs), strict=True):
+            if eos is not None and ids[-1] != eos:
+                ids = [*ids, eos]
+            if len(ids) <= n_prompt[question]:
+                raise UserError(
+                    f"no answer token is left of {answer[:60]!r} after its prompt of {n_prompt[question]} tokens: "
+                    f"raise max_tokens ({self.max_tokens}) of the model's prompt"
+                )
+            rows.append(Encoded(tuple(ids), n_prompt[question]))
+        return rows
+
+    def encode_prompt(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+        """Ids of the prompt alone, up to where the answer begins."""
+        return self.encode_prompts(tokenizer, [question])[0]
+
+    def encode_prompts(self, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
+        """`encode_prompt` of many questions in one tokenizer call."""
+        return self._ids(tokenizer, [(question, None) for question in questions])
+
+    def _ids(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
+        """Ids of question + answer; of the prompt alone where the answers are None (all of them or none)."""
+        if not pairs:
+            return []
+        if not self.chat_template:
+            start, end = self.system + self.user_start, self.user_end + self.answer_start
+            texts = [start + question + end + (answer or "") for question, answer in pairs]
+            return tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return tokenizer.apply_chat_template(
+            [self._messages(question, answer) for question, answer in pairs],
+            tokenize=True,
+            add_generation_prompt=pairs[0][1] is None,
+            return_dict=False,
+            **({"date_string": self.date} if self.date else {}),
+        )
+
+    def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages.append({"role": "user", "content": question})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return messages
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, prefix: str = "", separator: str = " ", max_tokens: int = 2048
+) -> Encoded:
+    """Ids of a passage: prefix + separator + text, where the prefix (or, without one, the first token) is unlabelled.
+
+    No EOS is added. `max_tokens` counts the tokens after the prefix. Raises UserError where no token is left to score.
+    """
+    n_prefix = len(tokenizer(prefix)["input_ids"])
+    ids = tokenizer(prefix + separator + text)["input_ids"][: n_prefix + max_tokens]
+    n_prompt = max(n_prefix, 1)
+    if len(ids) <= n_prompt:
+        raise UserError(f"no token is left to score of the text {text[:60]!r}")
+    return Encoded(tuple(ids), n_prompt)

@@ -1,0 +1,80 @@
+"""A Llama small enough to be trained from scratch on two CPU cores in half a minute, with its own tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Gt
+
+from unlearn.data.task import Task, all_texts
+from unlearn.models.base import Part
+from unlearn.models.lora import Lora
+from unlearn.models.prompt import PromptFormat
+from unlearn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SPECIAL = ("<pad>", "<eos>")
+
+
+@dataclass(frozen=True)
+class TinyLM:
+    """Llama architecture with tied embeddings; byte-level BPE of `vocabulary` tokens trained on the task's own texts.
+
+    Byte-level, so that any prompt or attack string can be put to it.
+    """
+
+    prompt: PromptFormat
+    finetune: Recipe
+    hidden: Annotated[int, Gt(0)] = 96
+    layers: Annotated[int, Gt(0)] = 4
+    heads: Annotated[int, Gt(0)] = 4
+    mlp: Annotated[int, Gt(0)] = 288
+    vocabulary: Annotated[int, Ge(300)] = 1500
+    lora: Lora | None = None
+    threads: Annotated[int, Gt(0)] | None = 1
+
+    def __post_init__(self) -> None:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden={self.hidden} must be a multiple of 2 * heads={2 * self.heads}")
+
+    def key(self, task: Task) -> dict[str, Any]:
+        """Architecture, prompt and the texts that the tokenizer is trained on."""
+        shape = {k: v for k, v in asdict(self).items() if k not in {"finetune", "lora", "threads"}}
+        return {"family": "tiny", **shape, "corpus": task.fingerprint()}
+
+    def published(self, task: Task, part: Part) -> str | None:
+        """Never: it is trained here."""
+        return None
+
+    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
+        """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""
+        from tokenizers import ByteLevelBPETokenizer
+        from transformers import PreTrainedTokenizerFast
+
+        bpe = ByteLevelBPETokenizer()
+        lines = [self.prompt.user_start, self.prompt.user_end, self.prompt.answer_start, *all_texts(task)]
+        bpe.train_from_iterator(lines, vocab_size=self.vocabulary, special_tokens=list(_SPECIAL), show_progress=False)
+        return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
+
+    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+        """Random weights, the same for target and retain models of one seed."""
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden,
+            intermediate_size=self.mlp,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

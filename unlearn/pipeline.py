@@ -1,0 +1,269 @@
+"""The stages of a run, in order: data -> target and retain models -> unlearn -> score -> report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unlearn import __version__, ranks
+from unlearn.artifacts import Built, Store, disk_errors, read_json, write_file, write_json
+from unlearn.data.task import Task, digest
+from unlearn.errors import UserError
+from unlearn.experiment import Experiment
+from unlearn.methods.base import SEGMENTS, Need
+from unlearn.models.base import Part
+from unlearn.prepare import Reference, cache, references, score_key, versions
+from unlearn.progress import progress, say
+
+Known = Mapping[Part, Reference]
+
+_ELSEWHERE = ("output", "cache", "tracker", "stages", "device", "threads")  # keys that do not change what a run computes
+
+
+def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
+    """Run the experiment, or go on with it where its folder says it stopped; returns the run folder.
+
+    config: the resolved configuration, kept in the folder. choices: the names chosen for each config group.
+    """
+    folder = open_run_folder(experiment, config, choices)
+    device, threads = _hardware(experiment)
+    task = experiment.dataset.load(experiment.seed)
+    store = Store(folder, hashed=False, say=say)
+    tracker = experiment.tracker.start(folder.name, config, folder)
+    stages: list[Built] = []
+    try:
+        known = references(experiment, task, device, threads)
+        stages += [stage for reference in known.values() for stage in reference.stages]
+        if "unlearn" in experiment.stages:
+            stages.append(_unlearn(experiment, task, known, store, device, tracker))
+        if "score" in experiment.stages:
+            stages += _score(experiment, task, known, store, device)
+            _evaluate(experiment, folder)
+        if ranks.is_main() and "report" in experiment.stages:
+            _record(experiment, choices, task, folder, device, known, stages)
+            _report(folder, tracker)
+    finally:
+        tracker.finish()
+    return folder
+
+
+def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
+    """The run folder, with the configuration in it. UserError where it holds another run or something else."""
+    from omegaconf import OmegaConf
+
+    content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    name = "-".join([choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"])
+    folder = Path(experiment.output or f"outputs/{name}-{digest(content)[:6]}").expanduser()
+    path = folder / "config.yaml"
+    if path.is_file():
+        try:
+            earlier = OmegaConf.to_container(OmegaConf.load(path))
+        except Exception as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        if (difference := _difference(earlier, content)) is not None:
+            raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
+    elif ranks.is_main():
+        write_file(path, lambda temporary: temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content))))
+    ranks.wait()
+    return folder
+
+
+def _difference(earlier: Any, now: Any, where: str = "") -> str | None:
+    """The first key on which two configurations differ, in words; None where they agree."""
+    if isinstance(earlier, Mapping) and isinstance(now, Mapping):
+        for key in [*now, *(key for key in earlier if key not in now)]:
+            place = f"{where}.{key}" if where else str(key)
+            if (found := _difference(earlier.get(key), now.get(key), place)) is not None:
+                return found
+        return None
+    return None if json.dumps(earlier) == json.dumps(now) else f"{where}: {earlier} there, {now} here"
+
+
+def _hardware(experiment: Experiment) -> tuple[Any, int]:
+    """The device to work on and the number of CPU threads, with the processes of a launch connected."""
+    import torch
+
+    threads = experiment.threads or experiment.model.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    if experiment.device == "auto":
+        name = f"cuda:{ranks.local_rank()}" if torch.cuda.is_available() else "cpu"
+    else:
+        name = experiment.device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"'device' is '{experiment.device}': {str(error).splitlines()[0]}") from error
+    ranks.connect(cpu=device.type == "cpu")
+    return device, threads
+
+
+def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, device: Any, tracker: Any) -> Built:
+    """Train the target model on the method's loss; the result is a model folder with its training log."""
+    target = known["target"]
+    key = {
+        "target": target.key,
+        "method": [type(experiment.method).__name__, digest(vars(experiment.method))],
+        "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
+        "lora": experiment.model.lora,
+        "data": task.fingerprint("forget", "retain", "refusals"),
+        "prompt": experiment.model.prompt,
+        "seed": experiment.seed,
+        "versions": versions(),
+    }
+
+    def build(folder: Path) -> None:
+        import torch
+
+        from unlearn.models.loading import load_model, load_tokenizer, save_model
+        from unlearn.models.policy import Policy
+        from unlearn.training import checkpoint
+        from unlearn.training.loop import train
+        from unlearn.training.plan import plan_unlearning
+
+        family, method, recipe = experiment.model, experiment.method, experiment.train
+        tokenizer = load_tokenizer(target.path)
+        model: Any = load_model(target.path).to(device=device, dtype=getattr(torch, recipe.weights))
+        segments = [SEGMENTS[need] for need in method.needs if need in SEGMENTS]
+        plan = plan_unlearning(task, segments, lambda q, a: family.prompt.encode(tokenizer, q, a), recipe, experiment.seed)
+        table = _reference_table(experiment, target, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
+        reference = None
+        if Need.REFERENCE_MODEL in method.needs:
+            reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
+        if family.lora:
+            model = family.lora.attach(model)
+
+        def evaluate(step: int) -> dict[str, float]:
+            return _curve_point(experiment, task, model, tokenizer, known)
+
+        with progress("unlearning", total=len(plan.steps)) as advance:
+            log = train(
+                model, plan, method, recipe, folder, experiment.seed, reference, table, evaluate, advance=advance, say=say
+            )
+        if not ranks.is_main():
+            return
+        if family.lora:
+            model.save_pretrained(folder / "adapter")
+            model = model.merge_and_unload()
+        save_model(model, tokenizer, folder)
+        write_json(folder / "history.json", log.history)
+        write_json(folder / "curve.json", log.curve)
+        checkpoint.discard(folder)
+
+    built = store.stage("unlearned", key, build, collective=True)
+    for row in read_json(built.folder / "history.json") if ranks.is_main() else ():
+        tracker.log({f"train/{name}": value for name, value in row.items() if name != "step"}, step=row["step"])
+    for row in read_json(built.folder / "curve.json") if ranks.is_main() else ():
+        tracker.log({f"curve/{name}": value for name, value in row.items() if name != "step"}, step=row["step"])
+    return built
+
+
+def _reference_table(experiment: Experiment, target: Reference, plan: Any, model: Any) -> dict[int, float]:
+    """The target model's summed nll of every forget and alternate row that training will see, from the cache."""
+    from unlearn.models.policy import Policy
+    from unlearn.training.reference import reference_nll
+
+    used = plan.used("forget", "alternate")
+    rows = digest([(plan.rows[row].ids, plan.rows[row].n_prompt) for row in used])
+
+    def build(folder: Path) -> None:
+        with progress("reference log-probabilities", total=len(used)) as advance:
+            table = reference_nll(Policy(model), plan.rows, used, experiment.train.micro_tokens, advance)
+        write_json(folder / "reference.json", [table[row] for row in used])
+
+    key = {"target": target.key, "rows": rows, "weights": experiment.train.weights, "versions": versions()}
+    built = cache(experiment).stage("reference", key, build)
+    return dict(zip(used, read_json(built.folder / "reference.json"), strict=True))
+
+
+def _curve_point(experiment: Experiment, task: Task, model: Any, tokenizer: Any, known: Known) -> dict[str, float]:
+    """The metrics that need no generated text, at one moment of the training."""
+    from unlearn.metrics.evaluate import evaluate
+    from unlearn.score.table import Scores
+
+    scoring = dataclasses.replace(experiment.evaluate, generate=False, gradients=False)
+    scores = scoring.score(model, tokenizer, experiment.model.prompt, task)
+    control = Scores.load(known["retain"].scores) if "retain" in known else None
+    results = evaluate(experiment.metric, scores, control)
+    return {result.key: result.value for result in results if not math.isnan(result.value)}
+
+
+def _score(experiment: Experiment, task: Task, known: Known, store: Store, device: Any) -> list[Built]:
+    """Score the unlearned model, and put the references' tables beside its own: the run folder then needs no cache."""
+    from unlearn.models.loading import load_model, load_tokenizer
+
+    unlearned = store.root / "unlearned"
+    if not (unlearned / "manifest.json").is_file():
+        raise UserError(f"{store.root} holds no unlearned model yet: add 'unlearn' to stages=")
+
+    def build(folder: Path) -> None:
+        model = load_model(str(unlearned)).to(device)
+        with progress("scoring the unlearned model", total=None) as advance:
+            scores = experiment.evaluate.score(model, load_tokenizer(str(unlearned)), experiment.model.prompt, task, advance)
+        scores.save(folder)
+
+    for part, reference in known.items():
+        store.stage(f"scores/{part}", {"scores": reference.scores.name}, lambda folder, r=reference: _copy_tables(r.scores, folder))  # type: ignore[misc]
+    key = score_key(experiment, task, {"unlearned": read_json(unlearned / "manifest.json")["key"]})
+    return [store.stage("scores/unlearned", key, build)]
+
+
+def _copy_tables(source: Path, folder: Path) -> None:
+    with disk_errors(folder):
+        for table in source.glob("*.parquet"):
+            shutil.copyfile(table, folder / table.name)
+
+
+def _evaluate(experiment: Experiment, folder: Path) -> None:
+    """Compute every metric of every scored model from its tables."""
+    from unlearn.metrics.evaluate import evaluate, to_rows
+    from unlearn.score.table import Scores
+
+    if not ranks.is_main():
+        return
+    tables = {part: Scores.load(folder / "scores" / part) for part in ("target", "retain", "unlearned") if (folder / "scores" / part).is_dir()}
+    with progress("computing metrics", total=len(tables)) as advance:
+        rows = {}
+        for part, scores in tables.items():
+            rows[part] = to_rows(evaluate(experiment.metric, scores, tables.get("retain")))
+            advance(1)
+    write_json(folder / "metrics.json", rows)
+
+
+def _record(
+    experiment: Experiment, choices: Mapping[str, str], task: Task, folder: Path, device: Any, known: Known, stages: list[Built]
+) -> None:
+    """run.json: what the report says about the run beside its numbers."""
+    notes = [] if "retain" in known else ["no retain model: forget quality and other comparisons with it are left out"]
+    write_json(
+        folder / "run.json",
+        {
+            "version": __version__,
+            "name": folder.name,
+            "choices": dict(choices),
+            "seed": experiment.seed,
+            "task": {"name": task.name, "split": task.split},
+            "device": str(device),
+            "has_retain": "retain" in known,
+            "notes": notes,
+            "stages": [
+                {"name": s.name, "seconds": s.seconds, "peak_rss_mb": s.peak_rss_mb, "cached": s.cached} for s in stages
+            ],
+        },
+    )
+
+
+def _report(folder: Path, tracker: Any) -> None:
+    from unlearn.report.page import write_report
+    from unlearn.report.summary import print_summary
+
+    with progress("writing the report", total=None):
+        write_report(folder)
+    print_summary(folder)

@@ -1,0 +1,143 @@
+"""Target and retain models: published checkpoints, or trained here once and kept for every later run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unlearn import __version__, ranks
+from unlearn.artifacts import Built, Store
+from unlearn.data.task import Task
+from unlearn.experiment import Experiment
+from unlearn.methods.finetune import Finetune
+from unlearn.models.base import Part
+from unlearn.progress import progress, say
+from unlearn.score.table import Scores
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model to compare with: where it is, what identifies it, its scores, and the stages that made them."""
+
+    path: str
+    key: dict[str, Any]
+    scores: Path
+    stages: tuple[Built, ...]
+
+
+def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Part, Reference]:
+    """The target model and, unless switched off, the retain model, both scored.
+
+    Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
+    that takes half the time of one after the other with two threads.
+    """
+    parts: list[Part] = ["target"] if experiment.retain_model == "none" else ["target", "retain"]
+    to_train = [p for p in parts if not experiment.model.published(task, p) and not _is_trained(experiment, task, p)]
+    helper = None
+    if len(to_train) == 2 and threads == 1 and device.type == "cpu" and ranks.world_size() == 1:
+        helper = multiprocessing.get_context("spawn").Process(target=_in_helper, args=(experiment, task, device, threads), daemon=True)
+        helper.start()
+    try:
+        found: dict[Part, Reference] = {"target": reference(experiment, task, "target", device)}
+        if helper is not None:
+            with progress("waiting for the retain model", total=None):
+                helper.join()
+    finally:
+        if helper is not None and helper.is_alive():
+            helper.terminate()
+            helper.join()
+    if "retain" in parts:  # where the helper failed, this does its work again and shows the error
+        found["retain"] = reference(experiment, task, "retain", device)
+    return found
+
+
+def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Reference:
+    """One of the two models, trained and scored if need be."""
+    family, store = experiment.model, cache(experiment)
+    stages: tuple[Built, ...] = ()
+    if published := family.published(task, part):
+        path, key = published, {"path": published}
+    else:
+        key = _finetune_key(experiment, task, part)
+        built = store.stage(part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True)
+        path, stages = str(built.folder), (built,)
+    scored = store.stage(
+        f"scores-{part}", score_key(experiment, task, key), lambda folder: _score(experiment, task, part, path, device, folder)
+    )
+    return Reference(path, key, scored.folder, (*stages, scored))
+
+
+def cache(experiment: Experiment) -> Store:
+    """The stage cache that runs share."""
+    return Store(Path(experiment.cache).expanduser(), hashed=True, say=say)
+
+
+def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict[str, Any]:
+    """What decides a model's score tables."""
+    return {
+        "model": model,
+        "prompt": asdict(experiment.model.prompt),
+        "scoring": experiment.evaluate.content(),
+        "probes": task.fingerprint("probes", "max_new_tokens"),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions on which trained weights and scores depend."""
+    from importlib.metadata import version
+
+    return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
+
+
+def _is_trained(experiment: Experiment, task: Task, part: Part) -> bool:
+    return cache(experiment).folder(part, _finetune_key(experiment, task, part)).exists()
+
+
+def _finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
+    return {
+        "model": experiment.model.key(task),
+        "recipe": experiment.model.finetune.content(),
+        "data": task.fingerprint("forget", "retain") if part == "target" else task.fingerprint("retain"),
+        "seed": experiment.seed,
+        "versions": versions(),
+    }
+
+
+def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) -> None:
+    import torch
+
+    from unlearn.progress import silence
+
+    silence()
+    torch.set_num_threads(threads)
+    reference(experiment, task, "retain", device)
+
+
+def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folder: Path) -> None:
+    from unlearn.models.loading import save_model
+    from unlearn.training import checkpoint
+    from unlearn.training.loop import train
+    from unlearn.training.plan import plan_training
+
+    family = experiment.model
+    tokenizer = family.tokenizer(task)
+    model = family.start(task, tokenizer, experiment.seed).to(device)
+    examples = task.full if part == "target" else task.retain
+    plan = plan_training(examples, lambda q, a: family.prompt.encode(tokenizer, q, a), family.finetune, experiment.seed)
+    with progress(f"training the {part} model", total=len(plan.steps)) as advance:
+        train(model, plan, Finetune(), family.finetune, folder, experiment.seed, advance=advance, say=say)
+    if ranks.is_main():
+        save_model(model, tokenizer, folder)
+        checkpoint.discard(folder)
+
+
+def _score(experiment: Experiment, task: Task, part: Part, path: str, device: Any, folder: Path) -> None:
+    from unlearn.models.loading import load_model, load_tokenizer
+
+    model = load_model(path).to(device)
+    with progress(f"scoring the {part} model", total=None) as advance:
+        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, task, advance)
+    scores.save(folder)

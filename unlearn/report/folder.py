@@ -1,0 +1,194 @@
+"""A finished run folder as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pandas as pd
+import pyarrow.parquet
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from unlearn.artifacts import read_json
+from unlearn.errors import UserError, nearest
+from unlearn.metrics.base import Result
+from unlearn.score.table import GENERATIONS
+
+MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage cost when it was made: wall time [s] and peak resident memory [MB]; `cached`: by an earlier run."""
+
+    name: str
+    seconds: float
+    peak_rss_mb: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class TaskName:
+    """The dataset and its split."""
+
+    name: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.split}".strip()
+
+
+@dataclass(frozen=True)
+class About:
+    """`run.json`: what was run, where, and at what cost."""
+
+    version: str
+    name: str
+    seed: int
+    task: TaskName
+    n_parameters: int
+    device: str
+    has_retain: bool
+    notes: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a report needs of a run folder.
+
+    results: by model ("target", "unlearned" and, where there is one, "retain"), then by `Result.key`. roles: by probe
+    set. history: the log of the unlearning, a row per optimizer step; curve: a row of metrics per point of the trade-off
+    curve; both are empty where the method does not train.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    about: About
+    results: Mapping[str, Mapping[str, Result]]
+    roles: Mapping[str, str]
+    history: Sequence[Mapping[str, float]]
+    curve: Sequence[Mapping[str, float]]
+
+    @property
+    def models(self) -> list[str]:
+        """The models with results, in the order in which they are shown."""
+        return [model for model in MODELS if model in self.results]
+
+    @property
+    def method(self) -> str:
+        """The unlearning method's class name."""
+        return class_name(self.config.get("method")) or "unlearning"
+
+    def result(self, model: str, key: str) -> Result | None:
+        """One model's result; None where it was not computed."""
+        return self.results.get(model, {}).get(key)
+
+    def generations(self, model: str) -> pd.DataFrame:
+        """The model's answers (see `Scores.generations`), without rows where none were saved."""
+        path = _scores(self.folder, model, "generations")
+        return _columns(path, GENERATIONS) if path.exists() else pd.DataFrame(columns=GENERATIONS)
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    probe: str
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    note: str = ""
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder. Raises UserError where it is none, is unfinished, or where a file is missing or damaged."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        guess = nearest(folder.name, (f.name for f in folder.parent.glob("*/"))) if folder.parent.is_dir() else None
+        raise UserError(f"there is no folder {folder}{f', did you mean {folder.parent / guess}?' if guess else ''}")
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+    for name in ("metrics.json", "run.json"):
+        if not (folder / name).exists():
+            raise UserError(f"the run in {folder} is not finished (there is no {name}): run it again to go on with it")
+    rows = _parsed(folder / "metrics.json", dict[str, list[_Row]])
+    for model in ("target", "unlearned"):
+        if model not in rows:
+            raise UserError(f"{folder / 'metrics.json'} has no results of the {model} model")
+    results = {
+        model: {r.key: r for r in (Result(x.name, x.probe, x.value, x.low, x.high, x.n, note=x.note) for x in found)}
+        for model, found in rows.items()
+    }
+    probes = {r.probe for found in results.values() for r in found.values() if r.probe}
+    return Run(
+        folder=folder,
+        config=_config(folder / "config.yaml"),
+        about=_parsed(folder / "run.json", About),
+        results=results,
+        roles=_roles(folder, probes),
+        history=_parsed(folder / "history.json", list[dict[str, Number]], default=[]),
+        curve=sorted(_parsed(folder / "curve.json", list[dict[str, Number]], default=[]), key=_step),
+    )
+
+
+def class_name(node: Any) -> str:
+    """The class that a config node is made into ("NPO"), "" where it has none."""
+    return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else ""
+
+
+def _parsed(path: Path, hint: Any, default: T | None = None) -> Any:
+    """A JSON file as the type `hint`; `default` where there is no such file and a default is given."""
+    if default is not None and not path.exists():
+        return default
+    try:
+        return TypeAdapter(hint).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is damaged: it holds no configuration")
+    return {str(key): value for key, value in config.items()}
+
+
+def _step(point: Mapping[str, float]) -> float:
+    return point.get("step", math.inf)
+
+
+def _roles(folder: Path, probes: set[str]) -> dict[str, str]:
+    """The role of each probe set, from the target's score table; a set that is not in it goes by its name."""
+    roles = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
+    path = _scores(folder, "target", "tokens")
+    if path.exists():
+        table = _columns(path, ["probe", "role"]).drop_duplicates()
+        roles |= dict(zip(table["probe"], table["role"], strict=True))
+    return roles
+
+
+def _scores(folder: Path, model: str, table: str) -> Path:
+    return folder / "scores" / model / f"{table}.parquet"
+
+
+def _columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Those columns of a score table; UserError where it is unreadable or lacks one."""
+    try:
+        if missing := set(columns) - set(pyarrow.parquet.read_schema(path).names):
+            raise UserError(f"the score table {path} lacks the column(s) {', '.join(sorted(missing))}")
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the score table {path}: {error}") from error

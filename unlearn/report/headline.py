@@ -1,0 +1,180 @@
+"""Which numbers are shown first, in which group, and how each is to be read, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unlearn.metrics.base import Result
+from unlearn.report.folder import Run
+
+FORGETTING, UTILITY, MEMORISATION, MEMBERSHIP = "Forgetting", "Utility", "Memorisation", "Membership"
+GROUPS = {
+    FORGETTING: "What the model still says about the forget set. The aim is the retain model's column, not zero.",
+    UTILITY: "What the model should still know. The aim is the target's column.",
+    MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the retain model's column.",
+    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen.",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a metric is shown. roles: of the probe sets on which it is a headline number ("" where it spans several)."""
+
+    name: str
+    title: str
+    group: str
+    roles: tuple[str, ...]
+    words: str
+
+
+KEPT = ("retain", "utility")
+MIA = "AUC of telling forgotten rows from unseen ones by their {}. 0.5: no trace; above: they still stand out; below: over-unlearned."
+READINGS = (
+    Reading(
+        "forget_quality",
+        "Forget quality (p)",
+        FORGETTING,
+        ("", "forget"),
+        "Chance of a gap this large between the truth ratios of this and the retain model, were they alike (KS test). "
+        "Near 1: cannot be told apart; below 0.05: can.",
+    ),
+    Reading(
+        "ks_distance",
+        "KS distance",
+        FORGETTING,
+        ("", "forget"),
+        "That gap itself: the largest between the two distributions of truth ratios. 0: the same, 1: apart.",
+    ),
+    Reading(
+        "probability",
+        "Probability",
+        FORGETTING,
+        ("forget",),
+        "Probability of the true answer, per token. Should come down to the retain model's.",
+    ),
+    Reading(
+        "rouge",
+        "ROUGE-L recall",
+        FORGETTING,
+        ("forget",),
+        "Share of the true answer's words that the generated answer has, in order. Should come down to the retain model's.",
+    ),
+    Reading(
+        "recall",
+        "Fact recall",
+        FORGETTING,
+        ("forget",),
+        "Share of generated answers that contain the bare fact. Should come down to the retain model's.",
+    ),
+    Reading(
+        "truth_ratio",
+        "Truth ratio",
+        FORGETTING,
+        ("forget",),
+        "How alike the model rates true and false answers. 1: alike, 0: it strongly prefers one. Should come up to the retain model's.",
+    ),
+    Reading(
+        "model_utility",
+        "Model utility",
+        UTILITY,
+        ("",),
+        "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. Should stay at the target's.",
+    ),
+    Reading("probability", "Probability", UTILITY, KEPT, "Probability of the true answer. Should stay at the target's."),
+    Reading("rouge", "ROUGE-L recall", UTILITY, KEPT, "Words of the true answer in the generated one. Should stay at the target's."),
+    Reading("recall", "Fact recall", UTILITY, KEPT, "Share of answers that contain the bare fact. Should stay at the target's."),
+    Reading(
+        "exact_memorization",
+        "Exact memorisation",
+        MEMORISATION,
+        ("forget",),
+        "Share of the true answer's tokens that are the model's first choice, given those before.",
+    ),
+    Reading(
+        "extraction_strength",
+        "Extraction strength",
+        MEMORISATION,
+        ("forget",),
+        "Share of the true answer that the model completes word for word, given the rest as its beginning.",
+    ),
+    *(
+        Reading(f"mia_{name}", f"MIA: {title}", MEMBERSHIP, ("", "forget"), MIA.format(words))
+        for name, title, words in (
+            ("loss", "loss", "loss"),
+            ("zlib", "zlib", "loss per compressed byte"),
+            ("min_k", "Min-K", "least likely tokens"),
+            ("min_k_plus_plus", "Min-K++", "least likely tokens, standardised"),
+            ("gradnorm", "gradient norm", "gradient norm"),
+            ("reference", "reference", "loss beside a reference model's"),
+        )
+    ),
+    Reading(
+        "privleak",
+        "PrivLeak (%)",
+        MEMBERSHIP,
+        ("", "forget"),
+        "How far Min-K's AUC is from the retain model's. 0: like it; below: still leaks (−100: fully); above: over-unlearned.",
+    ),
+)
+# Metrics with a side that says "more was removed than retraining would have": the neutral value, and which side it is.
+_OVER = {**{r.name: (0.5, -1) for r in READINGS if r.name.startswith("mia_")}, "privleak": (0.0, 1)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the headline table: a metric on a probe set, with the result of each model that has it."""
+
+    key: str
+    title: str
+    group: str
+    words: str
+    results: Mapping[str, Result]
+
+    @property
+    def n(self) -> int:
+        """How many items the number rests on."""
+        return max(result.n for result in self.results.values())
+
+
+def headline(run: Run) -> list[Line]:
+    """The headline numbers of a run, group by group, in reading order; those that no model has are left out."""
+    keys = dict.fromkeys(key for model in run.models for key in run.results[model])
+    first = {key: next(r for m in run.models if (r := run.result(m, key))) for key in keys}
+    lines = []
+    for reading in READINGS:
+        for key, result in first.items():
+            role = run.roles[result.probe] if result.probe else ""
+            if result.name == reading.name and role in reading.roles:
+                results = {model: r for model in run.models if (r := run.result(model, key))}
+                title = f"{reading.title}, {result.probe}" if reading.roles == KEPT else reading.title
+                lines.append(Line(key, title, reading.group, reading.words, results))
+    return sorted(lines, key=lambda line: list(GROUPS).index(line.group))
+
+
+def over_unlearned(result: Result) -> bool:
+    """Whether the number, with its whole interval, lies where more was removed than retraining would have removed."""
+    if result.name not in _OVER or math.isnan(result.value):
+        return False
+    neutral, side = _OVER[result.name]
+    nearest_end = result.low if side > 0 else result.high
+    return side * ((result.value if math.isnan(nearest_end) else nearest_end) - neutral) > 0
+
+
+def show(value: float, name: str = "") -> str:
+    """A number for people: three decimals, powers of ten where it is tiny, percentages signed, and a dash for nan."""
+    if math.isnan(value):
+        return "–"
+    if name == "privleak":
+        return f"{value:+.1f}"
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def show_interval(result: Result) -> str:
+    """The result's 95% interval, "" where it has none."""
+    if math.isnan(result.low) or math.isnan(result.high):
+        return ""
+    return f"{show(result.low, result.name)} to {show(result.high, result.name)}"

@@ -1,0 +1,1 @@
+"""Scoring: one pass over all probes gives the tables that every metric reads."""

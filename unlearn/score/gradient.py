@@ -1,0 +1,53 @@
+"""Norm of the gradient that one row would give, the only membership signal that needs a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from unlearn.models.policy import projection_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unlearn.models.prompt import Encoded
+
+
+def gradient_norms(
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    pad_id: int,
+    mask_pad: bool = False,
+    p: float = 2.0,
+    progress: Callable[[int], object] | None = None,
+) -> list[float]:
+    """mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
+
+    L leaves out the last labelled token (EOS). All floating-point parameters count, frozen ones too, so that models with
+    and without a mask compare; what each requires is put back afterwards. One row at a time, in the mode (train or eval)
+    that the model is in. mask_pad: see likelihoods. A row whose only label is EOS gives nan.
+    """
+    device = model.get_input_embeddings().weight.device
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    parameters = [parameter for parameter in required if parameter.is_floating_point()]
+    norms = []
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for row in rows:
+            ids = torch.tensor([row.ids], device=device)
+            mask = {"attention_mask": (ids != pad_id).long()} if mask_pad else {}
+            with projection_at(model, torch.arange(row.n_prompt - 1, len(row.ids) - 2, device=device)):
+                logits = model(input_ids=ids, use_cache=False, **mask).logits[0]
+            loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : -1])
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            norm = torch.stack([torch.linalg.vector_norm(g.float(), p).to(device) for g in gradients if g is not None])
+            norms.append(norm.mean().item())
+            if progress:
+                progress(1)
+    finally:
+        for parameter, flag in required.items():
+            parameter.requires_grad_(flag)
+    return norms

@@ -1,0 +1,56 @@
+"""The tables that scoring makes and metrics read. Everything a metric needs is in them; no metric needs a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from unlearn.errors import UserError
+
+TOKENS = ["probe", "role", "normalise", "item", "cluster", "kind", "choice", "text", "logp", "hit", "mean", "var", "zlib"]
+GENERATIONS = ["probe", "role", "item", "cluster", "question", "answer", "paraphrase", "value", "generation"]
+GRADIENTS = ["probe", "item", "gradnorm"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model said to all probes.
+
+    tokens: a row per candidate answer. probe, role, normalise, item (index in its probe set), cluster; kind: "answer",
+        "paraphrase" or "perturbed"; choice: index among the perturbed answers (0 otherwise); text: the candidate;
+        logp: float32 array [n] of the labelled tokens' log-probabilities (nats), EOS included; hit: bool array [n],
+        whether the token was the most probable one; mean, var: float32 arrays [n], mean and variance of log p under the
+        model's own next-token distribution; zlib: bytes of the compressed candidate.
+    generations: a row per probe asked: the greedy answer beside the reference answer, its paraphrase and bare value.
+    gradients: a row per probe of the forget and holdout sets with its gradient norm; empty where not asked for.
+    """
+
+    tokens: pd.DataFrame
+    generations: pd.DataFrame
+    gradients: pd.DataFrame
+
+    def save(self, folder: Path) -> None:
+        """Write the three tables as Parquet files into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("tokens", "generations", "gradients"):
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Scores:
+        """Read what `save` wrote; UserError where a table is missing or unreadable."""
+        tables = {}
+        for name, columns in (("tokens", TOKENS), ("generations", GENERATIONS), ("gradients", GRADIENTS)):
+            path = folder / f"{name}.parquet"
+            try:
+                tables[name] = pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot read the score table {path}: {error}") from error
+            if missing := set(columns) - set(tables[name].columns):
+                raise UserError(f"the score table {path} lacks the column(s) {', '.join(sorted(missing))}")
+        return cls(**tables)
+
+    def probe_names(self, *roles: str) -> list[str]:
+        """Names of the probe sets with one of those roles, in table order."""
+        return list(dict.fromkeys(self.tokens.loc[self.tokens["role"].isin(roles), "probe"]))

@@ -1,0 +1,1 @@
+"""Training: one explicit loop for target and retain models and for unlearning."""

@@ -1,0 +1,84 @@
+"""From the rows of an optimizer step to this process's padded micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from unlearn.models.policy import IGNORE, Batch, Segment
+from unlearn.models.prompt import Encoded
+
+SEGMENTS = ("forget", "alternate", "retain")  # the order of segments inside a micro-batch
+
+
+def micro_batches(
+    rows: Sequence[Encoded],
+    step: Mapping[str, Sequence[int]],
+    micro_tokens: int,
+    reference_nll: Mapping[int, float],
+    rank: int = 0,
+    world: int = 1,
+) -> list[Batch]:
+    """This rank's share of a step, packed by length into right-padded micro-batches of at most `micro_tokens` tokens.
+
+    A row longer than that gets a micro-batch of its own. A forget row and its alternate stay together, row for row. Every
+    micro-batch has all of the step's segments, some of them maybe empty, each with the whole step's totals. A rank
+    left without rows gets one empty micro-batch: every process must run backward.
+    """
+    names = [name for name in SEGMENTS if name in step]
+    totals = {name: (len(step[name]), sum(len(rows[r].ids) - rows[r].n_prompt for r in step[name])) for name in names}
+    units = _units(step)[rank::world]
+    units.sort(key=lambda unit: _length(rows, unit))
+    packs: list[list[dict[str, int]]] = [[]]
+    for unit in units:  # ascending in length, so the newest unit sets the width
+        count = sum(map(len, packs[-1])) + len(unit)
+        if packs[-1] and count * _length(rows, unit) > micro_tokens:
+            packs.append([])
+        packs[-1].append(unit)
+    return [_collate(rows, pack, names, totals, reference_nll) for pack in packs]
+
+
+def _units(step: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
+    """What must not be torn apart: a forget row with its alternate; a retain row alone."""
+    paired = [name for name in ("forget", "alternate") if name in step]
+    together = [dict(zip(paired, pair, strict=True)) for pair in zip(*(step[name] for name in paired), strict=True)]
+    return together + [{"retain": row} for row in step.get("retain", ())]
+
+
+def _length(rows: Sequence[Encoded], unit: Mapping[str, int]) -> int:
+    return max(len(rows[row].ids) for row in unit.values())
+
+
+def _collate(
+    rows: Sequence[Encoded],
+    pack: Sequence[Mapping[str, int]],
+    names: Sequence[str],
+    totals: Mapping[str, tuple[int, int]],
+    reference_nll: Mapping[int, float],
+) -> Batch:
+    members = {name: [unit[name] for unit in pack if name in unit] for name in names}
+    order = [row for name in names for row in members[name]]
+    segments, start = {}, 0
+    for name in names:
+        stop = start + len(members[name])
+        known = [reference_nll[row] for row in members[name] if row in reference_nll]
+        reference = torch.tensor(known) if len(known) == stop - start and reference_nll else None
+        segments[name] = Segment(start, stop, *totals[name], reference)
+        start = stop
+    return Batch(*pad_rows([rows[row] for row in order]), segments)
+
+
+def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded (input_ids, attention_mask, labels), each [B, T] int64. The mask is by length: real EOS is attended."""
+    width = max((len(row.ids) for row in rows), default=2)
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    labels = torch.full_like(input_ids, IGNORE)
+    for i, row in enumerate(rows):
+        ids = torch.tensor(row.ids)
+        input_ids[i, : len(ids)] = ids
+        attention_mask[i, : len(ids)] = 1
+        labels[i, row.n_prompt : len(ids)] = ids[row.n_prompt :]
+    return input_ids, attention_mask, labels

@@ -1,0 +1,119 @@
+"""The training loop: target and retain models, unlearning and relearning all run through it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from unlearn import ranks
+from unlearn.errors import UserError
+from unlearn.methods.base import Method
+from unlearn.models.policy import Batch, Policy
+from unlearn.training import checkpoint
+from unlearn.training.batches import micro_batches
+from unlearn.training.checkpoint import Log
+from unlearn.training.optimizers import make_optimizers, set_lr
+from unlearn.training.plan import Plan
+from unlearn.training.recipe import Recipe
+
+Evaluate = Callable[[int], dict[str, float]]
+
+
+def train(
+    model: nn.Module,
+    plan: Plan,
+    method: Method,
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    reference: Policy | None = None,
+    reference_nll: Mapping[int, float] | None = None,
+    evaluate: Evaluate | None = None,
+    advance: Callable[..., None] = lambda *args, **parts: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Log:
+    """Train `model` in place along `plan`, and return the log.
+
+    The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
+    for bit on one machine's CPU with the same number of threads. `evaluate(step)` gives the points of the trade-off curve.
+    Losses are logged as sums over the step. Raises UserError where the loss is no longer finite.
+    """
+    cpu = next(model.parameters()).device.type == "cpu"
+    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and not cpu)
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    optimizers = make_optimizers(model, recipe)
+    if not optimizers:
+        raise UserError("nothing to train: no weight of the model is trainable")
+    steps = len(plan.steps)
+    resumed = checkpoint.load(folder, model, optimizers)
+    if resumed is None and (folder / checkpoint.FILE).exists():
+        say(f"the checkpoint in {folder} is damaged: starting this stage again")
+    step, log = resumed or (0, Log([], []))
+    if step:
+        say(f"going on from step {step} of {steps}")
+        advance(step)
+    policy = accelerator.prepare(Policy(model))
+    due = recipe.evaluation_steps(steps) if evaluate else frozenset()
+    saved = time.monotonic()
+    model.train()
+    while step < steps:
+        set_lr(optimizers, recipe.lr_factor(step, steps))
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout, where there is any, resumes with the step
+        batches = micro_batches(
+            plan.rows, plan.steps[step], recipe.micro_tokens, reference_nll or {}, accelerator.process_index, accelerator.num_processes
+        )
+        parts = _gradients(accelerator, policy, method, batches, reference)
+        norm = _clip(model, recipe.clip)
+        if not torch.isfinite(norm):
+            raise UserError(f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip")
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        log.history.append({"step": step + 1, "lr": optimizers[-1].param_groups[0]["lr"], "grad_norm": norm.item(), **parts})
+        step += 1
+        advance(1, loss=parts["loss"])
+        if step in due:
+            point = ranks.from_main(evaluate(step) if ranks.is_main() and evaluate else None)
+            log.curve.append({"step": step, **point})
+            model.train()
+        if ranks.is_main() and time.monotonic() - saved > recipe.checkpoint_seconds:
+            checkpoint.save(folder, step, model, optimizers, log)
+            saved = time.monotonic()
+    model.eval()
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_disable()  # type: ignore[operator]
+    return log
+
+
+def _gradients(
+    accelerator: Accelerator, policy: nn.Module, method: Method, batches: list[Batch], reference: Policy | None
+) -> dict[str, float]:
+    """Accumulate the gradient of a whole step; the loss and its parts by name, summed over processes."""
+    parts: dict[str, Tensor] = {}
+    for i, batch in enumerate(batches):
+        last = i == len(batches) - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(policy), accelerator.autocast():
+            loss = method.loss(policy, batch.to(accelerator.device), reference)
+        # DDP averages over processes, while every loss is already a share of the whole step's
+        with contextlib.nullcontext() if last else accelerator.no_sync(policy):
+            accelerator.backward(loss.total * accelerator.num_processes)
+        for name, value in {"loss": loss.total, **loss.parts}.items():
+            parts[name] = parts.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+    summed = accelerator.reduce(parts, reduction="sum") if accelerator.num_processes > 1 else parts
+    return {name: value.item() for name, value in summed.items()}
+
+
+def _clip(model: nn.Module, limit: float | None) -> Tensor:
+    """Clip the gradient of trainable parameters to `limit`; its norm before that."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    return nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+
