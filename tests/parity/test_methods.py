@@ -32,7 +32,11 @@ Rows = dict[str, Tensor]  # input_ids, attention_mask, labels
 
 def _open_unlearning(hyper: Hyper) -> Hyper:
     """That project's letters: gamma weighs forget, alpha weighs retain; its KL averages over padding too."""
-    fields = {"forget_weight": hyper["gamma"], "retain_weight": hyper["alpha"], "retain_loss": hyper["retain_loss_type"].lower()}
+    fields = {
+        "forget_weight": hyper["gamma"],
+        "retain_weight": hyper["alpha"],
+        "retain_loss": hyper["retain_loss_type"].lower(),
+    }
     names = {"beta": "beta", "delta": "margin"}
     return fields | {"kl_positions": "all"} | {names[k]: v for k, v in hyper.items() if k in names}
 
@@ -160,7 +164,7 @@ class Fixture:
         ids = rows["input_ids"].clone()
         for i, start in enumerate(self.tensors["forget.question_length"].tolist()):
             ids[i, start:] = rows["labels"][i, start:]
-        ids[ids == IGNORE] = ids[0, -1].item() if ids[0, -1] != IGNORE else rows["input_ids"][0, -1].item()
+        ids[ids == IGNORE] = rows["input_ids"][0, -1]
         return rows | {"input_ids": ids}
 
 
@@ -171,7 +175,9 @@ def fixture(parity: Path) -> Fixture:
 
 def make_batch(segments: Mapping[str, Rows], reference: Policy | None) -> Batch:
     """One micro-batch that is the whole step; with the reference's nll where there is a reference."""
-    joined = Batch(*(torch.cat([rows[k] for rows in segments.values()]) for k in ("input_ids", "attention_mask", "labels")))
+    joined = Batch(
+        *(torch.cat([rows[k] for rows in segments.values()]) for k in ("input_ids", "attention_mask", "labels"))
+    )
     placed, start = {}, 0
     for name, rows in segments.items():
         stop = start + len(rows["labels"])
@@ -226,7 +232,9 @@ def check_case(fixture: Fixture, name: str, method: Method, dtype: torch.dtype) 
 
 
 def force_attention_mask(model: nn.Module, mask: Tensor) -> None:
-    model.register_forward_pre_hook(lambda module, args, inputs: (args, inputs | {"attention_mask": mask}), with_kwargs=True)
+    model.register_forward_pre_hook(
+        lambda module, args, inputs: (args, inputs | {"attention_mask": mask}), with_kwargs=True
+    )
 
 
 @pytest.mark.parametrize("pattern", LATER)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class GradAscent:
     """loss = -TOK_F, minus the nll of the forget rows averaged over all of the step's answer tokens (nats).
 
-    Jang et al. 2023, Knowledge Unlearning; Maini et al. 2024, TOFU. Unbounded below: it diverges if it runs long enough.
+    Jang et al. 2023, Knowledge Unlearning; Maini et al. 2024, TOFU. Unbounded below: run for long, it diverges.
     """
 
     needs = frozenset({Need.FORGET})

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class PO(ForgetRetain):
     """loss = forget_weight * TOK_A + retain_weight * retain, where A are the forget questions with refusals as answers.
 
-    pooling: "separate" averages the tokens of A and of the retain rows each on their own, as in WAGLE and SOUL (Jia et al.
-    2024). "joint" takes one mean over all tokens of both, as TOFU's `idk` (Maini et al. 2024): each term is further weighted
-    by its share of the step's answer tokens, so that long retain answers dominate. It goes with retain_loss "nll" only.
+    pooling: "separate" averages over the tokens of A and over those of the retain rows, as WAGLE and SOUL (Jia et al.
+        2024) do. "joint" takes one mean over all tokens of both, as TOFU's `idk` (Maini et al. 2024) does: each term is
+        further weighted by its share of the step's answer tokens, so that long retain answers dominate. Raises
+        ValueError where it is given without an nll of retain rows.
     """
 
     pooling: Literal["separate", "joint"] = "separate"
@@ -29,7 +30,7 @@ class PO(ForgetRetain):
         super().__post_init__()
         if self.pooling == "joint" and (self.retain_loss != "nll" or not self.retain_weight):
             raise ValueError(
-                "pooling=joint averages over refusals and retain rows: it needs retain_loss=nll and retain_weight > 0"
+                "pooling=joint averages over refusals and retain rows: it needs retain_loss=nll and a retain_weight"
             )
 
     def forget_needs(self) -> set[Need]:

@@ -13,9 +13,9 @@ Reduction = Literal["sequence_sum", "sequence_mean", "pooled_token"]
 def reduce_rows(sums: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
     """One number a row, [rows], from its summed nll S_b [rows] (nats) and its number of targets n_b [rows].
 
-    "sequence_sum": S_b. "sequence_mean": S_b / n_b. "pooled_token": sum_b S_b / sum_b n_b, the same number for every row of
-    the micro-batch. Under a loss that is not linear the last one depends on how a step is split into micro-batches; each
-    then counts by its share of the step's rows.
+    "sequence_sum": S_b. "sequence_mean": S_b / n_b. "pooled_token": sum_b S_b / sum_b n_b, the same number for every
+    row of the micro-batch. Under a loss that is not linear, this last one depends on how a step is split into
+    micro-batches, each of which then counts by its share of the step's rows.
     """
     if reduction == "sequence_sum":
         return sums

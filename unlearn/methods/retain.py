@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class ForgetRetain:
     """total = forget_weight * forget + retain_weight * retain; a method says what `forget` is.
 
-    retain_loss: "nll", the token mean TOK_R of the nll over retain rows; or "kl", the divergence KL(reference || current)
-        on retain rows. "kl_wagle" and "kl_muse" are defects of two released codes, there to reproduce their numbers only
-        (see unlearn/methods/divergence.py).
-    kl_positions: where a divergence is taken: "labels" (answer tokens; cheapest), "attended" (prompt and answer) or "all"
-        (padding too, which dilutes it: as TOFU, NPO and OpenUnlearning have it). It is averaged over each row's
+    retain_loss: "nll", the token mean TOK_R of the nll over retain rows; or "kl", KL(reference || current) on them.
+        "kl_wagle" and "kl_muse" are the defects of two released codes, there only to reproduce their numbers (see
+        unlearn/methods/divergence.py).
+    kl_positions: where a divergence is taken: "labels" (answer tokens; cheapest), "attended" (prompt and answer), or
+        "all" (padding too, which dilutes it: what TOFU, NPO and OpenUnlearning do). It is averaged over each row's
         positions, then over rows.
 
     Raises ValueError where both weights are 0.
@@ -75,7 +75,7 @@ class ForgetRetain:
         return {"retain": self.kl_positions} if self.retain_weight and self.retain_loss != "nll" else {}
 
     def terms(self, scores: Scores, reference: Scores) -> Terms:
-        """Weight and value of each term by name; `reference` has the reference model's scores of the segments in `logits_at`."""
+        """Weight and value of each term by name. `reference` is the reference model's side of `logits_at`."""
         terms = {"forget": (self.forget_weight, self.forget(scores, reference))}
         if self.retain_weight:
             terms["retain"] = (self.retain_weight, self.retain(scores, reference))

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SimNPO(ForgetRetain):
-    """forget = -(2 / beta) mean_b log sigmoid(beta (S_b / n_b - margin)), S_b / n_b the mean nll of forget row b (nats).
+    """forget = -(2 / beta) mean_b log sigmoid(beta (S_b / n_b - margin)), with S_b / n_b the mean nll of row b (nats).
 
-    Fan et al. 2024, Simplicity Prevails. Defaults are the paper's for TOFU forget10 (forget05: forget_weight 0.1375, beta
-    2.5; MUSE News: beta 0.7, Books: 0.75, both forget_weight 1, retain_weight 0.1).
-    reduction: what stands for S_b / n_b, see unlearn/methods/reduction.py: "sequence_mean" (the paper), "sequence_sum", or
-        "pooled_token" (the paper's code for WMDP). "logits_muse" reproduces the code for MUSE and is of no other use: the
+    Fan et al. 2024, Simplicity Prevails. The defaults are the paper's for TOFU forget10 (forget05: forget_weight
+    0.1375, beta 2.5; MUSE: forget_weight 1, retain_weight 0.1, beta 0.7 for News and 0.75 for Books).
+    reduction: what stands for S_b / n_b, see unlearn/methods/reduction.py: "sequence_mean" (the paper), "sequence_sum",
+        or "pooled_token" (its code for WMDP). "logits_muse" reproduces its code for MUSE and is of no other use: the
         mean over all positions and the whole vocabulary of the same expression in -z, raw logits, blind to labels.
     """
 

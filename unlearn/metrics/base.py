@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from unlearn.metrics.statistics import bootstrap_mean
 from unlearn.score.table import Scores
 
 
@@ -33,10 +35,26 @@ class Result:
         """The name under which the number is logged: "forget/probability", "model_utility"."""
         return f"{self.probe}/{self.name}" if self.probe else self.name
 
+    @classmethod
+    def mean(cls, name: str, probe: str, items: np.ndarray) -> Result:
+        """The mean of the items that are not nan."""
+        n = int((~np.isnan(items)).sum())
+        if not n:
+            return cls.undefined(name, probe, "no item has a value", items)
+        return cls(name, probe, float(np.nanmean(items)), *bootstrap_mean(items), n, items)
+
+    @classmethod
+    def undefined(cls, name: str, probe: str, note: str, items: np.ndarray | None = None) -> Result:
+        """A number that cannot be had, and why."""
+        return cls(name, probe, math.nan, math.nan, math.nan, 0, np.empty(0) if items is None else items, note)
+
 
 class Metric(Protocol):
     """A metric is a small frozen dataclass; its fields are its options."""
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        """Results for one model. `control` holds the retain model's scores, None where there is no such model."""
+        """Results for one model. `control` holds the retain model's scores, None where there is no such model.
+
+        Where a dataset lacks what the metric reads, the result is undefined with a note, or there is none; no error.
+        """
         ...

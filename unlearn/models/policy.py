@@ -38,7 +38,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: right-padded ids [B, T], attention mask [B, T], labels [B, T] (-100: unlabelled), and its segments."""
+    """A micro-batch: right-padded ids [B, T], attention mask [B, T], labels [B, T] (-100: none), and its segments."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -47,19 +47,18 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        ids, mask, labels = (
-            t.to(device, non_blocking=True) for t in (self.input_ids, self.attention_mask, self.labels)
-        )
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         segments = {}
         for name, segment in self.segments.items():
             known = segment.reference_nll
-            segments[name] = replace(
-                segment, reference_nll=None if known is None else known.to(device, non_blocking=True)
-            )
-        return Batch(ids, mask, labels, segments)
+            segments[name] = segment if known is None else replace(segment, reference_nll=move(known))
+        return Batch(move(self.input_ids), move(self.attention_mask), move(self.labels), segments)
 
     def part(self, *names: str) -> Batch:
-        """The batch of these segments' rows alone, with the same width and the same totals; itself where that is all."""
+        """The rows of these segments alone, with the same width and totals; the batch itself where that is all."""
         if set(names) == set(self.segments):
             return self
         rows = [self.segments[name].rows for name in names]
@@ -68,10 +67,11 @@ class Batch:
             stop = start + taken.stop - taken.start
             segments[name] = replace(self.segments[name], start=start, stop=stop)
             start = stop
-        ids, mask, labels = (
-            torch.cat([t[r] for r in rows]) for t in (self.input_ids, self.attention_mask, self.labels)
-        )
-        return Batch(ids, mask, labels, segments)
+
+        def cut(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor[r] for r in rows])
+
+        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class TokenScores:
     """One segment's scores after the causal shift; column t belongs to the target labels[:, t + 1].
 
     nll: [rows, T - 1] float32, nats, 0 where there is no target. mask: [rows, T - 1] bool, True at targets.
-    logits: [n, V] in the model's dtype at the positions asked for (row-major), or None; positions: [rows, T] bool mask of
-    those n positions.
+    logits: [n, V] in the model's dtype at the positions asked for (row-major), or None; positions: [rows, T] bool mask
+    of those n positions.
     """
 
     nll: Tensor
@@ -115,7 +115,7 @@ class TokenScores:
         return values.sum() / self.segment.total_rows
 
     def position_mean(self, values: Tensor) -> Tensor:
-        """This micro-batch's part of the mean over the step's rows of each row's mean of `values` [n] over its positions."""
+        """This micro-batch's part of the mean over the step's rows of a row's mean of `values` [n] (positions)."""
         assert self.positions is not None
         share = self.positions / self.positions.sum(dim=1, keepdim=True, dtype=values.dtype).clamp(min=1)
         return (values * share[self.positions]).sum() / self.segment.total_rows
@@ -157,12 +157,12 @@ class Policy(nn.Module):
         nll = flat_nll.new_zeros(wanted.numel()).index_copy(0, index, flat_nll).view(wanted.shape)
         scores = {}
         for name, segment in batch.segments.items():
-            rows, kept = segment.rows, (None, None)
+            rows = segment.rows
+            scores[name] = TokenScores(nll[rows, :-1], is_target[rows, :-1], segment)
             if name in logits:
-                ends = index.new_tensor([segment.start, segment.stop]) * ids.shape[1]
-                first, last = torch.searchsorted(index, ends).tolist()
-                kept = (flat[first:last], wanted[rows])
-            scores[name] = TokenScores(nll[rows, :-1], is_target[rows, :-1], segment, *kept)
+                ends = index.new_tensor([segment.start, segment.stop]) * wanted.shape[1]
+                first, last = torch.searchsorted(index, ends).tolist()  # rows are contiguous: a view, not a copy
+                scores[name] = replace(scores[name], logits=flat[first:last], positions=wanted[rows])
         return scores
 
 

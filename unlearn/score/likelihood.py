@@ -110,7 +110,7 @@ def likelihoods(
         trees = [Tree.of(group) for group in groups if group]
     else:
         trees = [Tree.of([candidate]) for group in groups for candidate in group]
-    vocabulary = model.config.vocab_size
+    vocabulary = model.config.get_text_config().vocab_size
     scored = map_batches(
         lambda batch: _score(model, batch, pad_id, mask_pad),
         trees,

@@ -9,9 +9,23 @@ import pandas as pd
 
 from unlearn.errors import UserError
 
-TOKENS = ["probe", "role", "normalise", "item", "cluster", "kind", "choice", "text", "logp", "hit", "mean", "var", "zlib"]
+TOKENS = [
+    "probe",
+    "role",
+    "normalise",
+    "item",
+    "cluster",
+    "kind",
+    "choice",
+    "text",
+    "logp",
+    "hit",
+    "mean",
+    "var",
+    "zlib",
+]
 GENERATIONS = ["probe", "role", "item", "cluster", "question", "answer", "paraphrase", "value", "generation"]
-GRADIENTS = ["probe", "item", "gradnorm"]
+GRADIENTS = ["probe", "role", "item", "cluster", "gradnorm"]
 
 
 @dataclass(frozen=True)
@@ -52,5 +66,6 @@ class Scores:
         return cls(**tables)
 
     def probe_names(self, *roles: str) -> list[str]:
-        """Names of the probe sets with one of those roles, in table order."""
-        return list(dict.fromkeys(self.tokens.loc[self.tokens["role"].isin(roles), "probe"]))
+        """Names of the probe sets with one of those roles (of all where none is named), in table order."""
+        rows = self.tokens[self.tokens["role"].isin(roles)] if roles else self.tokens
+        return list(rows["probe"].unique())

@@ -1,0 +1,48 @@
+"""Columns that metrics share, read off the token table: mean losses and probabilities of each probe's candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from unlearn.score.table import Scores
+
+
+def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
+    """A row for each probe of these sets (index: probe, item), in table order.
+
+    answer, paraphrase: the candidate's mean token loss (nats, EOS included; nan where there is none). perturbed: mean
+    loss over the perturbed answers. perturbed_mean, perturbed_sum: mean and sum of their probabilities exp(-loss).
+    """
+    table = scores.tokens[scores.tokens["probe"].isin(probes)]
+    index = ["probe", "item"]
+    loss = pd.Series(-row_means(table["logp"]), index=pd.MultiIndex.from_frame(table[index]))
+    kind = table["kind"].to_numpy()
+    columns = pd.DataFrame({"answer": loss[kind == "answer"]})
+    columns["paraphrase"] = loss[kind == "paraphrase"]
+    perturbed = loss[kind == "perturbed"]
+    columns["perturbed"] = perturbed.groupby(level=index).mean()
+    probability = np.exp(-perturbed).groupby(level=index)
+    columns["perturbed_mean"], columns["perturbed_sum"] = probability.mean(), probability.sum()
+    return columns
+
+
+def answers(scores: Scores, role: str) -> pd.DataFrame:
+    """The token table's rows of the answers of all probe sets with that role."""
+    return scores.tokens[(scores.tokens["role"] == role) & (scores.tokens["kind"] == "answer")]
+
+
+def row_means(column: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of each array of a list column: [rows]; nan for an empty one."""
+    lengths = np.array([len(values) for values in column], dtype=int)
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+    flat = np.concatenate([*column, np.empty(0)])
+    with np.errstate(invalid="ignore"):
+        return np.bincount(row_of, weights=flat, minlength=len(lengths)) / lengths
+
+
+def without_last(column: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each array without its last element: the labelled tokens but EOS."""
+    return [values[:-1] for values in column]

@@ -1,0 +1,45 @@
+"""Forget quality: whether the model can be told from one that never saw the forget set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unlearn.metrics.base import Result
+from unlearn.metrics.statistics import ks_test
+from unlearn.metrics.truth_ratio import ratio, right_and_wrong
+from unlearn.score.table import Scores
+
+
+@dataclass(frozen=True)
+class ForgetQuality:
+    """p-value of a two-sample KS test between the forget set's truth ratios of the model and of the retain model (TOFU,
+    Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
+
+    Also gives the test's distance D ("forget_quality_ks"), which does not depend on the number of items as p does.
+    Items are paired in the bootstrap: the same questions are drawn for both models.
+    """
+
+    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        names = ("forget_quality", "forget_quality_ks")
+        if control is None:
+            return [Result.undefined(name, "", "no retain model") for name in names]
+        mine, retain = (ratios(table) for table in (scores, control))
+        paired = len(mine) == len(retain)
+        if paired:
+            both = ~(np.isnan(mine) | np.isnan(retain))
+            mine, retain = mine[both], retain[both]
+        mine, retain = (r[~np.isnan(r)] for r in (mine, retain))
+        if not len(mine) or not len(retain):
+            return [Result.undefined(name, "", "no truth ratio of the forget set") for name in names]
+        test = ks_test(mine, retain, paired)
+        return [
+            Result(names[0], "", test.p, *test.p_interval, len(mine)),
+            Result(names[1], "", test.distance, *test.distance_interval, len(mine)),
+        ]
+
+
+def ratios(scores: Scores) -> np.ndarray:
+    """Truth ratio r of every forget item: [n], nan where there are no perturbed answers."""
+    return ratio(*right_and_wrong(scores, scores.probe_names("forget")))

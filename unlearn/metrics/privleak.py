@@ -1,0 +1,45 @@
+"""PrivLeak: membership inference against that on a model that never saw the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt, Le
+
+from unlearn.metrics.base import Result
+from unlearn.metrics.mia_min_k import MiaMinK
+from unlearn.metrics.statistics import auc, auc_draws, percentiles, resamples
+from unlearn.score.table import Scores
+
+EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class PrivLeak:
+    """100 (a - b) / (b + 1e-10) with a = 1 - AUC(Min-K%) of the model and b that of the retain model, 0.5 without one
+    (MUSE, Shi et al. 2024, arXiv 2407.06460). -100: fully leaking; 0: like retraining; above: over-unlearned.
+    """
+
+    k: Annotated[float, Gt(0), Le(1)] = 0.4
+
+    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        sides = [self._rows(table) for table in (scores, control) if table is not None]
+        for name, (forget, holdout) in zip(("model", "retain model"), sides, strict=False):
+            if not np.isfinite(auc(forget, holdout)):
+                return [Result.undefined("privleak", "forget", f"no Min-K% scores of forget and holdout rows ({name})")]
+        rng = np.random.default_rng(0)
+        counts = [resamples(len(rows), rng) for rows in sides[0]]
+        value = _privleak(*(np.array(auc(*rows)) for rows in sides))
+        draws = _privleak(*(auc_draws(*rows, *counts) for rows in sides))
+        return [Result("privleak", "forget", float(value), *percentiles(draws), len(sides[0][0]))]
+
+    def _rows(self, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+        attack = MiaMinK(self.k)
+        return attack.rows(scores, "forget"), attack.rows(scores, "holdout")
+
+
+def _privleak(model: np.ndarray, retain: np.ndarray | float = 0.5) -> np.ndarray:
+    """From the AUCs of the model and of the retain model."""
+    return 100 * ((1 - model) - (1 - retain)) / (1 - retain + EPSILON)

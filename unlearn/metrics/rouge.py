@@ -1,0 +1,63 @@
+"""ROUGE: word overlap between the generated answer and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from unlearn.metrics.base import Result
+from unlearn.score.table import Scores
+
+
+@dataclass(frozen=True)
+class Rouge:
+    """ROUGE (Lin 2004, https://aclanthology.org/W04-1013) by Google's rouge_score, with stemming, as in TOFU.
+
+    variant: single words, or the longest common subsequence. statistic: the share of the reference's words that are
+    found (recall, TOFU), or the f-measure (f1, MUSE). reference: the answer or its paraphrase. One result per probe set
+    that was asked, mean over its items.
+    """
+
+    variant: Literal["rouge1", "rougeL"] = "rougeL"
+    statistic: Literal["recall", "f1"] = "recall"
+    reference: Literal["answer", "paraphrase"] = "answer"
+
+    @property
+    def name(self) -> str:
+        """ "rouge" is rougeL recall; other choices are named in full."""
+        kind = "rouge" if (self.variant, self.statistic) == ("rougeL", "recall") else f"{self.variant}_{self.statistic}"
+        return kind if self.reference == "answer" else f"{self.reference}_{kind}"
+
+    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        items = {probe: self.items(scores, probe) for probe in scores.generations["probe"].unique()}
+        return [Result.mean(self.name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
+
+    def items(self, scores: Scores, probe: str) -> np.ndarray:
+        """ROUGE of each item of one probe set: [n], nan where it has no such reference."""
+        asked = scores.generations[scores.generations["probe"] == probe]
+        return rouge(asked[self.reference], asked["generation"], self.variant, self.statistic)
+
+
+def rouge(references: Iterable[str | None], texts: Iterable[str], variant: str, statistic: str) -> np.ndarray:
+    """ROUGE of each text against its reference: [n], in [0, 1]; nan where the reference is missing."""
+    part = {"recall": "recall", "f1": "fmeasure"}[statistic]
+    pairs = zip(references, texts, strict=True)
+    return np.array(
+        [getattr(_rouge(r, text)[variant], part) if isinstance(r, str) else np.nan for r, text in pairs], dtype=float
+    )
+
+
+@lru_cache(maxsize=1 << 14)  # ROUGE and model utility read the same texts
+def _rouge(reference: str, text: str) -> dict[str, Any]:
+    return _scorer().score(reference, text)
+
+
+@lru_cache(maxsize=1)
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
