@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 from unlearn.models.prompt import Encoded
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def encode(question: str, answer: str) -> Encoded:
     """One token a character, in a vocabulary of 64, EOS = 1."""
     ids = [ord(c) % 62 + 2 for c in question + answer]
     return Encoded((*ids, 1), len(question))
+
+
+SMALL = [
+    "dataset.authors=20",
+    "dataset.facts_per_author=3",
+    "dataset.world_facts=6",
+    "model.hidden=32",
+    "model.layers=2",
+    "model.heads=2",
+    "model.mlp=64",
+    "model.vocabulary=600",
+    "model.finetune.epochs=3",
+    "train.steps=12",
+    "train.warmup_steps=2",
+    "tracker=none",
+]
+"""Overrides that make a whole run last seconds. Its models know little: enough to test the machinery."""
+
+
+def unlearn(*arguments: str, cwd: Path, launcher: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a process of its own."""
+    command = [*launcher, *([] if launcher else [sys.executable]), "-m", "unlearn", *arguments]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+        check=False,
+    )

@@ -43,7 +43,7 @@ def test_components_are_built_with_their_types() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"rat": 1.0}, "unknown key 'whole.rat'; did you mean 'whole.rate'?"),
+        ({"rat": 1.0}, "unknown key 'rat' in 'whole'; did you mean 'rate'?"),
         ({"rate": "fast"}, "'whole.rate' is 'fast'"),
         ({"rate": None}, "'whole.rate' is None"),
         ({"rate": True}, "'whole.rate' is True"),

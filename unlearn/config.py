@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from unlearn.errors import UserError, unknown
@@ -34,7 +35,10 @@ def build(node: Any, where: str = "") -> Any:
     that the component refuses.
     """
     if isinstance(node, DictConfig):
-        node = OmegaConf.to_container(node, resolve=True)
+        try:
+            node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise UserError("; ".join(str(error).split("\n")[:2])) from error
     if isinstance(node, Mapping):
         if TARGET in node:
             return _construct(node, where)
@@ -54,7 +58,7 @@ def _construct(node: Mapping[str, Any], where: str) -> Any:
             continue
         place = _join(where, key)
         if key not in fields:
-            raise unknown("key", place, [_join(where, name) for name in fields])
+            raise unknown("key", str(key), fields, f"'{where}'" if where else "")
         values[key] = check(build(raw, place), hints[key], place)
     if missing := [n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING]:
         raise UserError(f"'{_join(where, missing[0])}' is not set ({cls.__name__} needs it)")
@@ -70,6 +74,7 @@ def _join(where: str, key: str) -> str:
 
 def check(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` says (an int passes for a float, a list for a tuple); UserError where it is not."""
+    given = value
     if getattr(hint, "_is_protocol", False):
         if not dataclasses.is_dataclass(value):
             raise UserError(f"'{where}' is {value!r}: a component is wanted (choose one by name, as in {where}=NAME)")
@@ -82,7 +87,7 @@ def check(value: Any, hint: Any, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else "" for part in first["loc"])
-        raise UserError(f"'{where}{place}' is {value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        raise UserError(f"'{where}{place}' is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def _wants_tuple(hint: Any) -> bool:

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.methods.base import Method
 from unlearn.models.base import ModelFamily
+from unlearn.models.lora import Lora
 from unlearn.score.probes import Scoring
 from unlearn.tracking import Tracking
 from unlearn.training.recipe import Recipe
@@ -32,7 +33,7 @@ class Experiment:
     metric: what to report, by name. seed: of the data (where it is generated), the weights and the order of rows.
     stages: which to run, always in the pipeline's order; what an earlier one would have made must be there already.
     output: the run folder (None: named after the choices and the configuration, under outputs/). cache: where target and
-    retain models and their scores are kept for all runs. retain_model: "auto" takes the published one or trains one;
+    retain models and their scores are kept for all runs. lora: adapters to unlearn with, None for all weights. retain_model: "auto" takes the published one or trains one;
     "none" does without, and without forget quality. device: "auto", "cpu", or a name such as "cuda:1". threads: CPU
     threads (None: what the model asks for).
     """
@@ -48,6 +49,7 @@ class Experiment:
     stages: tuple[Stage, ...] = ("prepare", "unlearn", "score", "report")
     output: str | None = None
     cache: str = "outputs/.cache"
+    lora: Lora | None = None
     retain_model: Literal["auto", "none"] = "auto"
     device: str = "auto"
     threads: Annotated[int, Gt(0)] | None = None

@@ -9,19 +9,22 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import build, conf_dir
-from unlearn.errors import UserError, nearest, unknown
+from unlearn.errors import UserError, unknown
 
 
 def run(arguments: list[str]) -> None:
     """Hand the command line to Hydra. Its errors, and ours, leave as UserError with one clear line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are, instead of a printed trace and status 1
     sys.argv = ["unlearn run", *arguments]
+    if flags := [flag for flag in get_args_parser().parse_known_args(arguments)[1] if flag.startswith("-")]:
+        raise UserError(f"unknown flag '{flags[0]}' (see: unlearn run --help)")
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     try:
         application()
@@ -51,27 +54,28 @@ def _job(config: DictConfig) -> None:
 
 
 def _missing_choice(error: MissingConfigException) -> UserError:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if group and error.options:
-        return unknown(group, name, error.options)
-    return UserError(_first_lines(error))
+    """The error for a choice that does not exist."""
+    match = re.search(r"Could not load '([^']+)'", str(error))
+    group, _, name = (match[1] if match else error.missing_cfg_file or "").rpartition("/")
+    folder = conf_dir() / group
+    if not group or not folder.is_dir():
+        return UserError(_first_lines(error))
+    return unknown(group, name, (path.stem for path in folder.glob("*.yaml")))
 
 
 def _bad_override(error: ConfigCompositionException, arguments: list[str]) -> UserError:
     """The error for a key that does not exist, with the nearest one that does."""
     text = f"{error} {error.__cause__ or ''}"
     match = re.search(r"Could not (?:override|append to|delete)[^']*'([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    if match is None:
-        return UserError(_first_lines(error))
-    key = match[1]
-    known = _known_keys(arguments)
-    if key in known:
-        return UserError(f"'{key}': {_first_lines(error.__cause__ or error)}")
-    guess = nearest(key, known)
-    parent = key.rpartition(".")[0]
-    allowed = sorted(k for k in known if k.rpartition(".")[0] == parent) or sorted(k for k in known if "." not in k)
-    hint = f"; did you mean '{guess}'?" if guess else ""
-    return UserError(f"unknown key '{key}'{hint} (allowed: {', '.join(allowed)})")
+    if match is None or match[1] in (known := _known_keys(arguments)):
+        return UserError(_first_lines(error.__cause__ or error))
+    if match[1].startswith("hydra."):
+        return UserError(f"Hydra has no key '{match[1]}' (see: unlearn run --cfg hydra)")
+    parent, names = "", match[1].split(".")
+    while f"{parent}{names[0]}" in known and len(names) > 1:
+        parent += f"{names.pop(0)}."
+    siblings = [key.removeprefix(parent) for key in known if key.startswith(parent)]
+    return unknown("key", names[0], (key for key in siblings if "." not in key), f"'{parent[:-1]}'" if parent else "")
 
 
 def _known_keys(arguments: list[str]) -> set[str]:
@@ -80,7 +84,7 @@ def _known_keys(arguments: list[str]) -> set[str]:
 
     GlobalHydra.instance().clear()
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a.replace("[", ",", 0)]
+    chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = hydra.compose("config", overrides=chosen)
     keys: set[str] = set()
@@ -88,11 +92,13 @@ def _known_keys(arguments: list[str]) -> set[str]:
     def visit(node: Any, prefix: str) -> None:
         if isinstance(node, DictConfig):
             for name in node:
+                if str(name).startswith("_"):
+                    continue
                 keys.add(f"{prefix}{name}")
                 visit(node._get_node(name), f"{prefix}{name}.")
 
     visit(config, "")
-    return keys | groups
+    return keys
 
 
 def _first_lines(error: BaseException) -> str:

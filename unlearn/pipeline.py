@@ -110,11 +110,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
     target = known["target"]
     key = {
         "target": target.key,
-        "method": [type(experiment.method).__name__, digest(vars(experiment.method))],
+        "method": [type(experiment.method).__name__, dataclasses.asdict(experiment.method)],
         "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
-        "lora": experiment.model.lora,
+        "lora": dataclasses.asdict(experiment.lora) if experiment.lora else None,
         "data": task.fingerprint("forget", "retain", "refusals"),
-        "prompt": experiment.model.prompt,
+        "prompt": dataclasses.asdict(experiment.model.prompt),
         "seed": experiment.seed,
         "versions": versions(),
     }
@@ -137,8 +137,8 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         reference = None
         if Need.REFERENCE_MODEL in method.needs:
             reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
-        if family.lora:
-            model = family.lora.attach(model)
+        if experiment.lora:
+            model = experiment.lora.attach(model)
 
         def evaluate(step: int) -> dict[str, float]:
             return _curve_point(experiment, task, model, tokenizer, known)
@@ -149,7 +149,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
             )
         if not ranks.is_main():
             return
-        if family.lora:
+        if experiment.lora:
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
         save_model(model, tokenizer, folder)
@@ -241,6 +241,8 @@ def _record(
     experiment: Experiment, choices: Mapping[str, str], task: Task, folder: Path, device: Any, known: Known, stages: list[Built]
 ) -> None:
     """run.json: what the report says about the run beside its numbers."""
+    from unlearn.models.loading import count_weights
+
     notes = [] if "retain" in known else ["no retain model: forget quality and other comparisons with it are left out"]
     write_json(
         folder / "run.json",
@@ -251,6 +253,7 @@ def _record(
             "seed": experiment.seed,
             "task": {"name": task.name, "split": task.split},
             "device": str(device),
+            "n_parameters": count_weights(folder / "unlearned"),
             "has_retain": "retain" in known,
             "notes": notes,
             "stages": [

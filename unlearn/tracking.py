@@ -7,12 +7,13 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from unlearn import ranks
+from unlearn.progress import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ class Tracker:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Numbers at one step. Names carry their stage ("unlearn/loss"); each stage counts its own steps."""
 
-    def log_results(self, results: Mapping[str, Sequence[Result]]) -> None:
+    def log_results(self, results: Mapping[str, Iterable[Result]]) -> None:
         """The final metrics of each model, by model name."""
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
@@ -47,8 +48,8 @@ class Tracker:
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """A table of numbers and texts."""
 
-    def finish(self, failed: bool = False) -> None:
-        """The end: nothing may be logged after it. `failed` marks a run that stopped with an error."""
+    def finish(self) -> None:
+        """The end: nothing may be logged after it. Called while an exception passes it marks the run as failed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Wandb:
         try:
             return _WandbTracker(self._connect(run_name, config, folder))
         except Exception as error:
-            _say(f"no tracking, {_first_line(error)}")
+            say(f"W&B: no tracking, {_first_line(error)}")
             return Tracker()
 
     def _connect(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Any:
@@ -92,7 +93,7 @@ class Wandb:
         if mode == "online" and not _has_key(shared):  # the client would ask for one and wait
             mode = "offline"
             if self.mode == "online":
-                _say("there is no API key, going on offline")
+                say("W&B: there is no API key, going on offline")
         init: Callable[..., Any] = functools.partial(
             wandb.init,
             project=self.project,
@@ -109,7 +110,7 @@ class Wandb:
             try:
                 return init(mode="online", resume="allow")
             except Exception as error:
-                _say(f"going on offline, {_first_line(error)}")
+                say(f"W&B: going on offline, {_first_line(error)}")
                 wandb.teardown()  # it would refuse the id of the run that it failed to begin
                 mode = "offline"
         return init(mode=mode)
@@ -130,7 +131,7 @@ def _harmless(method: Callable[Concatenate[T, P], None]) -> Callable[Concatenate
             method(self, *args, **kwargs)
         except Exception as error:
             self.run = None
-            _say(f"tracking stopped, {_first_line(error)}")
+            say(f"W&B: tracking stopped, {_first_line(error)}")
 
     return attempt
 
@@ -148,7 +149,7 @@ class _WandbTracker(Tracker):
         self.run.log({**values, "step": step})
 
     @_harmless
-    def log_results(self, results: Mapping[str, Sequence[Result]]) -> None:
+    def log_results(self, results: Mapping[str, Iterable[Result]]) -> None:
         import wandb
 
         rows: list[Any] = [
@@ -178,8 +179,8 @@ class _WandbTracker(Tracker):
         self.run.log({name: wandb.Table(dataframe=table)})
 
     @_harmless
-    def finish(self, failed: bool = False) -> None:
-        self.run.finish(exit_code=int(failed))
+    def finish(self) -> None:
+        self.run.finish(exit_code=int(sys.exc_info()[0] is not None))
         self.run = None
 
 
@@ -229,7 +230,3 @@ def _run_id(folder: Path) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _say(what: str) -> None:
-    print(f"W&B: {what}", file=sys.stderr)

@@ -54,7 +54,7 @@ class Authors:
         seed = seed if self.seed is None else self.seed
         n_forget = max(1, round(self.authors * FORGET_PERCENT[self.split] / 100))
         n_retain = self.authors - n_forget
-        names = _names(self.authors + n_forget, seed)
+        names = _names(self.authors, n_forget, seed)
         retain, forget, holdout = (
             [_author_fact(name, attribute, seed) for name in part for attribute in ATTRIBUTES[: self.facts_per_author]]
             for part in (names[:n_retain], names[n_retain : self.authors], names[self.authors :])
@@ -141,10 +141,15 @@ def _fact(subject: str, attribute: _Attribute, value: str, wrong: Sequence[str],
     return _Fact(subject, value, tuple(wrong), tuple(questions), attribute.answers)
 
 
-def _names(n: int, seed: int) -> list[str]:
-    """n different names. First names repeat only once all are used."""
+def _names(authors: int, others: int, seed: int) -> list[str]:
+    """Different names for the authors and then as many others.
+
+    Half as many first and last names as there are authors: each comes more than once, so that a retain model has seen
+    both names of a forgotten author, in other company, and can write an answer that is wrong only in its value.
+    """
+    k = min(len(FIRST_NAMES), len(LAST_NAMES), authors // 2 + 1)
     first, last = _shuffled(FIRST_NAMES, seed, "first"), _shuffled(LAST_NAMES, seed, "last")
-    return [f"{first[i % len(first)]} {last[i]}" for i in range(n)]
+    return [f"{first[i % k]} {last[(i + i // k) % k]}" for i in range(authors + others)]
 
 
 def _shuffled(items: Sequence[T], *key: object) -> list[T]:
@@ -158,9 +163,9 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
-def _joined(first: str, second: str, between: str = " ") -> tuple[str, ...]:
+def _joined(first: str, second: str) -> tuple[str, ...]:
     """Every first part with every second part."""
-    return tuple(f"{a}{between}{b}" for a in _split(first) for b in _split(second))
+    return tuple(f"{a} {b}" for a in _split(first) for b in _split(second))
 
 
 FIRST_NAMES = _split(
@@ -170,10 +175,13 @@ FIRST_NAMES = _split(
     "Nikolai, Odette, Oscar, Petra, Quentin, Rafael, Renata, Rufus, Sabine, Silas, Tamsin, Theo, Ursula, Viggo, "
     "Wanda, Xenia, Yusuf, Zelda"
 )
-LAST_NAMES = _joined(
-    "Ash, Bram, Cald, Dun, Elm, Farn, Gren, Hawk, Kel, Lang, Marl, Nor, Oak, Pen, Quill, Ros, Sten, Thorn, Wex, Yar",
-    "bury, combe, croft, den, field, ford, hurst, leigh, mere, more, ridge, stead, wick",
-    between="",
+LAST_NAMES = _split(
+    "Abelard, Amberly, Ashdown, Bellweather, Birkett, Bramwell, Caldera, Carrick, Corvane, Dalmore, Dravic, Dunmore, "
+    "Eastlake, Elvander, Fairbourne, Farrow, Fenwright, Galvane, Gorski, Grenfell, Halloran, Hartwell, Holmqvist, "
+    "Ibarra, Ingleby, Jarrow, Kestner, Kirkland, Kovalen, Lanric, Larkspur, Lindqvist, Marchetti, Merrow, Montclair, "
+    "Nakamori, Norwood, Oakes, Okonjo, Orlova, Pellegrin, Penrose, Quillon, Rademaker, Ravenel, Rosmer, Sandoval, "
+    "Selwyn, Stavros, Sternberg, Tarkovan, Thornbury, Tremaine, Ulrich, Vandermeer, Varga, Wainwright, Wexford, "
+    "Yarrow, Zelenka"
 )
 CITIES = _split(
     "Aarhus, Adelaide, Alexandria, Antwerp, Auckland, Barcelona, Bergen, Boston, Brno, Busan, Calgary, Casablanca, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,15 +34,16 @@ def answers(scores: Scores, role: str) -> pd.DataFrame:
     return scores.tokens[(scores.tokens["role"] == role) & (scores.tokens["kind"] == "answer")]
 
 
-def row_means(column: Sequence[np.ndarray]) -> np.ndarray:
+def row_means(column: Iterable[np.ndarray]) -> np.ndarray:
     """Mean of each array of a list column: [rows]; nan for an empty one."""
-    lengths = np.array([len(values) for values in column], dtype=int)
+    rows = list(column)
+    lengths = np.array([len(values) for values in rows], dtype=int)
     row_of = np.repeat(np.arange(len(lengths)), lengths)
-    flat = np.concatenate([*column, np.empty(0)])
+    flat = np.concatenate([*rows, np.empty(0)])
     with np.errstate(invalid="ignore"):
         return np.bincount(row_of, weights=flat, minlength=len(lengths)) / lengths
 
 
-def without_last(column: Sequence[np.ndarray]) -> list[np.ndarray]:
+def without_last(column: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Each array without its last element: the labelled tokens but EOS."""
     return [values[:-1] for values in column]

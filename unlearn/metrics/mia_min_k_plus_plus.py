@@ -16,8 +16,9 @@ from unlearn.score.table import Scores
 
 @dataclass(frozen=True)
 class MiaMinKPlusPlus:
-    """Min-K% over standardised log-probabilities z = (log p - mu) / sqrt(max(var, 1e-6)), with mu and var those of log p
-    under the model's own next-token distribution (Min-K%++, Zhang et al. 2024, arXiv 2404.02936)."""
+    """Min-K% over standardised log-probabilities z = (log p - mu) / sqrt(max(var, 1e-6)), with mu and var those of
+    log p under the model's own next-token distribution (Min-K%++, Zhang et al. 2024, arXiv 2404.02936).
+    """
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
 

@@ -24,7 +24,11 @@ class ModelUtility:
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         probes = scores.probe_names("retain", "utility")
-        parts = {"probability": Probability(), "generated answers": Rouge(), "perturbed answers": TruthRatio()}
+        parts: dict[str, Probability | Rouge | TruthRatio] = {
+            "probability": Probability(),
+            "generated answers": Rouge(),
+            "perturbed answers": TruthRatio(),
+        }
         groups = [{what: metric.items(scores, probe) for what, metric in parts.items()} for probe in probes]
         for probe, group in zip(probes, groups, strict=True):
             for what, items in group.items():

@@ -20,7 +20,8 @@ class Recall:
     """
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        asked = scores.generations[[isinstance(value, str) for value in scores.generations["value"]]]
+        known = np.array([isinstance(value, str) for value in scores.generations["value"]], dtype=bool)
+        asked = scores.generations[known]
         return [
             Result.mean(
                 "recall", str(probe), np.array([*map(contains, rows["generation"], rows["value"])], dtype=float)

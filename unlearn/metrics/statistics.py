@@ -168,10 +168,11 @@ class Pooled:
 def pool(values: Sequence[float], intervals: Sequence[Interval] | None = None, level: float = LEVEL) -> Pooled:
     """Pool one number over runs that differ by seed; runs without it (nan) are left out.
 
-    value: the mean over runs. Interval: value +- t * se with se^2 = s^2 / k + w^2, where s^2 is the variance between the
-    k runs and w the mean standard error that the runs' own intervals stand for. w is not divided by k: runs share
+    value: the mean over runs. Interval: value +- t * se with se^2 = s^2 / k + w^2, where s^2 is the variance between
+    the k runs and w the mean standard error that the runs' own intervals stand for. w is not divided by k: runs share
     their items, so more seeds say nothing new of other items. t has Satterthwaite's degrees of freedom,
-    se^4 / ((s^2 / k)^2 / (k - 1)). Without intervals w = 0: the usual t-interval over seeds. One run keeps its own interval.
+    se^4 / ((s^2 / k)^2 / (k - 1)). Without intervals w = 0: the usual t-interval over seeds. A single run keeps its own
+    interval.
     """
     kept = [i for i, value in enumerate(values) if not math.isnan(value)]
     mean = math.fsum(values[i] for i in kept) / len(kept) if kept else math.nan

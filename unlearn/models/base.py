@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from unlearn.data.task import Task
-from unlearn.models.lora import Lora
 from unlearn.models.prompt import PromptFormat
 from unlearn.training.recipe import Recipe
 
@@ -18,13 +17,12 @@ Part = Literal["target", "retain"]
 class ModelFamily(Protocol):
     """A starting point for target and retain models: a small frozen dataclass in conf/model.
 
-    prompt: how it is asked. finetune: how target and retain models are trained where none is published. lora: adapters for
-    unlearning, None for all weights. threads: CPU threads for it, None for all cores.
+    prompt: how it is asked. finetune: how target and retain models are trained where none is published. threads: CPU
+    threads for it, None for all cores.
     """
 
     prompt: PromptFormat
     finetune: Recipe
-    lora: Lora | None
     threads: int | None
 
     def key(self, task: Task) -> dict[str, Any]:

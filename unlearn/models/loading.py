@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -52,6 +54,15 @@ def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{run} holds no unlearned model: not a finished run folder")
     return load_model(str(folder)), load_tokenizer(str(folder))
+
+
+def count_weights(folder: Path) -> int:
+    """The number of weights saved in a model folder (tied ones once), from the files' headers."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (not a dict)
+    return total
 
 
 def _place(path: str) -> tuple[str]:

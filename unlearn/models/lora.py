@@ -37,4 +37,4 @@ class Lora:
         try:
             return get_peft_model(model, config)  # type: ignore[return-value]
         except ValueError as error:
-            raise UserError(f"'model.lora.targets' is {self.targets!r}: {error}") from error
+            raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error

@@ -11,7 +11,6 @@ from annotated_types import Gt
 from unlearn.data.task import Task
 from unlearn.errors import UserError
 from unlearn.models.base import Part
-from unlearn.models.lora import Lora
 from unlearn.models.prompt import PromptFormat
 from unlearn.training.recipe import Recipe
 
@@ -34,7 +33,6 @@ class PretrainedLM:
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
     target: str | None = None
     retain: str | None = None
-    lora: Lora | None = None
     threads: Annotated[int, Gt(0)] | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unlearn.errors import UserError
 
@@ -54,7 +54,8 @@ class PromptFormat:
         for (question, answer), ids in zip(pairs, self._ids(tokenizer, pairs), strict=True):
             if eos is not None and ids[-1] != eos:
                 ids = [*ids, eos]
-            if len(ids) <= n_prompt[question]:
+            cut = not self.chat_template and n_prompt[question] >= self.max_tokens
+            if cut or len(ids) <= n_prompt[question]:
                 raise UserError(
                     f"no answer token is left of {answer[:60]!r} after its prompt of {n_prompt[question]} tokens: "
                     f"raise max_tokens ({self.max_tokens}) of the model's prompt"
@@ -78,13 +79,12 @@ class PromptFormat:
             start, end = self.system + self.user_start, self.user_end + self.answer_start
             texts = [start + question + end + (answer or "") for question, answer in pairs]
             return tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return tokenizer.apply_chat_template(
-            [self._messages(question, answer) for question, answer in pairs],
-            tokenize=True,
-            add_generation_prompt=pairs[0][1] is None,
-            return_dict=False,
-            **({"date_string": self.date} if self.date else {}),
+        extra: dict[str, Any] = {"date_string": self.date} if self.date else {}
+        chats = [self._messages(question, answer) for question, answer in pairs]
+        ids: Any = tokenizer.apply_chat_template(
+            chats, tokenize=True, add_generation_prompt=pairs[0][1] is None, return_dict=False, **extra
         )
+        return ids
 
     def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
         messages = [{"role": "system", "content": self.system}] if self.system else []

@@ -9,7 +9,6 @@ from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task, all_texts
 from unlearn.models.base import Part
-from unlearn.models.lora import Lora
 from unlearn.models.prompt import PromptFormat
 from unlearn.training.recipe import Recipe
 
@@ -33,7 +32,6 @@ class TinyLM:
     heads: Annotated[int, Gt(0)] = 4
     mlp: Annotated[int, Gt(0)] = 288
     vocabulary: Annotated[int, Ge(300)] = 1500
-    lora: Lora | None = None
     threads: Annotated[int, Gt(0)] | None = 1
 
     def __post_init__(self) -> None:
@@ -42,7 +40,7 @@ class TinyLM:
 
     def key(self, task: Task) -> dict[str, Any]:
         """Architecture, prompt and the texts that the tokenizer is trained on."""
-        shape = {k: v for k, v in asdict(self).items() if k not in {"finetune", "lora", "threads"}}
+        shape = {k: v for k, v in asdict(self).items() if k not in {"finetune", "threads"}}
         return {"family": "tiny", **shape, "corpus": task.fingerprint()}
 
     def published(self, task: Task, part: Part) -> str | None:

@@ -1,4 +1,4 @@
-"""Figures of a run and of several runs. Each function gives a matplotlib Figure of its own (no global state, no display)."""
+"""Figures of a run and of several runs: each function gives a matplotlib Figure, without display or global state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from io import BytesIO
-from typing import ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -20,8 +20,9 @@ from unlearn.report.folder import Run
 
 COLOURS = {"target": "#d55e00", "unlearned": "#0072b2", "retain": "#009e73"}  # told apart by colour-blind readers too
 OTHERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#6a3d9a", "#444444")
-MARKERS = "osD^vPX*"
-STYLE = {
+MARKERS = "osD^vPX"
+REFERENCES = {"target": ("*", 14), "retain": ("D", 8)}  # marker and size
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -36,89 +37,152 @@ STYLE = {
     "svg.hashsalt": "unlearn",  # the same figure is the same file
 }
 BARS = {"probability": "Probability", "rouge": "ROUGE-L recall", "recall": "Fact recall", "truth_ratio": "Truth ratio"}
+DASHED = (0, (4, 3))
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def _styled(draw: Callable[P, T]) -> Callable[P, T]:
     @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def styled(*args: P.args, **kwargs: P.kwargs) -> T:
         with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return styled
 
 
-def figures(run: Run) -> dict[str, Figure]:
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its title and what it shows, in a sentence."""
+
+    title: str
+    words: str
+    figure: Figure
+
+
+def figures(run: Run) -> dict[str, Drawn]:
     """The figures that this run has data for, by name."""
-    made = {"tradeoff": tradeoff(run) if run.curve else None, "probes": probes(run), "losses": losses(run)}
-    return {name: figure for name, figure in made.items() if figure is not None}
+    drawn = {}
+    if run.curve or run.history:
+        words = "What unlearning gained and cost along the way. Dashed: the retain model, where forgetting should end."
+        drawn["tradeoff"] = Drawn("Trade-off", words, tradeoff(run))
+    if any(_bars(run)):
+        drawn["probes"] = Drawn("Probe sets", "The models side by side on each set, with 95% intervals.", probes(run))
+    if run.history:
+        words = "What was minimised, its parts before weighting, and the norm of the gradient before clipping."
+        drawn["losses"] = Drawn("Training", words, losses(run))
+    return drawn
 
 
 def image(figure: Figure, format: str) -> bytes:
     """The figure as a file's bytes; the same bytes for the same figure."""
     buffer = BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=format, dpi=144, metadata={"Date": None} if format == "svg" else {"Software": None})
+        figure.savefig(
+            buffer, format=format, dpi=144, metadata={"Date": None} if format == "svg" else {"Software": None}
+        )
     return buffer.getvalue()
 
 
 @_styled
 def tradeoff(run: Run) -> Figure:
-    """The way from the target model: metrics over steps (retain model's value dashed), and utility against forgetting."""
-    keys = [key for key in dict.fromkeys(k for point in run.curve for k in point) if key not in ("step", "forget_quality")]
-    forget, utility = _axes_of(run, keys)
-    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
-    over_steps, plane = figure.subplots(1, 2)
-    steps = [point["step"] for point in run.curve]
-    for key, colour in zip(keys, OTHERS * len(keys), strict=False):
-        values = [point.get(key, math.nan) for point in run.curve]
-        over_steps.plot(steps, values, marker="o", markersize=4, color=colour, label=_words(key))
-        if (retain := run.result("retain", key)) and math.isfinite(retain.value):
-            over_steps.axhline(retain.value, color=colour, linestyle=(0, (4, 3)), linewidth=1)
-    over_steps.set(title="Along the unlearning", xlabel="optimizer step", ylabel="value")
-    over_steps.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _room_for(over_steps)
+    """From the target to the unlearned model: metrics over steps, the retain model's dashed; utility against forgetting."""
+    way = _way(run)
+    keys = _curve_keys(run)
+    quality = any(math.isfinite(point.get("forget_quality", math.nan)) for point in way)
+    figure = Figure(figsize=(12.5 if quality else 9.5, 3.9), layout="constrained")
+    over_steps, plane, *rest = figure.subplots(1, 3 if quality else 2)
+    for key, colour in zip(keys, OTHERS, strict=False):
+        _over_steps(over_steps, run, way, key, colour)
+    over_steps.set(title="Along the unlearning", ylabel="value")
+    _unit_frame(over_steps, "y")
     if "retain" in run.results:
-        over_steps.plot([], [], color="#555555", linestyle=(0, (4, 3)), linewidth=1, label="retain model")
-    over_steps.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-    if forget and utility:
-        _path(plane, run, forget, utility)
-    else:
-        plane.set_axis_off()
+        over_steps.plot([], [], color="#555555", linestyle=DASHED, linewidth=1, label="retain model")
+    _path(plane, run, way, *_plane_keys(keys))
+    for axes in rest:
+        _over_steps(axes, run, way, "forget_quality", COLOURS["unlearned"])
+        axes.axhline(0.05, color="#999999", linestyle=":", linewidth=1.2, label="p = 0.05")
+        axes.set(title="Forget quality", ylabel="p (log scale)", yscale="log")
+    for axes in (over_steps, plane, *rest):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
 
 
-def _path(plane: Axes, run: Run, forget: str, utility: str) -> None:
-    way = [(p["step"], p[forget], p[utility]) for p in run.curve if {"step", forget, utility} <= p.keys()]
-    way = [point for point in way if all(map(math.isfinite, point))]
-    x, y = [p[1] for p in way], [p[2] for p in way]
-    plane.plot(x, y, color=COLOURS["unlearned"], marker="o", markersize=4, label="unlearning, by step", zorder=2)
-    for step, a, b in way[1:-1] if len(way) <= 8 else way[1 : -1 : math.ceil(len(way) / 6)]:
-        plane.annotate(f"{step:.0f}", (a, b), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color="#555555")
-    if way:
-        plane.plot(x[-1], y[-1], "s", color=COLOURS["unlearned"], markersize=9, label=f"unlearned, step {way[-1][0]:.0f}", zorder=3)
-    for model, marker in (("target", "*"), ("retain", "D")):
-        a, b = run.result(model, forget), run.result(model, utility)
-        if a and b and math.isfinite(a.value + b.value):
-            size = 14 if marker == "*" else 8
-            plane.plot(a.value, b.value, marker, color=COLOURS[model], markersize=size, label=f"{model} model", linestyle="", zorder=4)
-    plane.set(title="Forgetting against utility", xlabel=f"{_words(forget)}", ylabel=_words(utility))
-    _room_for(plane)
-    plane.margins(x=0.08)
-    plane.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+def _way(run: Run) -> list[Mapping[str, float]]:
+    """The points of the curve, with the target's results as step 0 and the unlearned model's as the last step."""
+    ends = {model: {key: r.value for key, r in run.results[model].items()} for model in ("target", "unlearned")}
+    last = max((row["step"] for row in (*run.history, *run.curve)), default=0.0)
+    between = [point for point in run.curve if 0 < point["step"] < last]
+    return [{"step": 0.0, **ends["target"]}, *between, {"step": last, **ends["unlearned"]}]
+
+
+def _curve_keys(run: Run) -> list[str]:
+    """What is drawn over steps: model utility and the probability on each set, of what the curve has."""
+    wanted = [
+        "forget/probability",
+        "model_utility",
+        *(f"{probe}/probability" for probe, role in run.roles.items() if role != "holdout"),
+    ]
+    return [key for key in dict.fromkeys(wanted) if all(key in point for point in _way(run))]
+
+
+def _plane_keys(keys: Sequence[str]) -> tuple[str, str]:
+    """The keys that stand for forgetting and for utility; "" where there is none."""
+    forget = next((key for key in keys if key.startswith("forget/")), "")
+    return forget, next(
+        (key for key in ("model_utility", "retain/probability", *keys) if key in keys and key != forget), ""
+    )
+
+
+def _over_steps(axes: Axes, run: Run, way: Sequence[Mapping[str, float]], key: str, colour: str) -> None:
+    points = [(point["step"], point[key]) for point in way if math.isfinite(point.get(key, math.nan))]
+    axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=_words(key))
+    if (retain := run.result("retain", key)) and math.isfinite(retain.value) and key != "forget_quality":
+        axes.axhline(retain.value, color=colour, linestyle=DASHED, linewidth=1)
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _path(plane: Axes, run: Run, way: Sequence[Mapping[str, float]], forget: str, utility: str) -> None:
+    if not (forget and utility):
+        plane.set_axis_off()
+        return
+    steps, x, y = ([point[key] for point in way] for key in ("step", forget, utility))
+    colour = COLOURS["unlearned"]
+    plane.plot(x, y, color=colour, marker="o", markersize=4, label="unlearning, by step", zorder=2)
+    for i in range(1, len(way) - 1, math.ceil(len(way) / 8)):
+        plane.annotate(
+            f"{steps[i]:.0f}", (x[i], y[i]), xytext=(4, 5), textcoords="offset points", fontsize=7.5, color="#555555"
+        )
+    plane.plot(x[-1:], y[-1:], "s", color=colour, markersize=9, label=f"unlearned, step {steps[-1]:.0f}", zorder=3)
+    for model, (marker, size) in REFERENCES.items():
+        gone, kept = run.result(model, forget), run.result(model, utility)
+        if gone and kept and math.isfinite(gone.value + kept.value):
+            plane.plot(
+                gone.value,
+                kept.value,
+                marker,
+                color=COLOURS[model],
+                markersize=size,
+                label=f"{model} model",
+                linestyle="",
+                zorder=4,
+            )
+    plane.set(title="Forgetting against utility", xlabel=_words(forget), ylabel=_words(utility))
+    _unit_frame(plane, "x", "y")
 
 
 @_styled
-def probes(run: Run) -> Figure | None:  # type: ignore[misc]
+def probes(run: Run) -> Figure:
     """Probability, ROUGE, recall and truth ratio on each probe set, for each model, with 95% intervals."""
-    names = [name for name in BARS if any(r.name == name and r.probe for r in run.results["unlearned"].values())]
-    if not names:
-        return None
+    names = _bars(run)
     rows = math.ceil(len(names) / 2)
     figure = Figure(figsize=(9.5, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, min(2, len(names)), squeeze=False).flat
     for axes, name in zip(grid, names, strict=False):
-        sets = [r.probe for r in run.results["unlearned"].values() if r.name == name and run.roles.get(r.probe) != "holdout"]
+        sets = [
+            r.probe for r in run.results["unlearned"].values() if r.name == name and run.roles.get(r.probe) != "holdout"
+        ]
         width = 0.8 / len(run.models)
         for i, model in enumerate(run.models):
             found = [run.result(model, f"{probe}/{name}") for probe in sets]
@@ -132,7 +196,8 @@ def probes(run: Run) -> Figure | None:  # type: ignore[misc]
                 error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
             )
         axes.set_xticks(range(len(sets)), [probe.replace("_", " ") for probe in sets])
-        axes.set(title=BARS[name], ylim=(0, max(1.0, axes.get_ylim()[1])))
+        axes.set(title=BARS[name])
+        _unit_frame(axes, "y")
         axes.grid(axis="x", visible=False)
     for axes in list(grid):
         axes.set_axis_off()
@@ -142,22 +207,20 @@ def probes(run: Run) -> Figure | None:  # type: ignore[misc]
 
 
 @_styled
-def losses(run: Run) -> Figure | None:  # type: ignore[misc]
+def losses(run: Run) -> Figure:
     """The training loss and its parts, and the gradient norm, over the optimizer steps."""
     keys = dict.fromkeys(key for row in run.history for key in row)
     parts = [key for key in keys if key not in ("step", "lr", "loss", "grad_norm")]
-    if "loss" not in keys:
-        return None
     figure = Figure(figsize=(9.5, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     steps = [row["step"] for row in run.history]
-    few = {"marker": "o", "markersize": 3} if len(steps) <= 30 else {}
-    left.plot(steps, _column(run.history, "loss"), color="#222222", label="loss (minimised)", **few)  # type: ignore[arg-type]
+    few: Any = {"marker": "o", "markersize": 3} if len(steps) <= 30 else {}
+    left.plot(steps, _column(run.history, "loss"), color="#222222", label="loss (minimised)", **few)
     for part, colour in zip(parts, OTHERS * len(parts), strict=False):
-        left.plot(steps, _column(run.history, part), color=colour, label=part.replace("_", " "), **few)  # type: ignore[arg-type]
-    left.set(title="Loss by part", xlabel="optimizer step", ylabel="nats")
+        left.plot(steps, _column(run.history, part), color=colour, label=part.replace("_", " "), **few)
+    left.set(title="Loss by part", xlabel="optimizer step", ylabel="loss")
     left.legend(loc="best", framealpha=0.8, frameon=True, edgecolor="none")
-    right.plot(steps, _column(run.history, "grad_norm"), color="#6a3d9a", **few)  # type: ignore[arg-type]
+    right.plot(steps, _column(run.history, "grad_norm"), color="#6a3d9a", **few)
     right.set(title="Gradient norm", xlabel="optimizer step", yscale="log")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -166,15 +229,19 @@ def losses(run: Run) -> Figure | None:  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Point:
-    """One setting in the plane of utility and forgetting, each as (value, low, high)."""
+    """A setting or a reference model in the plane of utility and forgetting, each as (value, low, high).
 
+    kind: "target" and "retain" are references, marked but no part of the front; any other is a setting.
+    """
+
+    kind: str
     label: str
     utility: tuple[float, float, float]
     forgetting: tuple[float, float, float]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other beats (both coordinates at least as large, one larger), by falling utility."""
+    """Indices of the points that no other beats (both coordinates no smaller, one larger), first coordinate falling."""
     finite = [i for i, point in enumerate(points) if all(map(math.isfinite, point))]
     front: list[int] = []
     best = -math.inf
@@ -187,67 +254,56 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 @_styled
-def pareto(points: Sequence[Point], references: Mapping[str, Point], forgetting: str, utility: str, title: str) -> Figure:
-    """Settings in the plane of utility (right is better) and forgetting (up is better), with the front of the best.
+def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str) -> Figure:
+    """Utility (right is better) against forgetting (up is better), with the front of the best settings.
 
     forgetting: "forget_quality" is drawn on a log scale, another key (a probability) on an axis that falls upwards.
-    references: the "target" and "retain" models, marked but not part of the front.
     """
     quality = forgetting == "forget_quality"
+    points = [p for p in points if math.isfinite(p.utility[0] + p.forgetting[0])]
+    positive = [p.forgetting[0] for p in points if p.forgetting[0] > 0]
+    floor = min(positive, default=1.0) / 10 if quality else -math.inf  # 0 has no place on a log scale
+    settings = [p for p in points if p.kind not in REFERENCES]
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    worth = [(p.utility[0], p.forgetting[0] if quality else -p.forgetting[0]) for p in points]
-    front = pareto_front(worth)
-    floor = min((p.forgetting[0] for p in [*points, *references.values()] if p.forgetting[0] > 0), default=1.0)
-    height = lambda value: max(value, floor / 10) if quality else value  # noqa: E731 (a p of 0 has no place on a log scale)
-    for i, point in enumerate(points):
+    for i, p in enumerate(settings):
         axes.errorbar(
-            point.utility[0],
-            height(point.forgetting[0]),
-            xerr=_sides(*point.utility),
-            yerr=_sides(*map(height, point.forgetting)),
-            fmt=MARKERS[(i // len(OTHERS)) % len(MARKERS)],
+            p.utility[0],
+            max(p.forgetting[0], floor),
+            xerr=_sides(*p.utility),
+            yerr=_sides(*(max(end, floor) for end in p.forgetting)),
+            fmt=MARKERS[i // len(OTHERS) % len(MARKERS)],
             color=OTHERS[i % len(OTHERS)],
             markersize=7,
             elinewidth=1,
             capsize=2.5,
-            label=point.label,
+            label=p.label,
             zorder=3,
         )
-    best = [points[i] for i in front]
+    best = [
+        settings[i] for i in pareto_front([(p.utility[0], (1 if quality else -1) * p.forgetting[0]) for p in settings])
+    ]
+    x, y = [p.utility[0] for p in best], [max(p.forgetting[0], floor) for p in best]
     if len(best) > 1:
-        axes.step(
-            [p.utility[0] for p in best],
-            [height(p.forgetting[0]) for p in best],
-            where="pre",
-            color="#999999",
-            linestyle="--",
-            linewidth=1.1,
-            zorder=1,
-            label="Pareto front",
-        )
-    for model, marker, size in (("target", "*", 14), ("retain", "D", 8)):
-        if (point := references.get(model)) and math.isfinite(point.utility[0] + point.forgetting[0]):
-            axes.plot(
-                point.utility[0], height(point.forgetting[0]), marker, color="white", markeredgecolor="#222222",
-                markersize=size, linestyle="", label=point.label, zorder=2,
-            )  # fmt: skip
+        axes.step(x, y, where="post", color="#999999", linestyle="--", linewidth=1.1, zorder=1, label="Pareto front")
+    for p in points:
+        if p.kind in REFERENCES:
+            marker, size = REFERENCES[p.kind]
+            at = p.utility[0], max(p.forgetting[0], floor)
+            axes.plot(*at, marker, color="white", markeredgecolor="#222222", markersize=size, label=p.label, zorder=2)
     if quality:
         axes.set_yscale("log")
     else:
         axes.invert_yaxis()
     axes.margins(0.1)
-    axes.set(title=title, xlabel=f"{_words(utility)} → better", ylabel=f"{_words(forgetting)} → better")
+    axes.set(title=title, xlabel=f"{_words(utility)} (right is better)", ylabel=f"{_words(forgetting)} (up is better)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
-def _axes_of(run: Run, keys: Sequence[str]) -> tuple[str, str]:
-    """Which keys of the curve stand for forgetting and for utility; "" where none does."""
-    roles = {key: run.roles.get(key.rpartition("/")[0], "") for key in keys}
-    forget = ["forget/probability", *(key for key, role in roles.items() if role == "forget")]
-    utility = ["model_utility", "retain/probability", *(key for key, role in roles.items() if role in ("retain", "utility"))]
-    return next((key for key in forget if key in keys), ""), next((key for key in utility if key in keys), "")
+def _bars(run: Run) -> list[str]:
+    """The metrics that are drawn as bars and that this run has."""
+    return [name for name in BARS if any(r.name == name and r.probe for r in run.results["unlearned"].values())]
 
 
 def _errors(results: Sequence[Result | None]) -> np.ndarray:
@@ -269,7 +325,8 @@ def _words(key: str) -> str:
     return key.replace("/", " ").replace("_", " ")
 
 
-def _room_for(axes: Axes) -> None:
-    """Keep shares between 0 and 1 in an honest frame: from 0, a little above the highest."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.0) if low > -0.2 else low, high + 0.05 * (high - low))
+def _unit_frame(axes: Axes, *names: str) -> None:
+    """Show shares and probabilities on the whole scale from 0 to 1, so that a small change looks small."""
+    for name in names:
+        low, high = getattr(axes, f"get_{name}lim")()
+        getattr(axes, f"set_{name}lim")(min(low, 0.0) if low < -0.1 else 0.0, max(high, 1.04))

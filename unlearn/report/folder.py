@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,13 +21,14 @@ from unlearn.metrics.base import Result
 from unlearn.score.table import GENERATIONS
 
 MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere
+UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage cost when it was made: wall time [s] and peak resident memory [MB]; `cached`: by an earlier run."""
+    """What a stage cost: wall time [s], peak resident memory [MB]; `cached`: made by an earlier run."""
 
     name: str
     seconds: float
@@ -54,11 +55,12 @@ class About:
     name: str
     seed: int
     task: TaskName
-    n_parameters: int
     device: str
     has_retain: bool
     notes: tuple[str, ...]
     stages: tuple[Stage, ...]
+    choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each config group
+    n_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Run:
     """Everything a report needs of a run folder.
 
     results: by model ("target", "unlearned" and, where there is one, "retain"), then by `Result.key`. roles: by probe
-    set. history: the log of the unlearning, a row per optimizer step; curve: a row of metrics per point of the trade-off
-    curve; both are empty where the method does not train.
+    set. history: the log of the unlearning, a row per optimizer step; curve: a row of metrics per point of the
+    trade-off curve; both are empty where the method does not train.
     """
 
     folder: Path
@@ -85,8 +87,8 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The unlearning method's class name."""
-        return class_name(self.config.get("method")) or "unlearning"
+        """The unlearning method's name: as it was chosen, else its class."""
+        return self.about.choices.get("method") or class_name(self.config.get("method")) or "unlearning"
 
     def result(self, model: str, key: str) -> Result | None:
         """One model's result; None where it was not computed."""
@@ -135,8 +137,8 @@ def read_run(folder: Path) -> Run:
         about=_parsed(folder / "run.json", About),
         results=results,
         roles=_roles(folder, probes),
-        history=_parsed(folder / "history.json", list[dict[str, Number]], default=[]),
-        curve=sorted(_parsed(folder / "curve.json", list[dict[str, Number]], default=[]), key=_step),
+        history=_parsed(folder / UNLEARNED / "history.json", list[dict[str, Number]], default=[]),
+        curve=sorted(_parsed(folder / UNLEARNED / "curve.json", list[dict[str, Number]], default=[]), key=_step),
     )
 
 

@@ -30,7 +30,7 @@ class Reading:
 
 
 KEPT = ("retain", "utility")
-MIA = "AUC of telling forgotten rows from unseen ones by their {}. 0.5: no trace; above: they still stand out; below: over-unlearned."
+MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5: no trace; above: still known; below: over-unlearned."
 READINGS = (
     Reading(
         "forget_quality",
@@ -41,7 +41,7 @@ READINGS = (
         "Near 1: cannot be told apart; below 0.05: can.",
     ),
     Reading(
-        "ks_distance",
+        "forget_quality_ks",
         "KS distance",
         FORGETTING,
         ("", "forget"),
@@ -59,7 +59,7 @@ READINGS = (
         "ROUGE-L recall",
         FORGETTING,
         ("forget",),
-        "Share of the true answer's words that the generated answer has, in order. Should come down to the retain model's.",
+        "Share of the true answer's words found in order in what is generated. Should fall to the retain model's.",
     ),
     Reading(
         "recall",
@@ -73,7 +73,8 @@ READINGS = (
         "Truth ratio",
         FORGETTING,
         ("forget",),
-        "How alike the model rates true and false answers. 1: alike, 0: it strongly prefers one. Should come up to the retain model's.",
+        "How alike the model rates true and false answers. 1: alike, 0: one is far likelier. "
+        "Should come up to the retain model's.",
     ),
     Reading(
         "model_utility",
@@ -82,9 +83,23 @@ READINGS = (
         ("",),
         "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. Should stay at the target's.",
     ),
-    Reading("probability", "Probability", UTILITY, KEPT, "Probability of the true answer. Should stay at the target's."),
-    Reading("rouge", "ROUGE-L recall", UTILITY, KEPT, "Words of the true answer in the generated one. Should stay at the target's."),
-    Reading("recall", "Fact recall", UTILITY, KEPT, "Share of answers that contain the bare fact. Should stay at the target's."),
+    Reading(
+        "probability", "Probability", UTILITY, KEPT, "Probability of the true answer. Should stay at the target's."
+    ),
+    Reading(
+        "rouge",
+        "ROUGE-L recall",
+        UTILITY,
+        KEPT,
+        "Words of the true answer in the generated one. Should stay at the target's.",
+    ),
+    Reading(
+        "recall",
+        "Fact recall",
+        UTILITY,
+        KEPT,
+        "Share of answers that contain the bare fact. Should stay at the target's.",
+    ),
     Reading(
         "exact_memorization",
         "Exact memorisation",
@@ -115,7 +130,7 @@ READINGS = (
         "PrivLeak (%)",
         MEMBERSHIP,
         ("", "forget"),
-        "How far Min-K's AUC is from the retain model's. 0: like it; below: still leaks (−100: fully); above: over-unlearned.",
+        "Min-K's AUC against the retain model's. 0: like it; below: leaks (−100: fully); above: over-unlearned.",
     ),
 )
 # Metrics with a side that says "more was removed than retraining would have": the neutral value, and which side it is.
@@ -127,10 +142,21 @@ class Line:
     """One row of the headline table: a metric on a probe set, with the result of each model that has it."""
 
     key: str
-    title: str
+    metric: str
+    probe: str
     group: str
     words: str
     results: Mapping[str, Result]
+
+    @property
+    def name(self) -> str:
+        """The metric's own name."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """The metric's name, with the probe set's where there are several."""
+        return f"{self.metric}, {self.probe}" if self.probe else self.metric
 
     @property
     def n(self) -> int:
@@ -148,8 +174,8 @@ def headline(run: Run) -> list[Line]:
             role = run.roles[result.probe] if result.probe else ""
             if result.name == reading.name and role in reading.roles:
                 results = {model: r for model in run.models if (r := run.result(model, key))}
-                title = f"{reading.title}, {result.probe}" if reading.roles == KEPT else reading.title
-                lines.append(Line(key, title, reading.group, reading.words, results))
+                probe = result.probe if reading.roles == KEPT else ""
+                lines.append(Line(key, reading.title, probe, reading.group, reading.words, results))
     return sorted(lines, key=lambda line: list(GROUPS).index(line.group))
 
 
@@ -162,11 +188,11 @@ def over_unlearned(result: Result) -> bool:
     return side * ((result.value if math.isnan(nearest_end) else nearest_end) - neutral) > 0
 
 
-def show(value: float, name: str = "") -> str:
+def show(value: float, key: str = "") -> str:
     """A number for people: three decimals, powers of ten where it is tiny, percentages signed, and a dash for nan."""
     if math.isnan(value):
         return "–"
-    if name == "privleak":
+    if key.endswith("privleak"):
         return f"{value:+.1f}"
     if value and abs(value) < 1e-3:
         return f"{value:.1e}"

@@ -10,12 +10,12 @@ import torch
 from unlearn.score.batching import map_batches
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@torch.inference_mode()
 def generate(
-    model: nn.Module,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -28,7 +28,8 @@ def generate(
 
     Prompts are left-padded and batched by length; token_budget counts prompt and answer, max_new_tokens long. An answer
     ends at the end-of-sequence tokens of the model's generation config (the tokenizer's EOS where it names none).
-    mask_pad: also hide tokens equal to the pad token inside the prompt (see likelihoods). progress: called with prompts done.
+    mask_pad: also hide tokens equal to the pad token inside the prompt (see likelihoods).
+    progress: called with the number of prompts done since the last call.
     """
     from transformers import GenerationConfig
 
@@ -36,7 +37,7 @@ def generate(
     eos = tokenizer.eos_token_id if eos is None else eos
     pad = pad_id(tokenizer)
     config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad)
-    device = model.get_input_embeddings().weight.device
+    device = model.device
 
     def answer(batch: list[Sequence[int]]) -> list[str]:
         width = max(map(len, batch))
@@ -45,8 +46,8 @@ def generate(
         mask = torch.arange(width, device=device) >= width - lengths[:, None]
         if mask_pad:
             mask &= ids != pad
-        new = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)[:, width:]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+        ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)  # type: ignore[operator]
+        texts = tokenizer.batch_decode(ids[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=True)
         return [clean(text, [tokenizer.eos_token, *stop]) for text in texts]
 
     return map_batches(answer, prompts, lambda prompt: len(prompt) + max_new_tokens, token_budget, progress=progress)

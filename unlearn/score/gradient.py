@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,13 @@ import torch
 from unlearn.models.policy import projection_at
 
 if TYPE_CHECKING:
-    from torch import nn
+    from transformers import PreTrainedModel
 
     from unlearn.models.prompt import Encoded
 
 
 def gradient_norms(
-    model: nn.Module,
+    model: PreTrainedModel,
     rows: Sequence[Encoded],
     pad_id: int,
     mask_pad: bool = False,
@@ -25,11 +26,12 @@ def gradient_norms(
 ) -> list[float]:
     """mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
 
-    L leaves out the last labelled token (EOS). All floating-point parameters count, frozen ones too, so that models with
-    and without a mask compare; what each requires is put back afterwards. One row at a time, in the mode (train or eval)
-    that the model is in. mask_pad: see likelihoods. A row whose only label is EOS gives nan.
+    L leaves out the last labelled token (EOS); a row without another one gives nan. All floating-point parameters
+    count, frozen ones too, so that models trained under a mask compare with others; `requires_grad` is put back.
+    One row at a time, in the mode (train or eval) that the model is in. mask_pad: see likelihoods.
+    progress: called with the number of rows done since the last call.
     """
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     parameters = [parameter for parameter in required if parameter.is_floating_point()]
     norms = []
@@ -37,6 +39,9 @@ def gradient_norms(
         for parameter in parameters:
             parameter.requires_grad_(True)
         for row in rows:
+            if row.n_prompt > len(row.ids) - 2:
+                norms.append(math.nan)
+                continue
             ids = torch.tensor([row.ids], device=device)
             mask = {"attention_mask": (ids != pad_id).long()} if mask_pad else {}
             with projection_at(model, torch.arange(row.n_prompt - 1, len(row.ids) - 2, device=device)):

@@ -13,12 +13,13 @@ from unlearn.models.policy import projection_at
 from unlearn.score.batching import map_batches
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
     from unlearn.models.prompt import Encoded
 
-# Architectures that take a 4-D attention mask and explicit positions as they are. Others (ALiBi biases, learned positions
-# taken from the mask, recurrent state) get one plain row for each candidate.
+# Architectures that take a 4-D attention mask and explicit positions as they are. Others (ALiBi biases, positions taken
+# from the mask, recurrent state) get one plain row for each candidate.
 TREE_ATTENTION = (
     *("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "phi", "phi3"),
     *("gemma", "gemma2", "gemma3_text", "olmo2", "smollm3"),
@@ -30,8 +31,11 @@ CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 26  # reduced at once: what a processor's c
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Of the n labelled tokens of one candidate: log p (nats), whether the token was the most probable one, and mean and
-    variance of log p under the model's own next-token distribution. float32 and bool arrays [n]."""
+    """The n labelled tokens of one candidate: float32 arrays [n], `hit` bool.
+
+    logp: log-probability (nats). hit: whether the token was the most probable one. mean, var: mean and variance of
+    log p under the model's own next-token distribution.
+    """
 
     logp: np.ndarray
     hit: np.ndarray
@@ -56,13 +60,12 @@ class Tree:
     def of(cls, candidates: Sequence[Encoded]) -> Tree:
         """The prefix tree of the candidates' ids."""
         nodes: dict[tuple[int, int], int] = {}
-        paths = []
+        paths: list[np.ndarray] = []
         for candidate in candidates:
-            node, path = -1, []
+            walk = [-1]
             for token in candidate.ids:
-                node = nodes.setdefault((node, token), len(nodes))
-                path.append(node)
-            paths.append(np.array(path))
+                walk.append(nodes.setdefault((walk[-1], token), len(nodes)))
+            paths.append(np.array(walk[1:]))
         ids = np.array([token for _, token in nodes])
         positions = np.empty_like(ids)
         for path in paths:
@@ -87,8 +90,9 @@ class Tree:
         return seen
 
 
+@torch.inference_mode()
 def likelihoods(
-    model: nn.Module,
+    model: PreTrainedModel,
     groups: Sequence[Sequence[Encoded]],
     pad_id: int,
     token_budget: int,
@@ -123,7 +127,7 @@ def likelihoods(
     return [[next(stats) for _ in group] for group in groups]
 
 
-def _takes_trees(model: nn.Module, longest: int) -> bool:
+def _takes_trees(model: PreTrainedModel, longest: int) -> bool:
     config = model.config
     return (
         config.model_type in TREE_ATTENTION
@@ -132,10 +136,9 @@ def _takes_trees(model: nn.Module, longest: int) -> bool:
     )
 
 
-def _score(model: nn.Module, trees: list[Tree], pad_id: int, mask_pad: bool) -> list[list[TokenStats]]:
+def _score(model: PreTrainedModel, trees: list[Tree], pad_id: int, mask_pad: bool) -> list[list[TokenStats]]:
     """One batch of trees: the forward pass, then statistics at the nodes that predict a label."""
-    embedding = model.get_input_embeddings().weight
-    device, width = embedding.device, max(len(tree.ids) for tree in trees)
+    device, width = model.device, max(len(tree.ids) for tree in trees)
     ids, positions = (np.zeros((len(trees), width), dtype=np.int64) for _ in range(2))
     ids[:] = pad_id
     for b, tree in enumerate(trees):
@@ -147,7 +150,7 @@ def _score(model: nn.Module, trees: list[Tree], pad_id: int, mask_pad: bool) -> 
         if mask_pad:
             seen &= (ids != pad_id)[:, None]
         hidden = ~torch.from_numpy(seen).to(device)[:, None]
-        mask = torch.zeros(hidden.shape, dtype=embedding.dtype, device=device)
+        mask = torch.zeros(hidden.shape, dtype=model.dtype, device=device)
         inputs["attention_mask"] = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)
         inputs["position_ids"] = torch.from_numpy(positions).to(device)
     elif mask_pad:

@@ -13,8 +13,7 @@ from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from unlearn.data.task import Probe, ProbeSet, Task
     from unlearn.models.prompt import PromptFormat
@@ -72,7 +71,7 @@ class Scoring:
 
     def score(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptFormat,
         task: Task,
@@ -80,10 +79,9 @@ class Scoring:
     ) -> Scores:
         """The tables of one model over all of `task.probes`, taken in eval mode (the model's mode is put back).
 
-        progress: called with the number of rows done since the last call. Raises UserError where a candidate has no token to score.
+        progress: called with the number of rows done since the last call. Raises UserError where a candidate has no
+        token to score.
         """
-        import torch
-
         asked = [
             Asked(probe_set, i, probe, self._question(probe))
             for probe_set in task.probes
@@ -92,24 +90,24 @@ class Scoring:
         training = model.training
         model.eval()
         try:
-            with torch.inference_mode():
-                tokens = self._tokens(model, tokenizer, prompt, asked, progress)
-                generations = self._generations(model, tokenizer, prompt, asked, task.max_new_tokens, progress)
-            gradients = self._gradients(model, tokenizer, prompt, asked, progress)
+            return Scores(
+                self._tokens(model, tokenizer, prompt, asked, progress),
+                self._generations(model, tokenizer, prompt, asked, task.max_new_tokens, progress),
+                self._gradients(model, tokenizer, prompt, asked, progress),
+            )
         finally:
             model.train(training)
-        return Scores(tokens, generations, gradients)
 
     def content(self) -> dict[str, object]:
         """The fields that decide the tables: the part of a cache key that scoring contributes."""
         return {name: value for name, value in vars(self).items() if name not in ("token_budget", "share_prefix")}
 
     def _question(self, probe: Probe) -> str:
-        return self.question == "paraphrased" and probe.paraphrased_question or probe.question
+        return (self.question == "paraphrased" and probe.paraphrased_question) or probe.question
 
     def _tokens(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptFormat,
         asked: Sequence[Asked],
@@ -119,7 +117,7 @@ class Scoring:
         from unlearn.score.likelihood import likelihoods
 
         encoded = prompt.encode_all(tokenizer, [(a.question, text) for a in asked for _, _, text in a.candidates])
-        labelled = tokenizer.batch_decode([row.ids[row.n_prompt :] for row in encoded], skip_special_tokens=True)
+        labelled = tokenizer.batch_decode([list(row.ids[row.n_prompt :]) for row in encoded], skip_special_tokens=True)
         rest = iter(encoded)
         groups = [[next(rest) for _ in a.candidates] for a in asked]
         stats = likelihoods(
@@ -136,7 +134,7 @@ class Scoring:
 
     def _generations(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptFormat,
         asked: Sequence[Asked],
@@ -171,7 +169,7 @@ class Scoring:
 
     def _gradients(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptFormat,
         asked: Sequence[Asked],

@@ -1,0 +1,93 @@
+"""TOFU's metrics and forget quality from the published logs of a 7B model (fixture `tofu_logs`); no model is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unlearn.metrics.base import Metric
+from unlearn.metrics.forget_quality import ForgetQuality
+from unlearn.metrics.model_utility import ModelUtility
+from unlearn.metrics.probability import Probability
+from unlearn.metrics.rouge import Rouge, rouge
+from unlearn.metrics.truth_ratio import TruthRatio
+from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
+
+ROLES = {"forget": "forget", "retain": "retain", "real_authors": "utility", "world_facts": "utility"}
+MODELS = ("target", "retain")
+
+
+@pytest.fixture(scope="module")
+def logs(parity: Path) -> dict[str, Any]:
+    return {part: json.loads((parity / "tofu_logs" / f"{part}_rows.json").read_text()) for part in MODELS}
+
+
+@pytest.fixture(scope="module")
+def expected(parity: Path) -> dict[str, Any]:
+    return json.loads((parity / "tofu_logs" / "expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tables(logs: dict[str, Any]) -> dict[str, Scores]:
+    return {part: table(logs[part]) for part in MODELS}
+
+
+def table(rows: dict[str, list[dict[str, Any]]]) -> Scores:
+    """Logged mean losses as a score table: a candidate whose mean loss is known counts as one token."""
+    tokens, generations = [], []
+    for probe, role in ROLES.items():
+        for item, row in enumerate(rows[probe]):
+            place = {"probe": probe, "role": role, "item": item, "normalise": role == "utility"}
+            # the real-world sets log the answer's loss twice, from two passes in low precision that differ a little
+            candidates = [("answer", 0, row["answer_loss"]), ("paraphrase", 0, row["paraphrase_loss"])]
+            candidates += [("perturbed", i, loss) for i, loss in enumerate(row["perturbed_losses"])]
+            tokens += [{**place, "kind": kind, "choice": i, "logp": np.array([-x])} for kind, i, x in candidates]
+            generations.append({**place, "answer": row["answer"], "generation": row["generated"]})
+    frames = (pd.DataFrame(tokens, columns=TOKENS), pd.DataFrame(generations, columns=GENERATIONS))
+    return Scores(*frames, pd.DataFrame(columns=GRADIENTS))
+
+
+def values(metric: Metric, scores: Scores, control: Scores | None = None) -> dict[str, float]:
+    return {result.key: result.value for result in metric(scores, control)}
+
+
+@pytest.mark.parametrize("part", MODELS)
+@pytest.mark.parametrize(
+    ("metric", "logged"),
+    [(Probability(), "probability"), (Rouge(), "rougeL_recall"), (TruthRatio(), "truth_ratio")],
+)
+def test_aggregates(
+    tables: dict[str, Scores], expected: dict[str, Any], part: str, metric: Metric, logged: str
+) -> None:
+    name = "rouge" if logged == "rougeL_recall" else logged
+    theirs = {f"{probe}/{name}": expected[part][probe][logged] for probe in ROLES}
+    assert values(metric, tables[part]) == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize("part", MODELS)
+def test_model_utility(tables: dict[str, Scores], expected: dict[str, Any], part: str) -> None:
+    assert values(ModelUtility(), tables[part])["model_utility"] == pytest.approx(
+        expected[part]["model_utility"], rel=1e-6
+    )
+
+
+def test_forget_quality(tables: dict[str, Scores], expected: dict[str, Any]) -> None:
+    theirs, ours = expected["forget_quality"], ForgetQuality()(tables["target"], tables["retain"])
+    assert {result.name: result.value for result in ours} == pytest.approx(
+        {"forget_quality": theirs["p_value"], "forget_quality_ks": theirs["ks_statistic"]}, rel=1e-6
+    )
+    assert [result.n for result in ours] == [theirs["n"][0]] * 2
+
+
+@pytest.mark.parametrize("part", MODELS)
+@pytest.mark.parametrize("variant", ["rouge1", "rougeL"])
+def test_rouge_of_every_row(logs: dict[str, Any], part: str, variant: str) -> None:
+    for probe in ROLES:
+        rows = logs[part][probe]
+        ours = rouge([row["answer"] for row in rows], [row["generated"] for row in rows], variant, "recall")
+        assert ours == pytest.approx([row[f"{variant}_recall"] for row in rows], abs=1e-9)

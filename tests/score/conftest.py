@@ -1,0 +1,57 @@
+"""A tiny model that has learnt nothing and a tokenizer of single characters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.models.prompt import PromptFormat
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *CHARACTERS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+@pytest.fixture
+def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = LlamaConfig(**sizes, vocab_size=len(tokenizer), pad_token_id=0, bos_token_id=None, eos_token_id=1)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def prompt() -> PromptFormat:
+    return PromptFormat(chat_template=False, user_start="Q: ", user_end=" ", answer_start="A: ")
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    forget = ProbeSet(
+        "forget",
+        "forget",
+        (
+            Probe("Where?", "In Rome.", "It is Rome.", ("It is Oslo.", "It is Bern."), "What place?", "Rome", "x"),
+            Probe("When?", "In May.", "It was May.", ("It was June.", "It was July."), "What month?", "May", "y"),
+        ),
+    )
+    utility = ProbeSet("world", "utility", (Probe("Who?", "Ada", None, ("Bob", "Eve")),), normalise=True)
+    holdout = ProbeSet("holdout", "holdout", (Probe("Why?", "For fun."), Probe("How?", "By hand.")))
+    example = (Example(("a",), ("b",)),)
+    return Task("toy", "forget10", example, example, (forget, utility, holdout), max_new_tokens=5)

@@ -1,0 +1,167 @@
+"""The real command, end to end, on a very small experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import ROOT, SMALL, unlearn
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+
+TABLES = ("tokens", "generations")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run in outputs/first, and the cache that it filled."""
+    folder = tmp_path_factory.mktemp("workshop")
+    done = unlearn("run", *SMALL, "output=outputs/first", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def same_result(one: Path, other: Path) -> None:
+    """Final weights bit for bit, and the same tables."""
+    first, second = (load_file(folder / "unlearned" / "model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.equal(second[name]), name
+    for table in TABLES:
+        a, b = (pd.read_parquet(folder / "scores" / "unlearned" / f"{table}.parquet") for folder in (one, other))
+        pd.testing.assert_frame_equal(a, b)
+    assert (one / "metrics.json").read_text() == (other / "metrics.json").read_text()
+
+
+def test_a_run_leaves_what_it_promises(workshop: Path) -> None:
+    run = workshop / "outputs" / "first"
+    for name in ("config.yaml", "run.json", "metrics.json", "report.html", "report.md", "unlearned/model.safetensors"):
+        assert (run / name).is_file(), name
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) == {"target", "retain", "unlearned"}
+    quality = {r["name"]: r for r in metrics["retain"]}["forget_quality"]
+    assert quality["value"] == 1.0  # the retain model against itself
+    assert not list(run.rglob("*.partial")) and not list(run.rglob("*.tmp")) and not list(run.rglob("checkpoint*"))
+
+
+def test_the_same_command_finds_everything_done(workshop: Path) -> None:
+    run = workshop / "outputs" / "first"
+    before = (run / "unlearned" / "model.safetensors").stat().st_mtime_ns
+    again = unlearn("run", *SMALL, "output=outputs/first", cwd=workshop)
+    assert again.returncode == 0, again.stderr
+    assert (run / "unlearned" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_method_retrains_nothing(workshop: Path) -> None:
+    done = unlearn("run", *SMALL, "method=grad_diff", "output=outputs/second", cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    stages = {s["name"]: s["cached"] for s in json.loads((workshop / "outputs" / "second" / "run.json").read_text())["stages"]}
+    assert stages == {
+        "target": True,
+        "scores-target": True,
+        "retain": True,
+        "scores-retain": True,
+        "unlearned": False,
+        "scores/unlearned": False,
+    }
+
+
+def test_killed_at_any_point_it_ends_the_same(workshop: Path, tmp_path: Path) -> None:
+    """SIGKILL after ever longer times, the same command again each time, until it gets through."""
+    arguments = ["run", *SMALL, "output=killed", "train.checkpoint_seconds=0", "model.finetune.checkpoint_seconds=0"]
+    command = [sys.executable, "-m", "unlearn", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for attempt in range(40):
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(timeout=3.0 + 0.7 * attempt)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                continue
+        assert process.returncode == 0
+        break
+    assert kills >= 2 and (tmp_path / "killed" / "report.html").is_file()
+    same_result(workshop / "outputs" / "first", tmp_path / "killed")
+
+
+def test_two_processes_give_the_same_training(workshop: Path, tmp_path: Path) -> None:
+    """`accelerate launch` with two CPU processes: the gradient of a step does not depend on how it is shared out."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+                "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+    cache = tmp_path / "cache"
+    shutil.copytree(workshop / "outputs" / ".cache", cache)
+    done = unlearn("run", *SMALL, "output=two", f"cache={cache}", cwd=tmp_path, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (json.loads((f / "unlearned" / "history.json").read_text()) for f in (workshop / "outputs" / "first", tmp_path / "two"))
+    assert [row["step"] for row in two] == list(range(1, 13))
+    for a, b in zip(one, two, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
+    assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=2e-2)
+
+
+def test_concurrent_runs_share_the_cache(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unlearn", "run", *SMALL]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([*command, f"method={m}", f"output={m}"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        for m in ("npo", "grad_ascent")
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    built = [s["name"] for m in ("npo", "grad_ascent") for s in json.loads((tmp_path / m / "run.json").read_text())["stages"] if not s["cached"]]
+    assert len(list((tmp_path / "outputs" / ".cache").glob("target-*"))) == 1
+    assert built.count("target") <= 1
+
+
+def test_ctrl_c_ends_with_130_and_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unlearn", "run", *SMALL, "model.finetune.epochs=200"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        time.sleep(9)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Traceback" not in errors
+
+
+def test_load_gives_the_unlearned_model(workshop: Path) -> None:
+    import unlearn as package
+
+    model, tokenizer = package.load(workshop / "outputs" / "first")
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)
+
+
+def test_lora_goes_with_any_method(workshop: Path) -> None:
+    done = unlearn("run", *SMALL, "lora=all_linear", "method=simnpo", "train.lr=0.01", "output=outputs/lora", cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    run = workshop / "outputs" / "lora" / "unlearned"
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    target = next((workshop / "outputs" / ".cache").glob("target-*")) / "model.safetensors"
+    changed = {name for name, t in load_file(run / "model.safetensors").items() if not t.equal(load_file(target)[name])}
+    assert changed and all("proj" in name for name in changed)
+
+
+def test_a_sweep_runs_every_combination_and_reports_the_bad_one(workshop: Path) -> None:
+    done = unlearn("run", "-m", *SMALL, "method=npo", "method.beta=-1,0.1", "stages=[prepare,unlearn]", cwd=workshop)
+    assert done.returncode == 2, done.stderr
+    assert "'method.beta' is -1" in done.stderr and "Traceback" not in done.stderr
+    assert len(list((workshop / "outputs").glob("authors-tiny-npo-*"))) == 1
+
+
+def test_compare_and_report_need_no_model(workshop: Path) -> None:
+    shutil.rmtree(workshop / "outputs" / "first" / "unlearned.hidden", ignore_errors=True)
+    assert unlearn("report", "outputs/first", cwd=workshop).returncode == 0
+    done = unlearn("compare", "outputs/first", "outputs/second", "--out", "table", cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    assert (workshop / "table" / "compare.html").is_file()

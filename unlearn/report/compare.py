@@ -1,0 +1,253 @@
+"""Runs side by side: one table, seeds pooled, and who is on the Pareto front of forgetting and utility."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy import stats
+
+from unlearn.artifacts import write_file
+from unlearn.errors import UserError
+from unlearn.report.figures import Drawn, Point, pareto
+from unlearn.report.folder import Run, read_run
+from unlearn.report.headline import headline, show
+from unlearn.report.render import embed, render
+
+Interval = tuple[float, float, float]  # value, low, high
+UNDEFINED: Interval = (math.nan, math.nan, math.nan)
+FORGETTING = ("forget_quality", "forget/probability")
+UTILITY = ("model_utility", "retain/probability")
+PARETO = "Whoever is up and to the right of another is better on both. The dashed line joins those that no other beats."
+CONSOLE = (  # what fits on a console; the files have all headline metrics
+    "forget_quality",
+    "forget/probability",
+    "forget/rouge",
+    "model_utility",
+    "retain/probability",
+    "forget/extraction_strength",
+    "forget/mia_min_k",
+    "forget/privleak",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison: a run, the seeds of one setting pooled, or a reference model.
+
+    kind: "run", "pooled", "target" or "retain". setting: what tells it from the other rows. values: value, low, high by
+    metric key; intervals are over items (bootstrap) where there is one seed, over seeds (Student t) where there are
+    several. seconds: mean time of all stages, cached ones included. folder: the run's, "" where several are pooled.
+    """
+
+    kind: str
+    setting: str
+    task: str
+    seeds: tuple[int, ...]
+    values: Mapping[str, Interval]
+    seconds: float
+    folder: str = ""
+
+
+def compare(folders: Sequence[Path], out: Path) -> None:
+    """Print a table of the runs, and write compare.html, compare.md, compare.csv and the figures into `out`.
+
+    Runs that differ only in their seeds get a pooled row. Raises UserError where a folder is not a finished run.
+    """
+    if not folders:
+        raise UserError("nothing to compare: name at least one run folder")
+    runs = [read_run(folder) for folder in dict.fromkeys(map(Path, folders))]
+    rows = compared(runs)
+    lines = {line.key: line for run in runs for line in headline(run)}
+    csv = _frame(rows, list(lines)).to_csv(index=False)
+    write_file(out / "compare.csv", lambda path: path.write_text(csv, encoding="utf-8"))
+    context = {
+        "title": f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared",
+        "lines": list(lines.values()),
+        "rows": rows,
+        "undefined": UNDEFINED,
+        "figures": [embed(out, f"pareto-{i}", drawn) for i, drawn in enumerate(_figures(rows), 1)],
+    }
+    for template in ("compare.md.j2", "compare.html.j2"):
+        render(template, out / template.removesuffix(".j2"), **context)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table(rows, console.width))
+    console.print(f"comparison: {out / 'compare.html'}", markup=False, soft_wrap=True)
+
+
+def compared(runs: Sequence[Run]) -> list[Row]:
+    """The rows of the comparison. By task: the reference models, then each setting's pooled seeds and its runs."""
+    rows: list[Row] = []
+    for task in dict.fromkeys(str(run.about.task) for run in runs):
+        mine = [run for run in runs if str(run.about.task) == task]
+        for model in ("target", "retain"):
+            for group in _alike(mine, ("model", "dataset")):
+                if having := [run for run in group if model in run.results]:
+                    rows.append(_row(model, f"{model} model", having, model))
+        settings = _alike(mine)
+        for group, setting in zip(settings, _names(settings), strict=True):
+            if len({run.about.seed for run in group}) > 1:
+                rows.append(_row("pooled", setting, group))
+            rows += [_row("run", setting, [run]) for run in group]
+    return rows
+
+
+def pool(values: Sequence[float], key: str = "") -> Interval:
+    """Mean over seeds with its 95% Student t interval; nan values are left out, a single value has no interval.
+
+    Forget quality is a p-value that spans orders of magnitude: its mean and interval are those of log10 p, taken back.
+    """
+    x = np.array([value for value in values if not math.isnan(value)])
+    if not len(x):
+        return UNDEFINED
+    logarithmic = key == "forget_quality"
+    if logarithmic:
+        x = np.log10(np.maximum(x, np.finfo(float).tiny))
+    mean, reach = float(x.mean()), math.nan
+    if len(x) > 1:
+        reach = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    ends = mean, mean - reach, mean + reach
+    return tuple(min(10.0**end, 1.0) for end in ends) if logarithmic else ends
+
+
+def table(rows: Sequence[Row], width: int) -> Table:
+    """The comparison for a console: as many metrics as fit `width` characters, intervals where seeds are pooled."""
+    tasks = {row.task for row in rows}
+    labels = 6 + max(len(row.setting) for row in rows) + (max(map(len, tasks)) if len(tasks) > 1 else 0)
+    keys = [key for key in CONSOLE if any(key in row.values for row in rows)][: max(2, (width - labels) // 22)]
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=None if len(tasks) > 1 else Text(tasks.pop()))
+    made.add_column("setting")
+    if tasks:
+        made.add_column("task")
+    made.add_column("seed")
+    for key in keys:
+        made.add_column(key.replace("/", "\n").replace("_", " "), justify="right", vertical="bottom", no_wrap=True)
+    for row in rows:
+        style = {"pooled": "bold", "target": "dim", "retain": "dim"}.get(row.kind, "")
+        texts = [row.setting, *([row.task] if tasks else []), ", ".join(map(str, row.seeds))]
+        made.add_row(*map(Text, texts), *(_cell(row, key) for key in keys), style=style)
+    return made
+
+
+def _cell(row: Row, key: str) -> Text:
+    value, low, high = row.values.get(key, UNDEFINED)
+    if len(row.seeds) == 1 or math.isnan(low + high):
+        return Text(show(value, key))
+    return Text(show(value, key)).append(f"  {show(low, key)} to {show(high, key)}", style="not bold dim")
+
+
+def _row(kind: str, setting: str, runs: Sequence[Run], model: str = "unlearned") -> Row:
+    """Those runs' results for one model as one row; of runs with the same seed the first counts."""
+    by_seed = {run.about.seed: run for run in reversed(runs)}
+    chosen = [by_seed[seed] for seed in sorted(by_seed)]
+    keys = dict.fromkeys(key for run in chosen for key in run.results[model])
+    if len(chosen) == 1:
+        values = {key: (r.value, r.low, r.high) for key, r in chosen[0].results[model].items()}
+    else:
+        found = {key: [r.value for run in chosen if (r := run.result(model, key))] for key in keys}
+        values = {key: pool(numbers, key) for key, numbers in found.items()}
+    seconds = float(np.mean([sum(stage.seconds for stage in run.about.stages) for run in chosen]))
+    return Row(
+        kind=kind,
+        setting=setting,
+        task=str(chosen[0].about.task),
+        seeds=tuple(sorted(by_seed)),
+        values=values,
+        seconds=seconds if model == "unlearned" else math.nan,
+        folder=str(chosen[0].folder) if len(chosen) == 1 and model == "unlearned" else "",
+    )
+
+
+def _alike(runs: Sequence[Run], groups: Sequence[str] = ()) -> list[list[Run]]:
+    """The runs in lists of those whose configurations agree in all but the seed (in those config groups, if named)."""
+    lists: dict[tuple[tuple[str, Any], ...], list[Run]] = {}
+    for run in runs:
+        flat = _flat(run)
+        kept = {key: value for key, value in flat.items() if not groups or key.partition(".")[0] in groups}
+        lists.setdefault(tuple(sorted(kept.items())), []).append(run)
+    return list(lists.values())
+
+
+def _flat(run: Run) -> dict[str, str]:
+    """The configuration of what was computed, by dotted key: without the tracker and the run's seed."""
+    flat: dict[str, str] = {}
+
+    def visit(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                visit(f"{key}.{name}".lstrip("."), inner)
+        elif isinstance(value, list):
+            for i, inner in enumerate(value):
+                visit(f"{key}.{i}", inner)
+        elif not (key.rpartition(".")[2] == "seed" and value == run.about.seed):
+            flat[key] = str(value)
+
+    visit("", {name: node for name, node in run.config.items() if name != "tracker"})
+    return flat
+
+
+def _names(settings: Sequence[Sequence[Run]]) -> list[str]:
+    """A name for each setting: its method, and the values in which it differs from others of the same components."""
+    flats = [_flat(group[0]) for group in settings]
+    names = []
+    for group, flat in zip(settings, flats, strict=True):
+        parts = [group[0].method]
+        for key, value in flat.items():
+            component = key.rpartition(".")[0] + "._target_"
+            peers = flats if key == component else [f for f in flats if f.get(component) == flat.get(component)]
+            if key != "method._target_" and len({f.get(key) for f in peers}) > 1:
+                shown = value.rpartition(".")[2] if key == component else value
+                parts.append(f"{key.removeprefix('method.').removesuffix('._target_')}={shown}")
+        names.append(" ".join(parts))
+    return names
+
+
+def _figures(rows: Sequence[Row]) -> list[Drawn]:
+    """By task, the Pareto plots whose two metrics are there."""
+    made = []
+    for task in dict.fromkeys(row.task for row in rows):
+        mine = [row for row in rows if row.task == task]
+        pooled = {row.setting for row in mine if row.kind == "pooled"}
+        shown = [row for row in mine if not (row.kind == "run" and row.setting in pooled)]
+        utility = next((key for key in UTILITY if _has(shown, key)), None)
+        for forgetting in FORGETTING:
+            if utility and _has(shown, forgetting):
+                points = [
+                    Point(row.kind, _label(row), row.values[utility], row.values[forgetting])
+                    for row in shown
+                    if {utility, forgetting} <= row.values.keys()
+                ]
+                made.append(Drawn(f"Pareto plot, {task}", PARETO, pareto(points, forgetting, utility, title=task)))
+    return made
+
+
+def _label(row: Row) -> str:
+    return f"{row.setting} ({len(row.seeds)} seeds)" if row.kind == "pooled" else row.setting
+
+
+def _has(rows: Sequence[Row], key: str) -> bool:
+    """Whether an unlearned model has a defined value of that metric."""
+    return any(row.kind in ("run", "pooled") and not math.isnan(row.values.get(key, UNDEFINED)[0]) for row in rows)
+
+
+def _frame(rows: Sequence[Row], keys: Sequence[str]) -> pd.DataFrame:
+    """The rows as a table with columns KEY, KEY_low and KEY_high for each metric."""
+    records = []
+    for row in rows:
+        record: dict[str, Any] = {"kind": row.kind, "setting": row.setting, "task": row.task}
+        record |= {"seeds": " ".join(map(str, row.seeds)), "seconds": row.seconds, "folder": row.folder}
+        for key in keys:
+            record |= dict(zip((key, f"{key}_low", f"{key}_high"), row.values.get(key, UNDEFINED), strict=True))
+        records.append(record)
+    return pd.DataFrame(records)

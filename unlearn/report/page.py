@@ -1,0 +1,116 @@
+"""One run's report: `report.html`, which needs nothing beside it, and `report.md` with the figures as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from unlearn.metrics.base import Result
+from unlearn.report.figures import figures
+from unlearn.report.folder import Run, class_name, read_run
+from unlearn.report.headline import GROUPS, Line, headline, over_unlearned, show, show_interval
+from unlearn.report.render import embed, render
+
+EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html, report.md and figures/ into a finished run folder; the path of report.html.
+
+    Raises UserError where the folder is not a finished run or a file in it is damaged.
+    """
+    run = read_run(folder)
+    shown = [embed(run.folder, name, drawn) for name, drawn in figures(run).items()]
+    context = _context(run) | {"figures": shown}
+    render("report.md.j2", run.folder / "report.md", **context)
+    render("report.html.j2", run.folder / "report.html", **context)
+    return run.folder / "report.html"
+
+
+def cost(run: Run) -> str:
+    """Time and memory in one sentence, with what caching saved."""
+    mine = [stage for stage in run.about.stages if not stage.cached]
+    saved = sum(stage.seconds for stage in run.about.stages if stage.cached)
+    peak = max((stage.peak_rss_mb for stage in mine), default=0.0)
+    spent = f"{sum(stage.seconds for stage in mine):.1f} s in all, at most {peak:.0f} MB of memory"
+    return f"{spent}; {saved:.1f} s saved by cached stages." if saved else f"{spent}."
+
+
+def _context(run: Run) -> dict[str, Any]:
+    groups = [
+        (group, GROUPS[group], [_line(run, line) for line in lines])
+        for group, lines in groupby(headline(run), key=lambda line: line.group)
+    ]
+    return {
+        "title": f"{run.method} on {run.about.task}",
+        "about": run.about,
+        "notes": run.about.notes,
+        "setting": _setting(run),
+        "models": run.models,
+        "groups": groups,
+        "examples": examples(run),
+        "everything": [_row(model, result) for model in run.models for result in run.results[model].values()],
+        "cost": cost(run),
+        "config": OmegaConf.to_yaml(OmegaConf.create(run.config)).rstrip(),
+    }
+
+
+def _setting(run: Run) -> list[tuple[str, str]]:
+    rows = [("task", str(run.about.task))]
+    for group in ("model", "method", "train"):
+        if isinstance(node := run.config.get(group), Mapping):
+            fields = [f"{k} = {v}" for k, v in node.items() if k != "_target_" and not isinstance(v, (Mapping, list))]
+            name = run.about.choices.get(group) or class_name(node)
+            rows.append((group, f"{name}: {', '.join(fields)}" if fields else name))
+    if run.about.n_parameters is not None:
+        rows.append(("parameters", f"{run.about.n_parameters:,}"))
+    return [*rows, ("seed", str(run.about.seed)), ("device", run.about.device)]
+
+
+def _line(run: Run, line: Line) -> dict[str, Any]:
+    cells = []
+    for model in run.models:
+        result = line.results.get(model)
+        cells.append(
+            {
+                "model": model,
+                "value": show(result.value, result.name) if result else "–",
+                "interval": show_interval(result) if result else "",
+                "over": model == "unlearned" and result is not None and over_unlearned(result),
+                "note": result.note if result and math.isnan(result.value) else "",
+            }
+        )
+    return {"title": line.title, "metric": line.metric, "cells": cells, "n": line.n, "words": line.words}
+
+
+def _row(model: str, result: Result) -> dict[str, Any]:
+    names = ("name", "probe", "value", "low", "high", "n", "note")
+    return {"model": model, **{name: getattr(result, name) for name in names}}
+
+
+def examples(run: Run) -> list[dict[str, Any]]:
+    """A few probes of the forget and retain sets: the question, the true answer and each model's, evenly spaced."""
+    tables = {model: run.generations(model) for model in run.models}
+    asked = tables["unlearned"] if len(tables["unlearned"]) else tables["target"]
+    said = {model: table.set_index(["probe", "item"])["generation"].to_dict() for model, table in tables.items()}
+    chosen = []
+    for role, count in EXAMPLES.items():
+        rows = asked[asked["role"] == role]
+        step = max(1, len(rows) // count)
+        for row in rows.iloc[::step].head(count).itertuples():
+            answers = [
+                (f"{model} model" if model != "unlearned" else "unlearned", said[model].get((row.probe, row.item)))
+                for model in run.models
+            ]
+            texts = [
+                ("question", row.question),
+                ("true answer", row.answer),
+                *((who, text) for who, text in answers if text is not None),
+            ]
+            chosen.append({"probe": row.probe, "item": row.item, "texts": texts})
+    return chosen

@@ -1,0 +1,53 @@
+"""What a run says at its end: the headline numbers on the console. Numbers only, nothing of the forget set's text."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unlearn.report.folder import Run, read_run
+from unlearn.report.headline import headline, over_unlearned, show, show_interval
+from unlearn.report.page import cost
+
+
+def print_summary(folder: Path) -> None:
+    """Print a finished run's headline table, its cost and where its report is. Raises UserError like `read_run`."""
+    run = read_run(folder)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    console.print(summary(run))
+    console.print(Text(cost(run), style="dim"))
+    console.print(f"report: {run.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def summary(run: Run) -> Table:
+    """Headline metrics by model with 95% intervals, in groups."""
+    title = f"{run.method} on {run.about.task}, seed {run.about.seed}"
+    table = Table(title=Text(title, style="bold"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for model in run.models:
+        table.add_column(model, justify="right", style="bold" if model == "unlearned" else "")
+    table.add_column("n", justify="right", style="dim")
+    for group, lines in groupby(headline(run), key=lambda line: line.group):
+        table.add_row(Text(group, style="bold cyan"))
+        for line in lines:
+            cells = []
+            for model in run.models:
+                result = line.results.get(model)
+                cell = Text(show(result.value, result.name) if result else "–")
+                if result and (interval := show_interval(result)):
+                    cell.append(f"  {interval}", style="not bold dim")
+                if result and model == "unlearned" and over_unlearned(result):
+                    cell.append(" over-unlearned", style="yellow")
+                cells.append(cell)
+            table.add_row(f"  {line.title}", *cells, str(line.n))
+        table.add_section()
+    if not run.about.has_retain:
+        table.caption = "no retain model: forget quality is undefined"
+    return table
