@@ -36,15 +36,24 @@ SMALL = [
 """Overrides that make a whole run last seconds. Its models know little: enough to test the machinery."""
 
 
-def unlearn(*arguments: str, cwd: Path, launcher: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command in a process of its own."""
-    command = [*launcher, *([] if launcher else [sys.executable]), "-m", "unlearn", *arguments]
-    return subprocess.run(
-        command,
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def unlearn(*arguments: str, cwd: Path, launcher: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a process of its own, to its end."""
+    command = [*launcher, "-m", "unlearn", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env=_environment(), check=False)
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start the real command in a process group of its own, to be interrupted or waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "unlearn", *arguments],
         cwd=cwd,
-        capture_output=True,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
-        check=False,
+        start_new_session=True,
     )

@@ -67,7 +67,7 @@ def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Map
             raise UserError(f"cannot read {path}: {error}") from error
         if (difference := _difference(earlier, content)) is not None:
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
     elif ranks.is_main():
         write_file(path, lambda temporary: temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content))))

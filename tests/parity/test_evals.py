@@ -70,7 +70,7 @@ class Compared:
     def agrees(self) -> bool:
         if self.tolerance is None or self.theirs is None:
             return self.ours == self.theirs or (self.theirs is None and math.isnan(self.ours))
-        return self.ours == pytest.approx(self.theirs, **self.tolerance)
+        return self.ours == pytest.approx(self.theirs, nan_ok=True, **self.tolerance)
 
 
 class Fixture:
@@ -132,7 +132,7 @@ def by_row(expected: dict[str, Any], field: str, ours: Any, tolerance: dict[str,
     rows = expected.get("value_by_index", {})
     assert not rows or len(rows) == len(ours)
     for index, row in rows.items():
-        yield Compared(f"[{index}].{field}", ours[int(index)], row[field], tolerance)
+        yield Compared(f"[{index}].{field}", ours[int(index)], row and row[field], tolerance)
 
 
 def probability(probe: str, candidate: Any) -> Callable[..., Iterator[Compared]]:

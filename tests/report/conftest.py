@@ -56,8 +56,8 @@ def scores(model: str, texts: dict[tuple[str, int], str]) -> Scores:
             row = (probe, role, False, item, "", "answer", 0, "text", one, np.array([True]), one, one, 4)
             tokens.append(dict(zip(TOKENS, row, strict=True)))
             said = texts.get((probe, item), f"{model} says {probe} {item}")
-            row = (probe, role, item, "", f"question {probe} {item}?", f"answer {probe} {item}", None, None, said)
-            generations.append(dict(zip(GENERATIONS, row, strict=True)))
+            asked = (probe, role, item, "", f"question {probe} {item}?", f"answer {probe} {item}", None, None, said)
+            generations.append(dict(zip(GENERATIONS, asked, strict=True)))
     return Scores(pd.DataFrame(tokens), pd.DataFrame(generations), pd.DataFrame(columns=GRADIENTS))
 
 

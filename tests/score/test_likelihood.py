@@ -153,3 +153,24 @@ def test_tree_nodes_see_their_own_beginning_only(candidates: list[list[int]]) ->
             assert sorted(np.flatnonzero(seen[node])) == sorted(path[: depth + 1])
             assert ids[: depth + 1] == tree.ids[path[: depth + 1]].tolist()
     assert not seen[len(tree.ids) :].any()
+
+
+def test_half_precision() -> None:
+    """bfloat16 keeps 8 bits, so numbers agree loosely; what matters is that the mask has the model's type."""
+    model, asked = tiny("llama").to(torch.bfloat16), groups()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.25)
+    for a, b in zip(*(chain(*likelihoods(model, asked, PAD, 1000, share)) for share in (True, False)), strict=True):
+        assert a.logp.dtype == np.float32
+        np.testing.assert_allclose(a.logp, b.logp, atol=0.05)
+
+
+def test_a_model_with_adapters() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base, asked = tiny("llama"), groups()
+    model = get_peft_model(base, LoraConfig(target_modules="all-linear", init_lora_weights=False)).eval()
+    assert likelihood._takes_trees(model, 20)
+    check(model, likelihoods(model, asked, PAD, 1000), asked)

@@ -21,4 +21,4 @@ def reduce_rows(sums: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
         return sums
     if reduction == "sequence_mean":
         return sums / counts
-    return (sums.sum() / counts.sum().clamp(min=1)).expand_as(sums)
+    return (sums.sum() / counts.sum()).expand_as(sums)

@@ -117,7 +117,7 @@ class TokenScores:
     def position_mean(self, values: Tensor) -> Tensor:
         """This micro-batch's part of the mean over the step's rows of a row's mean of `values` [n] (positions)."""
         assert self.positions is not None
-        share = self.positions / self.positions.sum(dim=1, keepdim=True, dtype=values.dtype).clamp(min=1)
+        share = self.positions / self.positions.sum(dim=1, keepdim=True, dtype=values.dtype)
         return (values * share[self.positions]).sum() / self.segment.total_rows
 
 

@@ -123,28 +123,31 @@ def pool(values: Sequence[float], key: str = "") -> Interval:
 
 def table(rows: Sequence[Row], width: int) -> Table:
     """The comparison for a console: as many metrics as fit `width` characters, intervals where seeds are pooled."""
-    tasks = {row.task for row in rows}
-    labels = 6 + max(len(row.setting) for row in rows) + (max(map(len, tasks)) if len(tasks) > 1 else 0)
-    keys = [key for key in CONSOLE if any(key in row.values for row in rows)][: max(2, (width - labels) // 22)]
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=None if len(tasks) > 1 else Text(tasks.pop()))
-    made.add_column("setting")
-    if tasks:
-        made.add_column("task")
-    made.add_column("seed")
-    for key in keys:
-        made.add_column(key.replace("/", "\n").replace("_", " "), justify="right", vertical="bottom", no_wrap=True)
-    for row in rows:
-        style = {"pooled": "bold", "target": "dim", "retain": "dim"}.get(row.kind, "")
-        texts = [row.setting, *([row.task] if tasks else []), ", ".join(map(str, row.seeds))]
-        made.add_row(*map(Text, texts), *(_cell(row, key) for key in keys), style=style)
+    columns = {"setting": [row.setting for row in rows], "task": [row.task for row in rows]}
+    columns["seed"] = [", ".join(map(str, row.seeds)) for row in rows]
+    title = None
+    if len(set(columns["task"])) == 1:
+        title = Text(columns.pop("task")[0])
+    for key in CONSOLE:
+        if any(key in row.values for row in rows):
+            columns[key.replace("/", "\n").replace("_", " ")] = [_cell(row, key) for row in rows]
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
+    shown: list[list[str]] = []
+    for head, cells in columns.items():
+        width -= 3 + max(len(line) for text in (head, *cells) for line in text.splitlines())
+        if width >= 0 or len(shown) < 3:
+            shown.append(cells)
+            made.add_column(head, justify="left" if head in ("setting", "task", "seed") else "right", vertical="top")
+    for row, *texts in zip(rows, *shown, strict=True):
+        made.add_row(*map(Text, texts), style={"pooled": "bold", "target": "dim", "retain": "dim"}.get(row.kind, ""))
     return made
 
 
-def _cell(row: Row, key: str) -> Text:
+def _cell(row: Row, key: str) -> str:
     value, low, high = row.values.get(key, UNDEFINED)
     if len(row.seeds) == 1 or math.isnan(low + high):
-        return Text(show(value, key))
-    return Text(show(value, key)).append(f"  {show(low, key)} to {show(high, key)}", style="not bold dim")
+        return show(value, key)
+    return f"{show(value, key)}\n{show(low, key)} to {show(high, key)}"
 
 
 def _row(kind: str, setting: str, runs: Sequence[Run], model: str = "unlearned") -> Row:

@@ -74,19 +74,17 @@ def figures(run: Run) -> dict[str, Drawn]:
     return drawn
 
 
-def image(figure: Figure, format: str) -> bytes:
-    """The figure as a file's bytes; the same bytes for the same figure."""
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file's bytes, the same for the same figure."""
     buffer = BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(
-            buffer, format=format, dpi=144, metadata={"Date": None} if format == "svg" else {"Software": None}
-        )
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
 @_styled
 def tradeoff(run: Run) -> Figure:
-    """From the target to the unlearned model: metrics over steps, the retain model's dashed; utility against forgetting."""
+    """From the target to the unlearned model: metrics over steps (dashed: the retain model's), and their plane."""
     way = _way(run)
     keys = _curve_keys(run)
     quality = any(math.isfinite(point.get("forget_quality", math.nan)) for point in way)
@@ -280,6 +278,8 @@ def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str) -
             label=p.label,
             zorder=3,
         )
+        if p.forgetting[0] < floor:
+            axes.annotate("p = 0", (p.utility[0], floor), xytext=(6, -3), textcoords="offset points", fontsize=7.5)
     best = [
         settings[i] for i in pareto_front([(p.utility[0], (1 if quality else -1) * p.forgetting[0]) for p in settings])
     ]

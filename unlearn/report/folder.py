@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import pandas as pd
 import pyarrow.parquet
@@ -23,7 +23,6 @@ from unlearn.score.table import GENERATIONS
 MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,8 @@ def read_run(folder: Path) -> Run:
         about=_parsed(folder / "run.json", About),
         results=results,
         roles=_roles(folder, probes),
-        history=_parsed(folder / UNLEARNED / "history.json", list[dict[str, Number]], default=[]),
-        curve=sorted(_parsed(folder / UNLEARNED / "curve.json", list[dict[str, Number]], default=[]), key=_step),
+        history=_log(folder / UNLEARNED / "history.json"),
+        curve=_log(folder / UNLEARNED / "curve.json"),
     )
 
 
@@ -147,10 +146,8 @@ def class_name(node: Any) -> str:
     return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else ""
 
 
-def _parsed(path: Path, hint: Any, default: T | None = None) -> Any:
-    """A JSON file as the type `hint`; `default` where there is no such file and a default is given."""
-    if default is not None and not path.exists():
-        return default
+def _parsed(path: Path, hint: Any) -> Any:
+    """A JSON file as the type `hint`."""
     try:
         return TypeAdapter(hint).validate_python(read_json(path))
     except ValidationError as error:
@@ -168,8 +165,13 @@ def _config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _step(point: Mapping[str, float]) -> float:
-    return point.get("step", math.inf)
+def _log(path: Path) -> list[dict[str, float]]:
+    """Rows of numbers in the order of their steps; none where there is no such file."""
+    rows = _parsed(path, list[dict[str, Number]]) if path.exists() else []
+    for i, row in enumerate(rows):
+        if "step" not in row:
+            raise UserError(f"{path} is damaged: row {i} has no step")
+    return sorted(rows, key=lambda row: row["step"])
 
 
 def _roles(folder: Path, probes: set[str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ GROUPS = {
     FORGETTING: "What the model still says about the forget set. The aim is the retain model's column, not zero.",
     UTILITY: "What the model should still know. The aim is the target's column.",
     MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the retain model's column.",
-    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen.",
+    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. Far below the retain model's column "
+    "means over-unlearned: more is gone than if it had never been there.",
 }
 
 
@@ -30,7 +31,7 @@ class Reading:
 
 
 KEPT = ("retain", "utility")
-MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5: no trace; above: still known; below: over-unlearned."
+MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5, or the retain model's: no trace; above: known."
 READINGS = (
     Reading(
         "forget_quality",
@@ -159,13 +160,44 @@ class Line:
         return f"{self.metric}, {self.probe}" if self.probe else self.metric
 
     @property
+    def defined(self) -> bool:
+        """Whether any model has a value."""
+        return not all(math.isnan(result.value) for result in self.results.values())
+
+    @property
+    def over_unlearned(self) -> bool:
+        """Whether the unlearned model's whole interval lies where more was removed than retraining would have removed.
+
+        A membership AUC counts as such below 0.5, or below the retain model's where that is lower still: then the
+        held-out rows are easier in themselves.
+        """
+        result, retain = self.results.get("unlearned"), self.results.get("retain")
+        if self.name not in _OVER or result is None or math.isnan(result.value):
+            return False
+        neutral, side = _OVER[self.name]
+        if retain is not None and side * (retain.value - neutral) > 0:
+            neutral = retain.value
+        end = result.low if side > 0 else result.high
+        return side * ((result.value if math.isnan(end) else end) - neutral) > 0
+
+    @property
     def n(self) -> int:
         """How many items the number rests on."""
         return max(result.n for result in self.results.values())
 
 
 def headline(run: Run) -> list[Line]:
-    """The headline numbers of a run, group by group, in reading order; those that no model has are left out."""
+    """The headline numbers of a run, group by group, in reading order; those undefined for every model are left out."""
+    lines = (line for line in _lines(run) if line.defined)
+    return sorted(lines, key=lambda line: list(GROUPS).index(line.group))
+
+
+def undefined(run: Run) -> dict[str, str]:
+    """The headline metrics that are undefined for every model, by title, and why."""
+    return {line.title: next(iter(line.results.values())).note for line in _lines(run) if not line.defined}
+
+
+def _lines(run: Run) -> list[Line]:
     keys = dict.fromkeys(key for model in run.models for key in run.results[model])
     first = {key: next(r for m in run.models if (r := run.result(m, key))) for key in keys}
     lines = []
@@ -176,16 +208,7 @@ def headline(run: Run) -> list[Line]:
                 results = {model: r for model in run.models if (r := run.result(model, key))}
                 probe = result.probe if reading.roles == KEPT else ""
                 lines.append(Line(key, reading.title, probe, reading.group, reading.words, results))
-    return sorted(lines, key=lambda line: list(GROUPS).index(line.group))
-
-
-def over_unlearned(result: Result) -> bool:
-    """Whether the number, with its whole interval, lies where more was removed than retraining would have removed."""
-    if result.name not in _OVER or math.isnan(result.value):
-        return False
-    neutral, side = _OVER[result.name]
-    nearest_end = result.low if side > 0 else result.high
-    return side * ((result.value if math.isnan(nearest_end) else nearest_end) - neutral) > 0
+    return lines
 
 
 def show(value: float, key: str = "") -> str:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from unlearn.metrics.base import Result
 from unlearn.report.figures import figures
 from unlearn.report.folder import Run, class_name, read_run
-from unlearn.report.headline import GROUPS, Line, headline, over_unlearned, show, show_interval
+from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
 from unlearn.report.render import embed, render
 
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role
@@ -34,8 +34,10 @@ def write_report(folder: Path) -> Path:
 
 def cost(run: Run) -> str:
     """Time and memory in one sentence, with what caching saved."""
-    mine = [stage for stage in run.about.stages if not stage.cached]
     saved = sum(stage.seconds for stage in run.about.stages if stage.cached)
+    mine = [stage for stage in run.about.stages if not stage.cached]
+    if not mine:
+        return f"All stages were there from earlier runs ({saved:.1f} s when they were made)."
     peak = max((stage.peak_rss_mb for stage in mine), default=0.0)
     spent = f"{sum(stage.seconds for stage in mine):.1f} s in all, at most {peak:.0f} MB of memory"
     return f"{spent}; {saved:.1f} s saved by cached stages." if saved else f"{spent}."
@@ -53,6 +55,7 @@ def _context(run: Run) -> dict[str, Any]:
         "setting": _setting(run),
         "models": run.models,
         "groups": groups,
+        "undefined": undefined(run),
         "examples": examples(run),
         "everything": [_row(model, result) for model in run.models for result in run.results[model].values()],
         "cost": cost(run),
@@ -64,7 +67,11 @@ def _setting(run: Run) -> list[tuple[str, str]]:
     rows = [("task", str(run.about.task))]
     for group in ("model", "method", "train"):
         if isinstance(node := run.config.get(group), Mapping):
-            fields = [f"{k} = {v}" for k, v in node.items() if k != "_target_" and not isinstance(v, (Mapping, list))]
+            fields = [
+                f"{k} = {v}"
+                for k, v in node.items()
+                if k != "_target_" and v is not None and not isinstance(v, (Mapping, list))
+            ]
             name = run.about.choices.get(group) or class_name(node)
             rows.append((group, f"{name}: {', '.join(fields)}" if fields else name))
     if run.about.n_parameters is not None:
@@ -81,7 +88,7 @@ def _line(run: Run, line: Line) -> dict[str, Any]:
                 "model": model,
                 "value": show(result.value, result.name) if result else "–",
                 "interval": show_interval(result) if result else "",
-                "over": model == "unlearned" and result is not None and over_unlearned(result),
+                "over": model == "unlearned" and line.over_unlearned,
                 "note": result.note if result and math.isnan(result.value) else "",
             }
         )

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from unlearn.artifacts import write_file
-from unlearn.report.figures import Drawn, image
+from unlearn.report.figures import Drawn, to_svg
 from unlearn.report.headline import show
 
 
@@ -24,7 +24,7 @@ def render(template: str, path: Path, **context: Any) -> None:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A figure as a page shows it: base64 SVG for HTML, a PNG file beside the page for Markdown."""
+    """A figure as a page shows it: base64 SVG in HTML, a file beside the page in Markdown."""
 
     title: str
     words: str
@@ -33,18 +33,18 @@ class Embedded:
 
 
 def embed(folder: Path, name: str, drawn: Drawn) -> Embedded:
-    """Write the figure as `figures/NAME.png` in `folder`, and give what the templates need of it."""
-    file = Path("figures") / f"{name}.png"
-    png = image(drawn.figure, "png")
-    write_file(folder / file, lambda path: path.write_bytes(png))
-    return Embedded(drawn.title, drawn.words, base64.b64encode(image(drawn.figure, "svg")).decode(), file.as_posix())
+    """Write the figure as `figures/NAME.svg` in `folder`, and give what the templates need of it."""
+    file = Path("figures") / f"{name}.svg"
+    svg = to_svg(drawn.figure)
+    write_file(folder / file, lambda path: path.write_bytes(svg))
+    return Embedded(drawn.title, drawn.words, base64.b64encode(svg).decode(), file.as_posix())
 
 
 def markdown(text: object) -> str:
     """Any text as one table cell of Markdown: no markup, no HTML, no line breaks of its own."""
     escaped = re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", str(text))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "<br>".join(escaped.split("\n")).replace("\r", "")
+    return "<br>".join(escaped.splitlines())
 
 
 @cache

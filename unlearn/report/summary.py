@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn.report.folder import Run, read_run
-from unlearn.report.headline import headline, over_unlearned, show, show_interval
+from unlearn.report.headline import headline, show, show_interval, undefined
 from unlearn.report.page import cost
 
 
@@ -34,6 +34,7 @@ def summary(run: Run) -> Table:
     for model in run.models:
         table.add_column(model, justify="right", style="bold" if model == "unlearned" else "")
     table.add_column("n", justify="right", style="dim")
+    table.add_column("", style="yellow")
     for group, lines in groupby(headline(run), key=lambda line: line.group):
         table.add_row(Text(group, style="bold cyan"))
         for line in lines:
@@ -43,11 +44,10 @@ def summary(run: Run) -> Table:
                 cell = Text(show(result.value, result.name) if result else "–")
                 if result and (interval := show_interval(result)):
                     cell.append(f"  {interval}", style="not bold dim")
-                if result and model == "unlearned" and over_unlearned(result):
-                    cell.append(" over-unlearned", style="yellow")
                 cells.append(cell)
-            table.add_row(f"  {line.title}", *cells, str(line.n))
+            table.add_row(f"  {line.title}", *cells, str(line.n), "over-unlearned" if line.over_unlearned else "")
         table.add_section()
-    if not run.about.has_retain:
-        table.caption = "no retain model: forget quality is undefined"
+    if left_out := undefined(run):
+        reason = "" if run.about.has_retain else " (there is no retain model)"
+        table.caption = f"undefined: {', '.join(left_out)}{reason}"
     return table

@@ -11,6 +11,7 @@ import torch
 from unlearn.models.policy import projection_at
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
     from unlearn.models.prompt import Encoded
@@ -31,7 +32,6 @@ def gradient_norms(
     One row at a time, in the mode (train or eval) that the model is in. mask_pad: see likelihoods.
     progress: called with the number of rows done since the last call.
     """
-    device = model.device
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     parameters = [parameter for parameter in required if parameter.is_floating_point()]
     norms = []
@@ -39,20 +39,26 @@ def gradient_norms(
         for parameter in parameters:
             parameter.requires_grad_(True)
         for row in rows:
-            if row.n_prompt > len(row.ids) - 2:
-                norms.append(math.nan)
-                continue
-            ids = torch.tensor([row.ids], device=device)
-            mask = {"attention_mask": (ids != pad_id).long()} if mask_pad else {}
-            with projection_at(model, torch.arange(row.n_prompt - 1, len(row.ids) - 2, device=device)):
-                logits = model(input_ids=ids, use_cache=False, **mask).logits[0]
-            loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : -1])
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            norm = torch.stack([torch.linalg.vector_norm(g.float(), p).to(device) for g in gradients if g is not None])
-            norms.append(norm.mean().item())
+            norms.append(_gradient_norm(model, parameters, row, pad_id if mask_pad else None, p))
             if progress:
                 progress(1)
     finally:
         for parameter, flag in required.items():
             parameter.requires_grad_(flag)
     return norms
+
+
+def _gradient_norm(
+    model: PreTrainedModel, parameters: list[nn.Parameter], row: Encoded, masked: int | None, p: float
+) -> float:
+    """Of one row; tokens equal to `masked` are hidden from attention."""
+    if row.n_prompt > len(row.ids) - 2:
+        return math.nan
+    ids = torch.tensor([row.ids], device=model.device)
+    mask = {} if masked is None else {"attention_mask": (ids != masked).long()}
+    with projection_at(model, torch.arange(row.n_prompt - 1, len(row.ids) - 2, device=ids.device)):
+        logits = model(input_ids=ids, use_cache=False, **mask).logits[0]
+    loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : -1])
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    norms = [torch.linalg.vector_norm(g.float(), p).to(ids.device) for g in gradients if g is not None]
+    return torch.stack(norms).mean().item()

@@ -28,7 +28,7 @@ def micro_batches(
     left without rows gets one empty micro-batch: every process must run backward.
     """
     names = [name for name in SEGMENTS if name in step]
-    totals = {name: (len(step[name]), sum(len(rows[r].ids) - rows[r].n_prompt for r in step[name])) for name in names}
+    totals = {name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in names}
     units = _units(step)[rank::world]
     units.sort(key=lambda unit: _length(rows, unit))
     packs: list[list[dict[str, int]]] = [[]]

@@ -1,0 +1,100 @@
+"""Which numbers come first, and how they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unlearn.metrics.base import Result
+from unlearn.report.folder import read_run
+from unlearn.report.headline import Line, headline, show, show_interval, undefined
+
+NAN = math.nan
+
+MakeRun = Callable[..., Path]
+
+
+def test_groups_in_reading_order(make_run: MakeRun) -> None:
+    lines = headline(read_run(make_run()))
+    by_group: dict[str, list[str]] = {}
+    for line in lines:
+        by_group.setdefault(line.group, []).append(line.key)
+    forget = [f"forget/{name}" for name in ("probability", "rouge", "recall", "truth_ratio")]
+    kept = [f"{probe}/{name}" for name in ("probability", "rouge", "recall") for probe in ("retain", "world")]
+    assert by_group == {
+        "Forgetting": ["forget_quality", "forget_quality_ks", *forget],
+        "Utility": ["model_utility", *kept],
+        "Memorisation": ["forget/exact_memorization", "forget/extraction_strength"],
+        "Membership": ["forget/mia_min_k", "forget/privleak"],
+    }
+    assert list(by_group) == ["Forgetting", "Utility", "Memorisation", "Membership"]
+    assert all(line.words for line in lines)
+    assert next(line for line in lines if line.key == "world/rouge").title == "ROUGE-L recall, world"
+
+
+def test_every_metric_of_the_program_that_is_shown_has_words() -> None:
+    from unlearn.metrics.forget_quality import ForgetQuality
+    from unlearn.metrics.rouge import Rouge
+    from unlearn.report.headline import READINGS
+
+    known = {reading.name for reading in READINGS}
+    assert Rouge().name in known
+    assert {result.name for result in ForgetQuality()(None, None)} <= known  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "low", "high", "retain", "expected"),
+    [
+        ("mia_min_k", 0.3, 0.25, 0.35, None, True),
+        ("mia_min_k", 0.48, 0.4, 0.55, None, False),  # 0.5 lies in the interval: no sign of it
+        ("mia_min_k", 0.9, 0.85, 0.95, None, False),
+        ("mia_min_k", 0.6, 0.55, 0.65, 0.9, False),  # below the retain model, but still known
+        ("mia_min_k", 0.3, 0.25, 0.35, 0.33, False),  # held-out rows are easier for the retain model too
+        ("mia_min_k", 0.3, 0.25, 0.35, 0.4, True),
+        ("mia_loss", 0.3, NAN, NAN, None, True),  # no interval: the value alone
+        ("privleak", 20.0, 10.0, 30.0, 0.0, True),
+        ("privleak", 20.0, -1.0, 41.0, 0.0, False),
+        ("privleak", -50.0, -60.0, -40.0, 0.0, False),
+        ("probability", 0.0, 0.0, 0.0, 0.5, False),  # has no such side
+        ("mia_min_k", NAN, NAN, NAN, None, False),
+    ],
+)
+def test_over_unlearning(
+    name: str, value: float, low: float, high: float, retain: float | None, expected: bool
+) -> None:
+    results = {"unlearned": Result(name, "forget", value, low, high, 10)}
+    if retain is not None:
+        results["retain"] = Result(name, "forget", retain, retain, retain, 10)
+    assert Line(f"forget/{name}", name, "", "", "", results).over_unlearned is expected
+
+
+def test_what_no_model_has_is_named_apart(make_run: MakeRun) -> None:
+    run = read_run(make_run(has_retain=False))
+    assert undefined(run) == {"Forget quality (p)": "no retain model", "KS distance": "no retain model"}
+    assert "forget_quality" not in [line.key for line in headline(run)]
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "shown"),
+    [
+        (0.12345, "", "0.123"),
+        (1.0, "", "1.000"),
+        (0.0, "", "0.000"),
+        (3.21e-13, "forget_quality", "3.2e-13"),
+        (-0.0004, "", "-4.0e-04"),
+        (12345.6, "", "12,346"),
+        (38.04, "forget/privleak", "+38.0"),
+        (-100.0, "privleak", "-100.0"),
+        (NAN, "", "–"),
+    ],
+)
+def test_numbers(value: float, key: str, shown: str) -> None:
+    assert show(value, key) == shown
+
+
+def test_intervals() -> None:
+    assert show_interval(Result("privleak", "forget", -3, -5, 1, 9)) == "-5.0 to +1.0"
+    assert show_interval(Result("rouge", "forget", 0.5, NAN, NAN, 9)) == ""

@@ -1,0 +1,174 @@
+"""The report of one run."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from unlearn.errors import UserError
+from unlearn.report.folder import read_run
+from unlearn.report.page import cost, examples, write_report
+
+MakeRun = Callable[..., Path]
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "formaction"}
+HOSTILE = "<script>alert(1)</script> <img src=http://evil.example/x onerror=alert(2)> | `a` *b* {{ 7*7 }} &amp;\nline"
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, what they load, and table rows as lists of cell texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.styles: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [str(value) for name, value in attrs if name in LOADING]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+    def row(self, start: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0] == start)
+
+
+def _pages(folder: Path) -> tuple[Page, str]:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    return Page(path.read_text()), (folder / "report.md").read_text()
+
+
+def test_numbers_and_intervals(make_run: MakeRun) -> None:
+    page, md = _pages(make_run())
+    row = page.row("Probability")
+    assert row[1:4] == ["0.9300.890 to 0.970", "0.2100.170 to 0.250", "0.1500.110 to 0.190"] and row[4] == "40"
+    assert page.row("Forget quality (p)")[2].startswith("0.370")
+    assert page.row("Probability, world")[2].startswith("0.810")
+    assert "| Probability | 0.930 [0.890 to 0.970] | 0.210 [0.170 to 0.250] | 0.150 [0.110 to 0.190] | 40 |" in md
+    assert page.row("unlearn")[1:3] == ["10.2", "1100"] and page.row("target")[3] == "an earlier run (cached)"
+    for text in (page.text, md):
+        assert "14.8 s in all, at most 1100 MB of memory; 20.5 s saved by cached stages." in text
+        assert all(value in text for value in ("1,234,567", "beta = 0.1", "lr = 1e-05"))
+
+
+def test_over_unlearning_is_marked_for_the_unlearned_model_only(make_run: MakeRun) -> None:
+    page, md = _pages(make_run())
+    row = page.row("MIA: Min-K")
+    assert [cell.endswith("over-unlearned") for cell in row[1:4]] == [False, True, False]
+    assert md.count("**over-unlearned**") == 2  # Min-K and PrivLeak
+    page, md = _pages(make_run("fine", change={"forget/mia_min_k": 0.52, "forget/privleak": -4.0}))
+    assert "**over-unlearned**" not in md
+
+
+def test_generated_text_stays_text(make_run: MakeRun) -> None:
+    page, md = _pages(make_run(texts={("forget", 0): HOSTILE, ("retain", 0): HOSTILE}))
+    assert page.tags.count("script") == 1  # ours
+    assert page.tags.count("img") == 3  # our figures
+    assert page.text.count(HOSTILE) == 6  # two probes, three models
+    assert "<script" not in md and "<img" not in md
+    hostile_rows = [line for line in md.splitlines() if "alert" in line]
+    assert len(hostile_rows) == 6
+    for line in hostile_rows:
+        assert len(re.findall(r"(?<!\\)\|", line)) == 3  # still a table row of two cells
+        assert not re.search(r"(?<!\\)[`*]", line)
+
+
+def test_nothing_is_loaded_from_elsewhere(make_run: MakeRun) -> None:
+    folder = make_run()
+    page, _ = _pages(folder)
+    assert page.loads and all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
+    assert not {"link", "iframe", "object", "embed"} & set(page.tags)
+    html = (folder / "report.html").read_text()
+    assert "@import" not in html and "url(" not in html and "fetch(" not in html
+    for load in page.loads:
+        svg = base64.b64decode(load.partition(",")[2]).decode()
+        assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))
+
+
+def test_markdown_shows_figures_that_are_there(make_run: MakeRun) -> None:
+    folder = make_run()
+    _, md = _pages(folder)
+    files = re.findall(r"!\[.*\]\((.*)\)", md)
+    assert len(files) == 3
+    assert all((folder / file).read_text().startswith("<?xml") for file in files)
+
+
+def test_writing_it_again_changes_nothing(make_run: MakeRun) -> None:
+    folder = make_run()
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_without_retain_model(make_run: MakeRun) -> None:
+    page, md = _pages(make_run(has_retain=False))
+    assert page.row("metric")[:4] == ["metric", "target", "unlearned", "n"]
+    for text in (page.text, md):
+        assert "Undefined: Forget quality (p) (no retain model), KS distance (no retain model)." in text
+        assert "no retain model: forget quality is left out" in text  # the run's own note
+
+
+def test_without_curve_history_and_answers(make_run: MakeRun) -> None:
+    folder = make_run(change={"forget/probability": None})
+    shutil.rmtree(folder / "unlearned")
+    for model in ("target", "unlearned", "retain"):
+        (folder / "scores" / model / "generations.parquet").unlink()
+    page, md = _pages(folder)
+    assert page.row("Probability")[2] == "–"
+    assert page.tags.count("img") == 1 and "Trade-off" not in md
+    assert "No generated answers were saved." in page.text and "No generated answers were saved." in md
+    assert "nan" not in md
+
+
+def test_examples_are_evenly_spaced_and_complete(make_run: MakeRun) -> None:
+    found = examples(read_run(make_run()))
+    assert [(example["probe"], example["item"]) for example in found] == [
+        ("forget", 0), ("forget", 1), ("forget", 2), ("retain", 0), ("retain", 1),
+    ]  # fmt: skip
+    assert found[3]["texts"] == [
+        ("question", "question retain 0?"),
+        ("true answer", "answer retain 0"),
+        ("target model", "target says retain 0"),
+        ("unlearned", "unlearned says retain 0"),
+        ("retain model", "retain says retain 0"),
+    ]
+
+
+def test_cost_without_cached_stages(make_run: MakeRun) -> None:
+    folder = make_run()
+    text = (folder / "run.json").read_text().replace('"cached": true', '"cached": false')
+    (folder / "run.json").write_text(text)
+    assert cost(read_run(folder)) == "35.2 s in all, at most 1100 MB of memory."
+    (folder / "run.json").write_text(text.replace('"cached": false', '"cached": true'))
+    assert cost(read_run(folder)) == "All stages were there from earlier runs (35.2 s when they were made)."
+
+
+def test_a_broken_run_gets_no_report(make_run: MakeRun) -> None:
+    folder = make_run()
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(UserError):
+        write_report(folder)
+    assert not (folder / "report.html").exists()

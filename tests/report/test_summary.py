@@ -1,0 +1,45 @@
+"""What is printed at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unlearn.report.folder import read_run
+from unlearn.report.summary import print_summary
+
+MakeRun = Callable[..., Path]
+
+
+def _printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    print_summary(folder)
+    lines = capsys.readouterr().out.splitlines()
+    return {line.strip().partition("  ")[0]: line for line in lines}
+
+
+def test_numbers_by_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    lines = _printed(folder, capsys)
+    shown = "Probability 0.930 0.890 to 0.970 0.210 0.170 to 0.250 0.150 0.110 to 0.190 40"
+    assert lines["Probability"].split() == shown.split()
+    assert "over-unlearned" in lines["MIA: Min-K"]
+    assert [group for group in ("Forgetting", "Utility", "Memorisation", "Membership") if group in lines] == [
+        "Forgetting", "Utility", "Memorisation", "Membership",
+    ]  # fmt: skip
+    assert f"report: {folder / 'report.html'}" in lines  # on one line, however long
+
+
+def test_without_retain_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _printed(make_run(has_retain=False), capsys)
+    assert "Forget quality (p)" not in lines
+    assert "undefined: Forget quality (p), KS distance (there is no retain model)" in lines
+
+
+def test_nothing_of_the_data_is_printed(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(texts={("forget", 0): "a secret"})
+    lines = "\n".join(_printed(folder, capsys).values())
+    for model in ("target", "unlearned", "retain"):
+        for column in ("question", "answer", "generation"):
+            assert not any(text in lines for text in read_run(folder).generations(model)[column])
