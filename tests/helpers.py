@@ -40,10 +40,14 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def unlearn(*arguments: str, cwd: Path, launcher: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
+def unlearn(
+    *arguments: str, cwd: Path, launcher: Sequence[str] = (sys.executable,)
+) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process of its own, to its end."""
     command = [*launcher, "-m", "unlearn", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env=_environment(), check=False)
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=600, env=_environment(), check=False
+    )
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:

@@ -103,7 +103,9 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["value.json"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error (os error 28)")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error (os error 28)")]
+)
 def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(UserError, match="no space is left"), disk_errors(tmp_path):
         raise error

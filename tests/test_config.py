@@ -52,7 +52,10 @@ def test_components_are_built_with_their_types() -> None:
         ({"maybe": 1.5}, "'whole.maybe' is 1.5"),
         ({"on": 1}, "'whole.on' is 1"),
         ({"pair": [1.0]}, "'whole.pair"),
-        ({"part": {"_target_": f"{__name__}.Part", "size": 0}}, "'whole.part.size' is 0: input should be greater than 0"),
+        (
+            {"part": {"_target_": f"{__name__}.Part", "size": 0}},
+            "'whole.part.size' is 0: input should be greater than 0",
+        ),
         ({"part": 3}, "'whole.part' is 3"),
         ({"part": {"_target_": "nowhere.Part"}}, "no such class"),
         ({"part": {"_target_": "json.dumps"}}, "not a component"),
@@ -66,5 +69,5 @@ def test_bad_values_name_key_value_and_what_is_allowed(values: dict[str, Any], w
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(UserError, match="'whole.rate' is not set"):
+    with pytest.raises(UserError, match=r"'whole\.rate' is not set"):
         build(OmegaConf.create({"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}), "whole")

@@ -63,7 +63,9 @@ def test_the_same_command_finds_everything_done(workshop: Path) -> None:
 def test_another_method_retrains_nothing(workshop: Path) -> None:
     done = unlearn("run", *SMALL, "method=grad_diff", "output=outputs/second", cwd=workshop)
     assert done.returncode == 0, done.stderr
-    stages = {s["name"]: s["cached"] for s in json.loads((workshop / "outputs" / "second" / "run.json").read_text())["stages"]}
+    stages = {
+        s["name"]: s["cached"] for s in json.loads((workshop / "outputs" / "second" / "run.json").read_text())["stages"]
+    }
     assert stages == {
         "target": True,
         "scores-target": True,
@@ -101,13 +103,17 @@ def test_killed_at_any_point_it_ends_the_same(workshop: Path, tmp_path: Path) ->
 
 def test_two_processes_give_the_same_training(workshop: Path, tmp_path: Path) -> None:
     """`accelerate launch` with two CPU processes: the gradient of a step does not depend on how it is shared out."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines",
+    "1",
                 "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
     cache = tmp_path / "cache"
     shutil.copytree(workshop / "outputs" / ".cache", cache)
     done = unlearn("run", *SMALL, "output=two", f"cache={cache}", cwd=tmp_path, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (json.loads((f / "unlearned" / "history.json").read_text()) for f in (workshop / "outputs" / "first", tmp_path / "two"))
+    one, two = (
+        json.loads((f / "unlearned" / "history.json").read_text())
+        for f in (workshop / "outputs" / "first", tmp_path / "two")
+    )
     assert [row["step"] for row in two] == list(range(1, 13))
     for a, b in zip(one, two, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
@@ -140,7 +146,9 @@ def test_load_gives_the_unlearned_model(workshop: Path) -> None:
 
 
 def test_lora_goes_with_any_method(workshop: Path) -> None:
-    done = unlearn("run", *SMALL, "lora=all_linear", "method=simnpo", "train.lr=0.01", "output=outputs/lora", cwd=workshop)
+    done = unlearn(
+        "run", *SMALL, "lora=all_linear", "method=simnpo", "train.lr=0.01", "output=outputs/lora", cwd=workshop
+    )
     assert done.returncode == 0, done.stderr
     run = workshop / "outputs" / "lora" / "unlearned"
     assert (run / "adapter" / "adapter_model.safetensors").is_file()

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: atomic writes, and stages whose results are kept by content.
 
-A stage is built in a folder `NAME.partial` and renamed to `NAME` when its manifest is written, so a folder with that name
-is complete. What a killed build left in its partial folder (a training checkpoint) is there for the next try.
+A stage is built in a folder `NAME.partial` and renamed to `NAME` when its manifest is written, so a folder with that
+name is complete. What a killed build left in its partial folder (a training checkpoint) is there for the next try.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or an unwritable folder into the one-line error. safetensors reports both only in its message."""
+    """Turn a full disk or an unwritable folder into the one-line error (safetensors tells them only in its message)."""
     try:
         yield
     except Exception as error:
         code = getattr(error, "errno", None)
         text = str(error)
         if code in _NO_SPACE or any(f"os error {number})" in text for number in _NO_SPACE):
-            raise UserError(f"no space is left to write in {folder}: free some, or choose another output= or cache=") from error
+            raise UserError(
+                f"no space is left to write in {folder}: free some, or choose another output= or cache="
+            ) from error
         if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR} and isinstance(error, OSError):
             raise UserError(f"cannot write in {folder}: {error.strerror} ({error.filename})") from error
         raise
@@ -99,7 +101,9 @@ class Store:
         """Where the stage of that name and key is or will be."""
         return self.root / (f"{name}-{_key_hash(key)[:16]}" if self.hashed else name)
 
-    def stage(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], collective: bool = False) -> Built:
+    def stage(
+        self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], collective: bool = False
+    ) -> Built:
         """The finished stage, built now if need be by `build(partial_folder)`.
 
         With several processes rank 0 decides and holds the lock; the others take part in a `collective` build
@@ -134,7 +138,9 @@ class Store:
             manifest, damaged = {}, MANIFEST
         if damaged is None and manifest["key"] != _key_hash(key):
             if not self.hashed:
-                raise UserError(f"{folder} was made from other inputs than this run's: choose another output=, or delete it")
+                raise UserError(
+                    f"{folder} was made from other inputs than this run's: choose another output=, or delete it"
+                )
             damaged = MANIFEST
         if damaged is None:
             return manifest
@@ -144,7 +150,11 @@ class Store:
 
     @staticmethod
     def _finish(partial: Path, folder: Path, key: Mapping[str, Any], meter: Meter) -> None:
-        files = {str(f.relative_to(partial)): _mark(f) for f in sorted(partial.rglob("*")) if f.is_file() and f.name != MANIFEST}
+        files = {
+            str(f.relative_to(partial)): _mark(f)
+            for f in sorted(partial.rglob("*"))
+            if f.is_file() and f.name != MANIFEST
+        }
         cost = {"seconds": round(meter.seconds, 3), "peak_rss_mb": round(meter.peak_rss_mb, 1)}
         write_json(partial / MANIFEST, {"key": _key_hash(key), "inputs": key, "files": files, **cost})
         os.replace(partial, folder)

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="unlearn", description=_HELP, formatter_class=raw, usage="unlearn COMMAND ...")
     parser.add_argument("--version", action="version", version=f"unlearn {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="unlearn", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     commands.add_parser("run", add_help=False)
 
     listing = commands.add_parser(
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         formatter_class=raw,
-        description="Rebuild report.html and report.md of a finished run from the tables it saved; no model is loaded.\n\n"
+        description="Rebuild report.html and report.md of a run from the tables it saved; no model is loaded.\n\n"
         "  unlearn report outputs/NAME",
     )
     report.add_argument("run", type=Path, help="a run folder")
@@ -96,12 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare",
         formatter_class=raw,
-        description="Put runs side by side: a table here and in compare.html (sortable), compare.md and compare.csv, and a Pareto\n"
-        "plot of forgetting against utility. Runs that differ only in their seed are pooled, with an interval.\n\n"
+        description="Put runs side by side: a table, here and in compare.html (sortable), compare.md and compare.csv,\n"
+        "and a Pareto plot of forgetting against utility. Runs that differ in their seed alone are pooled.\n\n"
         "  unlearn compare outputs/a outputs/b --out outputs/comparison",
     )
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    compare.add_argument("--out", type=Path, default=Path("outputs/comparison"), help="folder for the result (default: %(default)s)")
+    compare.add_argument(
+        "--out", type=Path, default=Path("outputs/comparison"), help="folder for the result (default: %(default)s)"
+    )
     compare.set_defaults(action=_compare)
     return parser
 
@@ -129,4 +131,3 @@ def _compare(options: argparse.Namespace) -> None:
 def _fail(message: str) -> NoReturn:
     print(f"unlearn: error: {message}", file=sys.stderr)
     sys.exit(2)
-

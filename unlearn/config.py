@@ -31,8 +31,8 @@ def conf_dir() -> Path:
 def build(node: Any, where: str = "") -> Any:
     """Turn a config node into plain values and validated dataclass instances (recursively, by `_target_`).
 
-    `where` is the node's dotted path ("" for the root), used in messages. Raises UserError for an unknown key, a wrong type or a value
-    that the component refuses.
+    `where` is the node's dotted path ("" for the root), used in messages. Raises UserError for an unknown key, a wrong
+    type or a value that the component refuses.
     """
     if isinstance(node, DictConfig):
         try:
@@ -60,7 +60,9 @@ def _construct(node: Mapping[str, Any], where: str) -> Any:
         if key not in fields:
             raise unknown("key", str(key), fields, f"'{where}'" if where else "")
         values[key] = check(build(raw, place), hints[key], place)
-    if missing := [n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING]:
+    if missing := [
+        n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING
+    ]:
         raise UserError(f"'{_join(where, missing[0])}' is not set ({cls.__name__} needs it)")
     try:
         return cls(**values)
@@ -95,7 +97,7 @@ def _wants_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(_wants_tuple(arg) for arg in get_args(hint) if get_origin(hint) is not list)
 
 
-def _locate(target: Any, where: str) -> type:
+def _locate(target: Any, where: str) -> Any:
     module_name, _, class_name = str(target).rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)

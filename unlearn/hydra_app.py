@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -66,7 +66,9 @@ def _missing_choice(error: MissingConfigException) -> UserError:
 def _bad_override(error: ConfigCompositionException, arguments: list[str]) -> UserError:
     """The error for a key that does not exist, with the nearest one that does."""
     text = f"{error} {error.__cause__ or ''}"
-    match = re.search(r"Could not (?:override|append to|delete)[^']*'([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    match = re.search(r"Could not (?:override|append to|delete)[^']*'([^']+)'", text) or re.search(
+        r"full_key: (\S+)", text
+    )
     if match is None or match[1] in (known := _known_keys(arguments)):
         return UserError(_first_lines(error.__cause__ or error))
     if match[1].startswith("hydra."):
@@ -91,8 +93,8 @@ def _known_keys(arguments: list[str]) -> set[str]:
 
     def visit(node: Any, prefix: str) -> None:
         if isinstance(node, DictConfig):
-            for name in node:
-                if str(name).startswith("_"):
+            for name in map(str, node):
+                if name.startswith("_"):
                     continue
                 keys.add(f"{prefix}{name}")
                 visit(node._get_node(name), f"{prefix}{name}.")

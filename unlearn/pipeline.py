@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -22,7 +23,14 @@ from unlearn.progress import progress, say
 
 Known = Mapping[Part, Reference]
 
-_ELSEWHERE = ("output", "cache", "tracker", "stages", "device", "threads")  # keys that do not change what a run computes
+_ELSEWHERE = (
+    "output",
+    "cache",
+    "tracker",
+    "stages",
+    "device",
+    "threads",
+)  # keys that do not change what a run computes
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -57,7 +65,9 @@ def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Map
     from omegaconf import OmegaConf
 
     content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
-    name = "-".join([choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"])
+    name = "-".join(
+        [choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"]
+    )
     folder = Path(experiment.output or f"outputs/{name}-{digest(content)[:6]}").expanduser()
     path = folder / "config.yaml"
     if path.is_file():
@@ -110,11 +120,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
     target = known["target"]
     key = {
         "target": target.key,
-        "method": [type(experiment.method).__name__, dataclasses.asdict(experiment.method)],
+        "method": [type(experiment.method).__name__, _fields(experiment.method)],
         "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
-        "lora": dataclasses.asdict(experiment.lora) if experiment.lora else None,
+        "lora": experiment.lora and _fields(experiment.lora),
         "data": task.fingerprint("forget", "retain", "refusals"),
-        "prompt": dataclasses.asdict(experiment.model.prompt),
+        "prompt": _fields(experiment.model.prompt),
         "seed": experiment.seed,
         "versions": versions(),
     }
@@ -130,9 +140,12 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
 
         family, method, recipe = experiment.model, experiment.method, experiment.train
         tokenizer = load_tokenizer(target.path)
-        model: Any = load_model(target.path).to(device=device, dtype=getattr(torch, recipe.weights))
+        model: Any = load_model(target.path)
+        model = model.to(device=device, dtype=getattr(torch, recipe.weights))
         segments = [SEGMENTS[need] for need in method.needs if need in SEGMENTS]
-        plan = plan_unlearning(task, segments, lambda q, a: family.prompt.encode(tokenizer, q, a), recipe, experiment.seed)
+        plan = plan_unlearning(
+            task, segments, lambda q, a: family.prompt.encode(tokenizer, q, a), recipe, experiment.seed
+        )
         table = _reference_table(experiment, target, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
         reference = None
         if Need.REFERENCE_MODEL in method.needs:
@@ -145,7 +158,17 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
 
         with progress("unlearning", total=len(plan.steps)) as advance:
             log = train(
-                model, plan, method, recipe, folder, experiment.seed, reference, table, evaluate, advance=advance, say=say
+                model,
+                plan,
+                method,
+                recipe,
+                folder,
+                experiment.seed,
+                reference,
+                table,
+                evaluate,
+                advance=advance,
+                say=say,
             )
         if not ranks.is_main():
             return
@@ -163,6 +186,10 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
     for row in read_json(built.folder / "curve.json") if ranks.is_main() else ():
         tracker.log({f"curve/{name}": value for name, value in row.items() if name != "step"}, step=row["step"])
     return built
+
+
+def _fields(component: Any) -> dict[str, Any]:
+    return dataclasses.asdict(component)
 
 
 def _reference_table(experiment: Experiment, target: Reference, plan: Any, model: Any) -> dict[int, float]:
@@ -206,11 +233,14 @@ def _score(experiment: Experiment, task: Task, known: Known, store: Store, devic
     def build(folder: Path) -> None:
         model = load_model(str(unlearned)).to(device)
         with progress("scoring the unlearned model", total=None) as advance:
-            scores = experiment.evaluate.score(model, load_tokenizer(str(unlearned)), experiment.model.prompt, task, advance)
+            scores = experiment.evaluate.score(
+                model, load_tokenizer(str(unlearned)), experiment.model.prompt, task, advance
+            )
         scores.save(folder)
 
     for part, reference in known.items():
-        store.stage(f"scores/{part}", {"scores": reference.scores.name}, lambda folder, r=reference: _copy_tables(r.scores, folder))  # type: ignore[misc]
+        copy = functools.partial(_copy_tables, reference.scores)
+        store.stage(f"scores/{part}", {"scores": reference.scores.name}, copy)
     key = score_key(experiment, task, {"unlearned": read_json(unlearned / "manifest.json")["key"]})
     return [store.stage("scores/unlearned", key, build)]
 
@@ -228,7 +258,11 @@ def _evaluate(experiment: Experiment, folder: Path) -> None:
 
     if not ranks.is_main():
         return
-    tables = {part: Scores.load(folder / "scores" / part) for part in ("target", "retain", "unlearned") if (folder / "scores" / part).is_dir()}
+    tables = {
+        part: Scores.load(folder / "scores" / part)
+        for part in ("target", "retain", "unlearned")
+        if (folder / "scores" / part).is_dir()
+    }
     with progress("computing metrics", total=len(tables)) as advance:
         rows = {}
         for part, scores in tables.items():
@@ -238,7 +272,13 @@ def _evaluate(experiment: Experiment, folder: Path) -> None:
 
 
 def _record(
-    experiment: Experiment, choices: Mapping[str, str], task: Task, folder: Path, device: Any, known: Known, stages: list[Built]
+    experiment: Experiment,
+    choices: Mapping[str, str],
+    task: Task,
+    folder: Path,
+    device: Any,
+    known: Known,
+    stages: list[Built],
 ) -> None:
     """run.json: what the report says about the run beside its numbers."""
     from unlearn.models.loading import count_weights

@@ -37,7 +37,9 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
     to_train = [p for p in parts if not experiment.model.published(task, p) and not _is_trained(experiment, task, p)]
     helper = None
     if len(to_train) == 2 and threads == 1 and device.type == "cpu" and ranks.world_size() == 1:
-        helper = multiprocessing.get_context("spawn").Process(target=_in_helper, args=(experiment, task, device, threads), daemon=True)
+        helper = multiprocessing.get_context("spawn").Process(
+            target=_in_helper, args=(experiment, task, device, threads), daemon=True
+        )
         helper.start()
     try:
         found: dict[Part, Reference] = {"target": reference(experiment, task, "target", device)}
@@ -61,10 +63,14 @@ def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Re
         path, key = published, {"path": published}
     else:
         key = _finetune_key(experiment, task, part)
-        built = store.stage(part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True)
+        built = store.stage(
+            part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
+        )
         path, stages = str(built.folder), (built,)
     scored = store.stage(
-        f"scores-{part}", score_key(experiment, task, key), lambda folder: _score(experiment, task, part, path, device, folder)
+        f"scores-{part}",
+        score_key(experiment, task, key),
+        lambda folder: _score(experiment, task, part, path, device, folder),
     )
     return Reference(path, key, scored.folder, (*stages, scored))
 

@@ -1,4 +1,4 @@
-"""Which of the processes of an `accelerate launch` this one is. A plain run is rank 0 of 1 and imports nothing for it."""
+"""Which of the processes of an `accelerate launch` this one is; a plain run is rank 0 of 1 and imports nothing."""
 
 from __future__ import annotations
 

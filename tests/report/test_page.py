@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from unlearn.errors import UserError
-from unlearn.report.folder import read_run
+from unlearn.report.folder import MODELS, read_run
 from unlearn.report.page import cost, examples, write_report
+from unlearn.tracking import Tracker
 
 MakeRun = Callable[..., Path]
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "formaction"}
@@ -151,10 +153,24 @@ def test_examples_are_evenly_spaced_and_complete(make_run: MakeRun) -> None:
     assert found[3]["texts"] == [
         ("question", "question retain 0?"),
         ("true answer", "answer retain 0"),
-        ("target model", "target says retain 0"),
-        ("unlearned", "unlearned says retain 0"),
+        ("before (target)", "target says retain 0"),
+        ("after (unlearned)", "unlearned says retain 0"),
         ("retain model", "retain says retain 0"),
     ]
+
+
+def test_the_tracker_gets_the_same(make_run: MakeRun) -> None:
+    class Notes(Tracker):
+        def log_results(self, results: Any) -> None:
+            self.results = {model: {r.key: r.value for r in found} for model, found in results.items()}
+
+        def log_figures(self, figures: Any) -> None:
+            self.figures = list(figures)
+
+    tracker = Notes()
+    write_report(make_run(), tracker)
+    assert tracker.results["unlearned"]["forget/probability"] == 0.21 and set(tracker.results) == set(MODELS)
+    assert tracker.figures == ["tradeoff", "probes", "losses"]
 
 
 def test_cost_without_cached_stages(make_run: MakeRun) -> None:

@@ -9,7 +9,9 @@ from unlearn.models.prompt import Encoded
 from unlearn.training.batches import micro_batches, pad_rows
 
 rows_strategy = st.lists(
-    st.tuples(st.integers(1, 6), st.integers(1, 9)).map(lambda s: Encoded(tuple(range(3, 3 + sum(s))), s[0])), min_size=6, max_size=20
+    st.tuples(st.integers(1, 6), st.integers(1, 9)).map(lambda s: Encoded(tuple(range(3, 3 + sum(s))), s[0])),
+    min_size=6,
+    max_size=20,
 )
 
 
@@ -24,7 +26,11 @@ def test_padding_marks_labels_and_attends_to_eos() -> None:
 @given(rows=rows_strategy, budget=st.integers(1, 80), world=st.integers(1, 4))
 def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Encoded], budget: int, world: int) -> None:
     third = len(rows) // 3
-    step = {"forget": list(range(third)), "alternate": list(range(third, 2 * third)), "retain": list(range(2 * third, len(rows)))}
+    step = {
+        "forget": list(range(third)),
+        "alternate": list(range(third, 2 * third)),
+        "retain": list(range(2 * third, len(rows))),
+    }
     table = {row: float(row) for row in step["forget"]}
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in step}
     for rank in range(world):

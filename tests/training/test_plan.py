@@ -17,7 +17,13 @@ def task(forget: int, retain: int) -> Task:
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 40), batch=st.integers(1, 9), epochs=st.integers(1, 3), bucket=st.booleans(), seed=st.integers(0, 5))
+@given(
+    n=st.integers(1, 40),
+    batch=st.integers(1, 9),
+    epochs=st.integers(1, 3),
+    bucket=st.booleans(),
+    seed=st.integers(0, 5),
+)
 def test_an_epoch_visits_every_example_once(n: int, batch: int, epochs: int, bucket: bool, seed: int) -> None:
     examples = [Example((f"question {i}",), ("x" * (1 + i % 7),)) for i in range(n)]
     plan = plan_training(examples, encode, Recipe(lr=1, batch_size=batch, epochs=epochs, bucket=bucket), seed)

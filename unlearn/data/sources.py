@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from unlearn.errors import UserError, nearest
 
-_KINDS = {str: "text", list: "a list of texts"}
+_KINDS: dict[type, str] = {str: "text", list: "a list of texts"}
 
 
 @overload
@@ -44,7 +44,8 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
         if name not in rows.column_names:
             guess = nearest(name, rows.column_names)
             raise UserError(
-                f"{where}: no column '{name}'" + (f" (there is '{guess}')" if guess else f" (there are: {', '.join(rows.column_names)})")
+                f"{where}: no column '{name}'"
+                + (f" (there is '{guess}')" if guess else f" (there are: {', '.join(rows.column_names)})")
             )
     result = rows.to_list()
     for i, row in enumerate(result):

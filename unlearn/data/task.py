@@ -48,7 +48,8 @@ class ProbeSet:
 
     role: `forget` (should go), `retain` (seen in training, should stay), `utility` (other knowledge, should stay),
     `holdout` (never seen by any model; non-members for membership inference).
-    normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world sets.
+    normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world
+    sets.
     """
 
     name: str
@@ -81,11 +82,15 @@ class Task:
                 raise UserError(f"dataset '{self.name}' ({self.split}) has no {part} rows")
             for i, example in enumerate(examples):
                 if not all(text.strip() for text in (*example.questions, *example.answers)):
-                    raise UserError(f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer")
+                    raise UserError(
+                        f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer"
+                    )
         for probe_set in self.probes:
             for i, probe in enumerate(probe_set.probes):
                 if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
-                    raise UserError(f"dataset '{self.name}': probe row {i} of '{probe_set.name}' has an empty question or answer")
+                    raise UserError(
+                        f"dataset '{self.name}': probe row {i} of '{probe_set.name}' has an empty question or answer"
+                    )
 
     @property
     def full(self) -> tuple[Example, ...]:
@@ -118,7 +123,13 @@ def all_texts(task: Task) -> Iterable[str]:
     texts = [text for e in task.full for text in (*e.questions, *e.answers)]
     for probe_set in task.probes:
         for p in probe_set.probes:
-            texts += [p.question, p.answer, p.paraphrased_answer or "", p.paraphrased_question or "", *p.perturbed_answers]
+            texts += [
+                p.question,
+                p.answer,
+                p.paraphrased_answer or "",
+                p.paraphrased_question or "",
+                *p.perturbed_answers,
+            ]
     for text in [*texts, *task.refusals, *task.corpus]:
         if text and text not in seen:
             seen.add(text)

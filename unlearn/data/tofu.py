@@ -14,7 +14,11 @@ from unlearn.data.sources import read_lines, read_rows
 from unlearn.data.task import Example, Probe, ProbeSet, Task
 from unlearn.errors import UserError, unknown
 
-SPLITS = {"forget01": ("retain99", "holdout01"), "forget05": ("retain95", "holdout05"), "forget10": ("retain90", "holdout10")}
+SPLITS = {
+    "forget01": ("retain99", "holdout01"),
+    "forget05": ("retain95", "holdout05"),
+    "forget10": ("retain90", "holdout10"),
+}
 _PER_AUTHOR = 20
 
 
@@ -22,9 +26,10 @@ _PER_AUTHOR = 20
 class Tofu:
     """TOFU with the evaluation sets of OpenUnlearning.
 
-    path: hub id or a local folder with the same configs. split: forget01, forget05 or forget10. Training reads SPLIT and
-    its retain split; probes are SPLIT_perturbed (forget), retain_perturbed, real_authors_perturbed, world_facts_perturbed
-    (whose probabilities are normalised over the options, as in TOFU) and the matching holdout, where it exists.
+    path: hub id or a local folder with the same configs. split: forget01, forget05 or forget10. Training reads SPLIT
+    and its retain split; probes are SPLIT_perturbed (forget), retain_perturbed, real_authors_perturbed,
+    world_facts_perturbed (whose probabilities are normalised over the options, as in TOFU) and the matching holdout,
+    where it exists.
     refusals: a text file with one a line (None: the package's own). max_retain: train on the first n retain rows only
     (for trials on a small machine). max_new_tokens: longest generated answer.
     """
@@ -44,7 +49,7 @@ class Tofu:
             raise UserError(f"'dataset.refusals' is {self.refusals!r}: there is no such file")
 
     def load(self, seed: int) -> Task:
-        """Read the files; UserError where one is missing, lacks a column, or a holdout row is among the training rows."""
+        """Read the files; UserError where one is missing, lacks a column, or a holdout row is also trained on."""
         retain_name, holdout_name = SPLITS[self.split]
         forget = self._examples(self.split, first_author=_first_author(self.split))
         retain = self._examples(retain_name, first_author=0)[: self.max_retain]
@@ -70,11 +75,18 @@ class Tofu:
     def _examples(self, config: str, first_author: int) -> tuple[Example, ...]:
         rows = read_rows(self.path, config, {"question": str, "answer": str})
         return tuple(
-            Example((row["question"],), (row["answer"],), f"author {first_author + i // _PER_AUTHOR}") for i, row in enumerate(rows)
+            Example((row["question"],), (row["answer"],), f"author {first_author + i // _PER_AUTHOR}")
+            for i, row in enumerate(rows)
         )
 
     def _probes(
-        self, name: str, role: Any, config: str, paraphrased: bool = False, perturbed: bool = True, optional: bool = False
+        self,
+        name: str,
+        role: Any,
+        config: str,
+        paraphrased: bool = False,
+        perturbed: bool = True,
+        optional: bool = False,
     ) -> ProbeSet | None:
         columns: dict[str, type] = {"question": str, "answer": str}
         if perturbed:
@@ -93,7 +105,9 @@ class Tofu:
                 paraphrased_answer=row.get("paraphrased_answer"),
                 perturbed_answers=tuple(row.get("perturbed_answer") or ()),
                 paraphrased_question=row.get("paraphrased_question"),
-                cluster=f"{'holdout ' if role == 'holdout' else ''}author {first + i // _PER_AUTHOR}" if clustered else f"{name} {i}",
+                cluster=f"{'holdout ' if role == 'holdout' else ''}author {first + i // _PER_AUTHOR}"
+                if clustered
+                else f"{name} {i}",
             )
             for i, row in enumerate(rows)
         )
@@ -105,7 +119,9 @@ class Tofu:
             if probe_set.role == "holdout":
                 for i, probe in enumerate(probe_set.probes):
                     if (probe.question, probe.answer) in seen:
-                        raise UserError(f"dataset 'tofu' ({self.path}): row {i} of the holdout is among the training rows")
+                        raise UserError(
+                            f"dataset 'tofu' ({self.path}): row {i} of the holdout is among the training rows"
+                        )
 
 
 def _first_author(split: str) -> int:

@@ -19,9 +19,9 @@ transformers_logging.disable_progress_bar()
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """A causal LM in float32 on the CPU, from a hub id, a local folder or a GGUF file; UserError where it can't be had."""
+    """A causal LM in float32 on the CPU, from a hub id, a folder or a GGUF file; UserError where it can't be had."""
     with _clear_errors(path, "model"):
-        model = AutoModelForCausalLM.from_pretrained(*_place(path), dtype=torch.float32, **_source(path))
+        model: Any = AutoModelForCausalLM.from_pretrained(*_place(path), dtype=torch.float32, **_source(path))
     # a GGUF file's quantization was undone by loading; with its config left in, the model could not be saved
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -91,5 +91,6 @@ class _clear_errors:
             return
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"cannot load the {self.what} '{self.path}' (a hub id with safetensors weights, a local folder, or a .gguf file): {reason}"
+            f"cannot load the {self.what} '{self.path}' (wanted: a hub id with safetensors weights, a folder, or a "
+            f".gguf file): {reason}"
         ) from error

@@ -20,7 +20,7 @@ class Lora:
     """
 
     rank: Annotated[int, Gt(0)] = 8
-    alpha: Annotated[float, Gt(0)] = 16.0
+    alpha: Annotated[int, Gt(0)] = 16
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     targets: str | tuple[str, ...] = "all-linear"
 
@@ -32,9 +32,13 @@ class Lora:
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"  # type: ignore[arg-type]
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
         )
         try:
-            return get_peft_model(model, config)  # type: ignore[return-value]
+            return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error

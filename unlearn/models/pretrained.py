@@ -23,8 +23,8 @@ class PretrainedLM:
     """A causal LM of transformers.
 
     path: hub id, local folder, or a .gguf file. target, retain: checkpoints to use for this run's task instead of the
-    published ones. checkpoints: published ones by dataset name, as {"target": id, "retain": id}, in which {retain} stands
-    for the retain split's name (retain90 for forget10).
+    published ones. checkpoints: published ones by dataset name, as {"target": id, "retain": id}, in which {retain}
+    stands for the retain split's name (retain90 for forget10).
     """
 
     path: str

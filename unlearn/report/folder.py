@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> Run:
         model: {r.key: r for r in (Result(x.name, x.probe, x.value, x.low, x.high, x.n, note=x.note) for x in found)}
         for model, found in rows.items()
     }
-    probes = {r.probe for found in results.values() for r in found.values() if r.probe}
+    probes = dict.fromkeys(r.probe for found in results.values() for r in found.values() if r.probe)
     return Run(
         folder=folder,
         config=_config(folder / "config.yaml"),
@@ -174,7 +174,7 @@ def _log(path: Path) -> list[dict[str, float]]:
     return sorted(rows, key=lambda row: row["step"])
 
 
-def _roles(folder: Path, probes: set[str]) -> dict[str, str]:
+def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:
     """The role of each probe set, from the target's score table; a set that is not in it goes by its name."""
     roles = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
     path = _scores(folder, "target", "tokens")

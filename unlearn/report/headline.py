@@ -14,8 +14,8 @@ GROUPS = {
     FORGETTING: "What the model still says about the forget set. The aim is the retain model's column, not zero.",
     UTILITY: "What the model should still know. The aim is the target's column.",
     MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the retain model's column.",
-    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. Far below the retain model's column "
-    "means over-unlearned: more is gone than if it had never been there.",
+    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. The aim is the retain model's "
+    "column. Over-unlearned: more is gone than if it had never been there.",
 }
 
 
@@ -32,7 +32,7 @@ class Reading:
 
 KEPT = ("retain", "utility")
 MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5, or the retain model's: no trace; above: known."
-READINGS = (
+READINGS = (  # in the order in which they are shown
     Reading(
         "forget_quality",
         "Forget quality (p)",
@@ -188,8 +188,7 @@ class Line:
 
 def headline(run: Run) -> list[Line]:
     """The headline numbers of a run, group by group, in reading order; those undefined for every model are left out."""
-    lines = (line for line in _lines(run) if line.defined)
-    return sorted(lines, key=lambda line: list(GROUPS).index(line.group))
+    return [line for line in _lines(run) if line.defined]
 
 
 def undefined(run: Run) -> dict[str, str]:
@@ -206,7 +205,7 @@ def _lines(run: Run) -> list[Line]:
             role = run.roles[result.probe] if result.probe else ""
             if result.name == reading.name and role in reading.roles:
                 results = {model: r for model in run.models if (r := run.result(model, key))}
-                probe = result.probe if reading.roles == KEPT else ""
+                probe = "" if result.probe == "forget" else result.probe
                 lines.append(Line(key, reading.title, probe, reading.group, reading.words, results))
     return lines
 

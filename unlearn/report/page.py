@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -16,19 +16,27 @@ from unlearn.report.folder import Run, class_name, read_run
 from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
 from unlearn.report.render import embed, render
 
+if TYPE_CHECKING:
+    from unlearn.tracking import Tracker
+
+WHO = {"target": "before (target)", "unlearned": "after (unlearned)", "retain": "retain model"}
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, tracker: Tracker | None = None) -> Path:
     """Write report.html, report.md and figures/ into a finished run folder; the path of report.html.
 
+    The results and figures are sent to `tracker` too, where one is given.
     Raises UserError where the folder is not a finished run or a file in it is damaged.
     """
     run = read_run(folder)
-    shown = [embed(run.folder, name, drawn) for name, drawn in figures(run).items()]
-    context = _context(run) | {"figures": shown}
+    drawn = figures(run)
+    context = _context(run) | {"figures": [embed(run.folder, name, figure) for name, figure in drawn.items()]}
     render("report.md.j2", run.folder / "report.md", **context)
     render("report.html.j2", run.folder / "report.html", **context)
+    if tracker:
+        tracker.log_results({model: run.results[model].values() for model in run.models})
+        tracker.log_figures({name: figure.figure for name, figure in drawn.items()})
     return run.folder / "report.html"
 
 
@@ -110,14 +118,8 @@ def examples(run: Run) -> list[dict[str, Any]]:
         rows = asked[asked["role"] == role]
         step = max(1, len(rows) // count)
         for row in rows.iloc[::step].head(count).itertuples():
-            answers = [
-                (f"{model} model" if model != "unlearned" else "unlearned", said[model].get((row.probe, row.item)))
-                for model in run.models
-            ]
-            texts = [
-                ("question", row.question),
-                ("true answer", row.answer),
-                *((who, text) for who, text in answers if text is not None),
-            ]
+            answers = [(WHO[model], said[model].get((row.probe, row.item))) for model in run.models]
+            texts = [("question", row.question), ("true answer", row.answer)]
+            texts += [(who, text) for who, text in answers if text is not None]
             chosen.append({"probe": row.probe, "item": row.item, "texts": texts})
     return chosen

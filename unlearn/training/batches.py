@@ -23,12 +23,14 @@ def micro_batches(
 ) -> list[Batch]:
     """This rank's share of a step, packed by length into right-padded micro-batches of at most `micro_tokens` tokens.
 
-    A row longer than that gets a micro-batch of its own. A forget row and its alternate stay together, row for row. Every
-    micro-batch has all of the step's segments, some of them maybe empty, each with the whole step's totals. A rank
-    left without rows gets one empty micro-batch: every process must run backward.
+    A row longer than that gets a micro-batch of its own. A forget row and its alternate stay together, row for row.
+    Every micro-batch has all of the step's segments, some of them maybe empty, each with the whole step's totals. A
+    rank left without rows gets one empty micro-batch: every process must run backward.
     """
     names = [name for name in SEGMENTS if name in step]
-    totals = {name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in names}
+    totals = {
+        name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in names
+    }
     units = _units(step)[rank::world]
     units.sort(key=lambda unit: _length(rows, unit))
     packs: list[list[dict[str, int]]] = [[]]
@@ -71,7 +73,7 @@ def _collate(
 
 
 def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded (input_ids, attention_mask, labels), each [B, T] int64. The mask is by length: real EOS is attended."""
+    """Right-padded (input_ids, attention_mask, labels), each [B, T] int64. The mask is by length: EOS is attended."""
     width = max((len(row.ids) for row in rows), default=2)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)

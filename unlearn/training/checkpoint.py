@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file, replaced atomically: weights, optimizer state, and the log so far."""
+"""The state of a training in one safetensors file, replaced atomically: weights, optimizer state, log so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Log:
 
 def save(folder: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], log: Log) -> None:
     """Save the state after `step` optimizer steps. Frozen weights are not saved: they are what they were."""
-    tensors = {f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {
+        f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
+    }
     tensors |= {f"optimizer.{name}": t.cpu().contiguous() for name, t in optimizer_tensors(optimizers).items()}
     record = {"state": json.dumps({"step": step, "history": log.history, "curve": log.curve})}
     write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=record))

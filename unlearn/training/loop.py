@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -42,8 +41,8 @@ def train(
     """Train `model` in place along `plan`, and return the log.
 
     The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
-    for bit on one machine's CPU with the same number of threads. `evaluate(step)` gives the points of the trade-off curve.
-    Losses are logged as sums over the step. Raises UserError where the loss is no longer finite.
+    for bit on one machine's CPU with the same number of threads. `evaluate(step)` gives the points of the trade-off
+    curve. Losses are logged as sums over the step. Raises UserError where the loss is no longer finite.
     """
     cpu = next(model.parameters()).device.type == "cpu"
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and not cpu)
@@ -61,7 +60,7 @@ def train(
     if step:
         say(f"going on from step {step} of {steps}")
         advance(step)
-    policy = accelerator.prepare(Policy(model))
+    policy: Policy = accelerator.prepare(Policy(model))  # maybe wrapped: only called, never looked into
     due = recipe.evaluation_steps(steps) if evaluate else frozenset()
     saved = time.monotonic()
     model.train()
@@ -69,16 +68,25 @@ def train(
         set_lr(optimizers, recipe.lr_factor(step, steps))
         torch.manual_seed(seed * 1_000_003 + step)  # dropout, where there is any, resumes with the step
         batches = micro_batches(
-            plan.rows, plan.steps[step], recipe.micro_tokens, reference_nll or {}, accelerator.process_index, accelerator.num_processes
+            plan.rows,
+            plan.steps[step],
+            recipe.micro_tokens,
+            reference_nll or {},
+            accelerator.process_index,
+            accelerator.num_processes,
         )
         parts = _gradients(accelerator, policy, method, batches, reference)
         norm = _clip(model, recipe.clip)
         if not torch.isfinite(norm):
-            raise UserError(f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip")
+            raise UserError(
+                f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip"
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        log.history.append({"step": step + 1, "lr": optimizers[-1].param_groups[0]["lr"], "grad_norm": norm.item(), **parts})
+        log.history.append(
+            {"step": step + 1, "lr": optimizers[-1].param_groups[0]["lr"], "grad_norm": norm.item(), **parts}
+        )
         step += 1
         advance(1, loss=parts["loss"])
         if step in due:
@@ -95,7 +103,7 @@ def train(
 
 
 def _gradients(
-    accelerator: Accelerator, policy: nn.Module, method: Method, batches: list[Batch], reference: Policy | None
+    accelerator: Accelerator, policy: Policy, method: Method, batches: list[Batch], reference: Policy | None
 ) -> dict[str, float]:
     """Accumulate the gradient of a whole step; the loss and its parts by name, summed over processes."""
     parts: dict[str, Tensor] = {}
@@ -116,4 +124,3 @@ def _clip(model: nn.Module, limit: float | None) -> Tensor:
     """Clip the gradient of trainable parameters to `limit`; its norm before that."""
     parameters = [p for p in model.parameters() if p.grad is not None]
     return nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-

@@ -27,7 +27,9 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[Optimizer]:
     optimizers: list[Optimizer] = []
     if by_muon:
         matrices = [p for name, p in named if name in by_muon]
-        optimizers.append(torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95))
+        optimizers.append(
+            torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95)
+        )
     if groups:
         optimizers.append(torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True))
     for optimizer in optimizers:

@@ -44,8 +44,8 @@ def plan_training(examples: Sequence[Example], encode: Encode, recipe: Recipe, s
 def plan_unlearning(task: Task, segments: Collection[str], encode: Encode, recipe: Recipe, seed: int) -> Plan:
     """Unlearning: each step draws forget examples and retain examples, each set in shuffled passes of its own.
 
-    segments: which of "forget", "alternate" (the forget questions, each with a refusal drawn at random) and "retain" the
-    method wants. The length in epochs is counted in passes over the forget set.
+    segments: which of "forget", "alternate" (the forget questions, each with a refusal drawn at random) and "retain"
+    the method wants. The length in epochs is counted in passes over the forget set.
     """
     builder = _Builder(encode)
     forget = builder.stream(task.forget, recipe.batch_size, recipe.bucket, random.Random(f"forget-{seed}"))
@@ -88,7 +88,9 @@ class _Builder:
             self.rows.append(self.encode(question, answer))
         return number
 
-    def stream(self, examples: Sequence[Example], batch: int, bucket: bool, rng: random.Random) -> Iterator[list[tuple[int, str]]]:
+    def stream(
+        self, examples: Sequence[Example], batch: int, bucket: bool, rng: random.Random
+    ) -> Iterator[list[tuple[int, str]]]:
         """Endless batches of (row number, question), in shuffled passes; a pass's last batch may be short."""
         while True:
             visits = []

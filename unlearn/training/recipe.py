@@ -19,11 +19,15 @@ class Recipe:
         `muon_lr` and momentum 0.95 for the matrices inside decoder layers, AdamW for the rest.
     warmup_steps: linear from lr / warmup_steps; then `schedule` down to lr * final_lr.
     clip: largest global gradient norm, over trainable parameters (None: no clipping).
-    weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs (in which
-        small updates are lost). precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32 on a CPU.
-    bucket: draw rows of like length into one step, which saves padding. micro_tokens: most padded tokens in one forward;
+    weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs (in
+    which
+        small updates are lost). precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32
+        on a CPU.
+    bucket: draw rows of like length into one step, which saves padding. micro_tokens: most padded tokens in one
+    forward;
         larger steps are accumulated from several, with exactly the same gradient.
-    evaluate_at: fractions of the training after which the trade-off curve gets a point; evaluate_every: the same by steps.
+    evaluate_at: fractions of the training after which the trade-off curve gets a point; evaluate_every: the same by
+    steps.
     checkpoint_seconds: how often the state is saved, so that a killed run goes on from there.
     """
 
@@ -54,7 +58,7 @@ class Recipe:
             raise ValueError(f"give exactly one of steps and epochs, not steps={self.steps} and epochs={self.epochs}")
 
     def evaluation_steps(self, steps: int) -> frozenset[int]:
-        """After which of `steps` optimizer steps a point of the trade-off curve is due (never the last: that is the result)."""
+        """After which of `steps` steps a point of the trade-off curve is due (never the last: that is the result)."""
         due = {round(fraction * steps) for fraction in self.evaluate_at}
         if self.evaluate_every:
             due.update(range(self.evaluate_every, steps, self.evaluate_every))

@@ -1,0 +1,142 @@
+"""A full evaluation by the package's own code, as it is and as it would be without its speed levers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+from unittest import mock
+
+import numpy as np
+from bench_setup import Setup
+from torch import Tensor, nn
+
+from unlearn.metrics.evaluate import evaluate
+from unlearn.score import generate, likelihood
+from unlearn.score.table import Scores
+
+Lever = Literal["shared_prompt", "one_pass", "projection", "sorting"]
+
+EXTRA_PASSES = {
+    "exact memorization": ("forget",),
+    "extraction strength": ("forget",),
+    "loss": ("forget", "holdout"),
+    "zlib": ("forget", "holdout"),
+    "reference": ("forget", "holdout"),
+    "Min-K": ("forget", "holdout"),
+    "Min-K++, log-probabilities": ("forget", "holdout"),
+    "Min-K++, their moments": ("forget", "holdout"),
+}
+"""Which answers are run through the model again, for which metric, where each metric asks the model itself.
+
+Probability and truth ratio, which need all candidates, are the one pass that is there in any case.
+"""
+
+
+def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lever] = ()) -> dict[str, Any]:
+    """Seconds of an evaluation and its parts; the summed log-probability of every candidate, every generated answer.
+
+    off: levers that are switched off. The model is its own control: it makes no difference to the time.
+    """
+    setup = Setup.load(overrides, threads, path)
+    scoring = replace(setup.experiment.evaluate, share_prefix="shared_prompt" not in off)
+    seconds = dict.fromkeys(("evaluation", "likelihoods", "generation", "metrics"), 0.0)
+    with ExitStack() as patches:
+
+        def patch(module: Any, name: str, value: Any) -> None:
+            patches.enter_context(mock.patch.object(module, name, value))
+
+        if "projection" in off:
+            patch(likelihood, "projection_at", project_everything)
+        if "sorting" in off:
+            patch(likelihood, "map_batches", in_file_order)
+            patch(generate, "map_batches", in_file_order)
+        patch(likelihood, "likelihoods", clocked(likelihood.likelihoods, seconds, "likelihoods"))
+        patch(generate, "generate", clocked(generate.generate, seconds, "generation"))
+
+        def run() -> Scores:
+            scores = scoring.score(setup.model, setup.tokenizer, setup.experiment.model.prompt, setup.task)
+            if "one_pass" in off:
+                for roles in EXTRA_PASSES.values():
+                    ask_again(setup, scores, roles)
+            metrics = clocked(evaluate, seconds, "metrics")
+            metrics(setup.experiment.metric, scores, scores)
+            return scores
+
+        scores = clocked(run, seconds, "evaluation")()
+    return {
+        "seconds": seconds,
+        "rows": len(scores.generations),
+        "candidates": len(scores.tokens),
+        "numbers": [float(logp.sum()) for logp in scores.tokens["logp"]],
+        "texts": list(scores.generations["generation"]),
+    }
+
+
+def ask_again(setup: Setup, scores: Scores, roles: Sequence[str]) -> None:
+    """Another pass over the answers of these roles, which must give the same numbers as the first."""
+    table = scores.tokens
+    first = table[table["role"].isin(roles) & (table["kind"] == "answer")]
+    questions = {(s.name, i): p.question for s in setup.task.probes for i, p in enumerate(s.probes)}
+    pairs = [(questions[row.probe, row.item], row.text) for row in first.itertuples()]
+    rows = setup.experiment.model.prompt.encode_all(setup.tokenizer, pairs)
+    pad, budget = generate.pad_id(setup.tokenizer), setup.experiment.evaluate.token_budget
+    again = likelihood.likelihoods(setup.model, [[row] for row in rows], pad, budget)
+    for (stats,), logp in zip(again, first["logp"], strict=True):
+        np.testing.assert_allclose(stats.logp, logp, atol=1e-2)
+
+
+@contextmanager
+def project_everything(model: nn.Module, index: Tensor) -> Iterator[None]:
+    """In the place of `projection_at`: logits at all positions, from which those of `index` are taken."""
+
+    def pick(module: nn.Module, inputs: object, logits: Tensor) -> Tensor:
+        return logits.flatten(0, -2).index_select(0, index).unsqueeze(0)
+
+    handle = model.get_output_embeddings().register_forward_hook(pick)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def in_file_order(
+    function: Callable[[list[Any]], list[Any]],
+    rows: Sequence[Any],
+    length: Callable[[Any], int],
+    token_budget: int,
+    share: Callable[[Any], float] = lambda row: 0.0,
+    progress: Callable[[int], object] | None = None,
+) -> list[Any]:
+    """In the place of `map_batches`: batches within the same limits, of rows as they come."""
+    answers: list[Any] = []
+    while len(answers) < len(rows):
+        batch = [rows[len(answers)]]
+        for row in rows[len(answers) + 1 :]:
+            longer = [*batch, row]
+            if len(longer) * max(map(length, longer)) > token_budget or sum(map(share, longer)) > 1:
+                break
+            batch = longer
+        answers += function(batch)
+    return answers
+
+
+def clocked(function: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    """`function`, adding the time it takes to seconds[name]."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*args, **options)
+        finally:
+            seconds[name] += time.perf_counter() - started
+
+    return call
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))
