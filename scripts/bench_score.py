@@ -82,7 +82,8 @@ def ask_again(setup: Setup, scores: Scores, roles: Sequence[str]) -> None:
     table = scores.tokens
     first = table[table["role"].isin(roles) & (table["kind"] == "answer")]
     questions = {(s.name, i): p.question for s in setup.task.probes for i, p in enumerate(s.probes)}
-    pairs = [(questions[row.probe, row.item], row.text) for row in first.itertuples()]
+    places = zip(first["probe"], first["item"], first["text"], strict=True)
+    pairs = [(questions[probe, item], text) for probe, item, text in places]
     rows = setup.experiment.model.prompt.encode_all(setup.tokenizer, pairs)
     pad, budget = generate.pad_id(setup.tokenizer), setup.experiment.evaluate.token_budget
     again = likelihood.likelihoods(setup.model, [[row] for row in rows], pad, budget)
@@ -113,16 +114,15 @@ def in_file_order(
     progress: Callable[[int], object] | None = None,
 ) -> list[Any]:
     """In the place of `map_batches`: batches within the same limits, of rows as they come."""
-    answers: list[Any] = []
-    while len(answers) < len(rows):
-        batch = [rows[len(answers)]]
-        for row in rows[len(answers) + 1 :]:
-            longer = [*batch, row]
-            if len(longer) * max(map(length, longer)) > token_budget or sum(map(share, longer)) > 1:
-                break
-            batch = longer
-        answers += function(batch)
-    return answers
+    batches: list[list[Any]] = []
+    width, used = 0, 0.0
+    for row in rows:
+        width, used = max(width, length(row)), used + share(row)
+        if not batches or (len(batches[-1]) + 1) * width > token_budget or used > 1:
+            batches.append([])
+            width, used = length(row), share(row)
+        batches[-1].append(row)
+    return [answer for batch in batches for answer in function(batch)]
 
 
 def clocked(function: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:

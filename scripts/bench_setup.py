@@ -1,6 +1,6 @@
 """What every measured process starts from: the configuration that `unlearn run` would compose, and the target model.
 
-As a command it prepares the target model (from the cache where it is there) and prints where it is and what it is like.
+As a command it makes sure of the models that a run finds in the cache, and says where the target model is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unlearn.config import build, conf_dir
 from unlearn.data.task import Task
 from unlearn.experiment import Experiment
 from unlearn.models.loading import load_model, load_tokenizer
-from unlearn.prepare import reference
+from unlearn.prepare import references
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ def experiment_of(overrides: Sequence[str]) -> Experiment:
 
 
 def prepare(overrides: Sequence[str], threads: int) -> dict[str, Any]:
-    """Folder, family, weights and vocabulary of the target model, trained and scored if need be."""
+    """Folder, family, weights and vocabulary of the target model; it and the retain model are trained if need be."""
     torch.set_num_threads(threads)
     experiment = experiment_of(overrides)
     task = experiment.dataset.load(experiment.seed)
-    path = reference(experiment, task, "target", torch.device("cpu")).path
+    path = references(experiment, task, torch.device("cpu"), threads)["target"].path
     model: Any = load_model(path)
-    size = {"weights": sum(weight.numel() for weight in model.parameters()), "vocabulary": model.config.vocab_size}
+    size = {"weights": model.num_parameters(), "vocabulary": model.config.vocab_size}
     return {"path": path, "family": model.config.model_type, **size}
 
 

@@ -43,7 +43,11 @@ def measure(
     setup = Setup.load(overrides, threads, path)
     model, recipe, prompt = setup.model, setup.experiment.train, setup.experiment.model.prompt
     plan = plan_unlearning(
-        setup.task, ("forget", "retain"), lambda q, a: prompt.encode(setup.tokenizer, q, a), recipe, setup.experiment.seed
+        setup.task,
+        ("forget", "retain"),
+        lambda q, a: prompt.encode(setup.tokenizer, q, a),
+        recipe,
+        setup.experiment.seed,
     )
     if "buckets" in off:
         plan = shuffled(plan)

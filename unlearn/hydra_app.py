@@ -86,7 +86,7 @@ def _known_keys(arguments: list[str]) -> set[str]:
 
     GlobalHydra.instance().clear()
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
+    chosen = [a for a in arguments if "=" in a and a.partition("=")[0] in groups and "," not in a]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = hydra.compose("config", overrides=chosen)
     keys: set[str] = set()

@@ -81,7 +81,6 @@ def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Map
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
     elif ranks.is_main():
         write_file(path, lambda temporary: temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content))))
-    ranks.wait()
     return folder
 
 
@@ -308,5 +307,5 @@ def _report(folder: Path, tracker: Any) -> None:
     from unlearn.report.summary import print_summary
 
     with progress("writing the report", total=None):
-        write_report(folder)
+        write_report(folder, tracker)
     print_summary(folder)

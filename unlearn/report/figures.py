@@ -90,7 +90,7 @@ def tradeoff(run: Run) -> Figure:
     quality = any(math.isfinite(point.get("forget_quality", math.nan)) for point in way)
     figure = Figure(figsize=(12.5 if quality else 9.5, 3.9), layout="constrained")
     over_steps, plane, *rest = figure.subplots(1, 3 if quality else 2)
-    for key, colour in zip(keys, OTHERS, strict=False):
+    for key, colour in zip(keys, OTHERS * len(keys), strict=False):
         _over_steps(over_steps, run, way, key, colour)
     over_steps.set(title="Along the unlearning", ylabel="value")
     _unit_frame(over_steps, "y")
@@ -116,25 +116,22 @@ def _way(run: Run) -> list[Mapping[str, float]]:
 
 def _curve_keys(run: Run) -> list[str]:
     """What is drawn over steps: model utility and the probability on each set, of what the curve has."""
-    wanted = [
-        "forget/probability",
-        "model_utility",
-        *(f"{probe}/probability" for probe, role in run.roles.items() if role != "holdout"),
-    ]
+    kept = [probe for probe, role in run.roles.items() if role != "holdout"]
+    wanted = ["forget/probability", "model_utility", *(f"{probe}/probability" for probe in kept)]
     return [key for key in dict.fromkeys(wanted) if all(key in point for point in _way(run))]
 
 
 def _plane_keys(keys: Sequence[str]) -> tuple[str, str]:
     """The keys that stand for forgetting and for utility; "" where there is none."""
-    forget = next((key for key in keys if key.startswith("forget/")), "")
-    return forget, next(
-        (key for key in ("model_utility", "retain/probability", *keys) if key in keys and key != forget), ""
-    )
+    forget = "forget/probability"
+    utility = [key for key in ("model_utility", "retain/probability", *keys) if key in keys and key != forget]
+    return forget if forget in keys else "", utility[0] if utility else ""
 
 
 def _over_steps(axes: Axes, run: Run, way: Sequence[Mapping[str, float]], key: str, colour: str) -> None:
-    points = [(point["step"], point[key]) for point in way if math.isfinite(point.get(key, math.nan))]
-    axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=_words(key))
+    defined = [point for point in way if math.isfinite(point.get(key, math.nan))]
+    steps, values = ([point[name] for point in defined] for name in ("step", key))
+    axes.plot(steps, values, marker="o", markersize=4, color=colour, label=_words(key))
     if (retain := run.result("retain", key)) and math.isfinite(retain.value) and key != "forget_quality":
         axes.axhline(retain.value, color=colour, linestyle=DASHED, linewidth=1)
     axes.set_xlabel("optimizer step")
@@ -262,7 +259,8 @@ def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str) -
     positive = [p.forgetting[0] for p in points if p.forgetting[0] > 0]
     floor = min(positive, default=1.0) / 10 if quality else -math.inf  # 0 has no place on a log scale
     settings = [p for p in points if p.kind not in REFERENCES]
-    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    longest = max((len(p.label) for p in points), default=0)
+    figure = Figure(figsize=(5.8 + 0.08 * longest, max(4.6, 0.5 + 0.21 * len(points))), layout="constrained")
     axes = figure.subplots()
     for i, p in enumerate(settings):
         axes.errorbar(

@@ -11,9 +11,7 @@ from typing import Annotated, Any
 import pandas as pd
 import pyarrow.parquet
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
-from yaml import YAMLError
 
 from unlearn.artifacts import read_json
 from unlearn.errors import UserError, nearest
@@ -158,7 +156,7 @@ def _parsed(path: Path, hint: Any) -> Any:
 def _config(path: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except Exception as error:  # of the file, of YAML or of OmegaConf
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it holds no configuration")

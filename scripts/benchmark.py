@@ -1,0 +1,302 @@
+"""Time and peak memory of the package, with each of its speed levers on and off; the tables go into docs/benchmarks.md.
+
+    python scripts/benchmark.py                                  the built-in tiny model
+    python scripts/benchmark.py --model FOLDER --threads 2       SmolLM2-135M-Instruct: folder, .gguf file or hub id
+    python scripts/benchmark.py --steps 4 --repeats 1 dataset.authors=20        smaller; any override of `unlearn run`
+
+Each measurement is a process of its own. All variants run once, then all of them again, and so on, so that a slow spell
+of the machine meets both sides of a comparison. A lever's two sides must compute the same numbers, or the script stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parent
+PAGE = SCRIPTS.parent / "docs" / "benchmarks.md"
+
+STEADY = (
+    *("device=cpu", "method=npo", "tracker=none", "train.lr=1e-6", "train.warmup_steps=0", "train.schedule=constant"),
+    *("train.evaluate_at=[]", "train.checkpoint_seconds=1e9", "train.epochs=null"),
+)
+"""Steps of the default method with nothing between them, by which the weights hardly move: the losses of two variants
+can be compared to the last step."""
+
+ROOMS = (
+    *("hydra_app", "pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
+    *("score.likelihood", "score.generate", "metrics.evaluate", "report.page"),
+)
+MISSPELT = "`unlearn run method=nppo`, which is refused"
+STARTUP = {
+    "`unlearn --help`": ["-m", "unlearn", "--help"],
+    "`unlearn list`": ["-m", "unlearn", "list"],
+    MISSPELT: ["-m", "unlearn", "run", "method=nppo"],
+    "import of torch and transformers": [
+        *("-c", "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer")
+    ],
+    "import of all that a run needs": ["-c", "; ".join(f"import unlearn.{room}" for room in ROOMS)],
+}
+"""Command lines of Python whose whole life is measured."""
+FIRST_STEP = "`unlearn run` to the end of its first NPO step (reference models in the cache)"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure.
+
+    overrides: of the configuration. startup: further ones where only the way to the first step counts. steps, repeats:
+    as many unless told otherwise. rows: forget rows of a step, beside as many retain rows.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    startup: tuple[str, ...]
+    steps: int
+    repeats: int
+    rows: int
+
+    @classmethod
+    def of(cls, model: str, cache: Path) -> Subject:
+        """The tiny model, or a pretrained one, whose few scores are not worth keeping."""
+        if model == "tiny":
+            return cls("tiny", (), (), steps=36, repeats=5, rows=16)
+        path = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else model
+        places = tuple(f"{key}={json.dumps(path)}" for key in ("model.path", "model.target"))
+        overrides = ("model=smollm2-135m", *places, "retain_model=none", f"cache={cache}", "evaluate.limit=8")
+        startup = ("evaluate.limit=1", "evaluate.generate=false")
+        return cls("pretrained", overrides, startup, steps=4, repeats=2, rows=4)
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One line of the table: `part` of the time of the variants with and without a lever.
+
+    like: the variant whose numbers those of `off` must equal ("" where the order of rows differs by design).
+    """
+
+    text: str
+    part: str
+    on: str
+    off: str
+    like: str
+
+
+TRAIN: dict[str, dict[str, Any]] = {
+    "train": {},
+    "train, no table": {"off": ["table"]},
+    "train, two forwards": {"off": ["one_forward"]},
+    "train, all logits": {"off": ["projection"]},
+    "train, no buckets": {"off": ["buckets"]},
+    "train, plain": {"off": ["table", "one_forward", "projection", "buckets"]},
+    "train, lower half frozen": {"lower_half": "frozen"},
+    "train, lower half zeroed": {"lower_half": "zeroed"},
+}
+SCORE: dict[str, dict[str, Any]] = {
+    "score": {},
+    "score, prompts repeated": {"off": ["shared_prompt"]},
+    "score, pass per metric": {"off": ["one_pass"]},
+    "score, all logits": {"off": ["projection"]},
+    "score, file order": {"off": ["sorting"]},
+    "score, plain": {"off": ["shared_prompt", "one_pass", "projection", "sorting"]},
+}
+LEVERS = (
+    Lever("NPO step: reference table", "steps", "train", "train, no table", "train"),
+    Lever("NPO step: one forward", "steps", "train", "train, two forwards", "train"),
+    Lever("NPO step: label projection", "steps", "train", "train, all logits", "train"),
+    Lever("NPO step: length buckets", "steps", "train", "train, no buckets", ""),
+    Lever("**NPO step: all four**", "steps", "train", "train, plain", "train, no buckets"),
+    Lever(
+        "NPO step, lower half masked: frozen means free",
+        *("steps", "train, lower half frozen", "train, lower half zeroed", "train, lower half frozen"),
+    ),
+    Lever("likelihoods: shared prompts", "likelihoods", "score", "score, prompts repeated", "score"),
+    Lever("likelihoods: one pass for all metrics", "likelihoods", "score", "score, pass per metric", "score"),
+    Lever("likelihoods: label projection", "likelihoods", "score", "score, all logits", "score"),
+    Lever("likelihoods: length-sorted batches", "likelihoods", "score", "score, file order", "score"),
+    Lever("likelihoods: all four", "likelihoods", "score", "score, plain", "score"),
+    Lever("generation: length-sorted batches", "generation", "score", "score, file order", "score"),
+    Lever("**full evaluation: all four**", "evaluation", "score", "score, plain", "score"),
+)
+
+
+@dataclass
+class Runs:
+    """What the repeated runs of one variant took: seconds by part, peak resident memory (MiB), and their result."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peaks: list[float] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, seconds: Mapping[str, float], peak: float, result: dict[str, Any]) -> None:
+        """Take in one more run."""
+        for part, value in seconds.items():
+            self.seconds.setdefault(part, []).append(value)
+        self.peaks.append(peak)
+        self.result = result
+
+    @property
+    def peak(self) -> float:
+        """Median of the peaks, MiB."""
+        return median(self.peaks)
+
+
+def main() -> None:
+    """Measure, and put the tables into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="overrides of the configuration, as for `unlearn run`")
+    parser.add_argument(
+        "--model", default="tiny", help="tiny, or a folder, .gguf file or hub id (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, help="training steps of one measurement (default: 36 tiny, 4 pretrained)")
+    parser.add_argument("--repeats", type=int, help="runs of every variant (default: 5 tiny, 2 pretrained)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=PAGE, help="page to put the tables into (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        subject = Subject.of(options.model, Path(folder) / "cache")
+        steps, repeats = options.steps or subject.steps, options.repeats or subject.repeats
+        sizes = (f"train.steps={steps}", f"train.batch_size={subject.rows}", f"train.retain_batch_size={subject.rows}")
+        overrides = [*STEADY, *sizes, *subject.overrides, *options.overrides]
+        load = os.getloadavg()[0]
+        model, runs = measure(subject, overrides, repeats, options.threads, Path(folder))
+        load = max(load, *os.getloadavg()[:2])
+    check(runs)
+    text = [
+        f"{model['family']}, {model['weights'] / 1e6:,.1f} M weights, vocabulary of {model['vocabulary']:,} tokens. "
+        f"{steps} steps of {subject.rows} forget and {subject.rows} retain rows; {repeats} repeats; {options.threads} "
+        f"thread(s) of {os.cpu_count()} cores, load average up to {load:.1f}; float32; torch {version('torch')}, "
+        f"transformers {version('transformers')}.",
+        "",
+        *once(runs),
+        "",
+        *levers(runs, steps),
+    ]
+    put(options.out, subject.name, text)
+    if subject.name == "tiny":
+        print(
+            "only the tiny model was measured: --model FOLDER (or a .gguf file) measures a pretrained one",
+            file=sys.stderr,
+        )
+
+
+def measure(
+    subject: Subject, overrides: Sequence[str], repeats: int, threads: int, folder: Path
+) -> tuple[dict[str, Any], dict[str, Runs]]:
+    """What the model is like, and the runs of every variant by name."""
+    first_step = [*overrides, *subject.startup]
+    common = {"overrides": first_step, "threads": threads}
+    model = process(job("bench_setup.py", **common), threads)[2]
+    common = {"overrides": list(overrides), "threads": threads, "path": model["path"]}
+    variants = {name: job("bench_train.py", **common, **options) for name, options in TRAIN.items()}
+    variants |= {name: job("bench_score.py", **common, **options) for name, options in SCORE.items()}
+    variants[FIRST_STEP] = [str(SCRIPTS / "bench_first_step.py"), "run", *first_step, "stages=[prepare,unlearn]"]
+    if subject.name == "tiny":
+        variants |= STARTUP
+    runs = {name: Runs() for name in variants}
+    for repeat in range(repeats):
+        for name, arguments in variants.items():
+            output = [f"output={folder / f'run-{repeat}'}"] if name == FIRST_STEP else []
+            seconds, peak, result = process([*arguments, *output], threads, status=2 if name == MISSPELT else 0)
+            runs[name].add({"process": seconds, **result.get("seconds", {})}, peak, result)
+            print(f"{repeat + 1}/{repeats} {name}: {seconds:.1f} s, {peak:.0f} MiB", file=sys.stderr)
+    return model, runs
+
+
+def job(script: str, **options: Any) -> list[str]:
+    """The arguments that make Python run a script of this folder with these options."""
+    return [str(SCRIPTS / script), json.dumps(options)]
+
+
+def process(arguments: Sequence[str], threads: int, status: int = 0) -> tuple[float, float, dict[str, Any]]:
+    """Run Python in a process of its own: seconds from start to end, peak resident memory (MiB), and its result.
+
+    The result is its last line, where that is JSON. The peak is the kernel's, in which a child starts from the
+    peak of its parent: this script must stay small. Ends the script where the process ends with another status.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryFile("w+") as log:
+        started = time.perf_counter()
+        child = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment)
+        _, ended, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(ended)
+        log.seek(0)
+        lines = log.read().splitlines() or [""]
+    if child.returncode != status:
+        sys.exit("\n".join([*lines[-20:], f"{arguments[0]} ended with status {child.returncode}"]))
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return seconds, peak, json.loads(lines[-1]) if lines[-1].startswith("{") else {}
+
+
+def check(runs: Mapping[str, Runs]) -> None:
+    """End the script where a lever changes what is computed. Greedy answers may differ now and then, by rounding."""
+    for lever in LEVERS:
+        if not lever.like:
+            continue
+        mine, other = runs[lever.off].result, runs[lever.like].result
+        pairs = list(zip(mine["numbers"], other["numbers"], strict=True))
+        if worst := [pair for pair in pairs if not math.isclose(*pair, rel_tol=1e-3, abs_tol=1e-2)]:
+            sys.exit(f"'{lever.off}' and '{lever.like}' compute different numbers, as {worst[0]}")
+        texts = list(zip(mine.get("texts", ()), other.get("texts", ()), strict=True))
+        if sum(a == b for a, b in texts) < 0.9 * len(texts):
+            sys.exit(f"'{lever.off}' and '{lever.like}' generate different answers")
+
+
+def once(runs: Mapping[str, Runs]) -> list[str]:
+    """The table of what happens once in a run, all levers on."""
+    score, train = runs["score"], runs["train"]
+    probes, candidates = (f"{score.result[key]:,}" for key in ("rows", "candidates"))
+    lines = [(name, runs[name], "process") for name in (*STARTUP, FIRST_STEP) if name in runs]
+    lines += [
+        (f"reference table of {train.result['rows']:,} rows", train, "table"),
+        (f"full evaluation: {probes} probes with {candidates} candidate answers", score, "evaluation"),
+        *[(f"of which {part}", score, part) for part in ("likelihoods", "generation", "metrics")],
+    ]
+    rows = []
+    for text, run, part in lines:
+        peak = f"{run.peak:,.0f}" if part in ("process", "evaluation") else ""
+        rows.append(f"| {text} | {median(run.seconds[part]):.2f} | {peak} |")
+    return ["| once | time, s | peak memory, MiB |", "|---|---:|---:|", *rows]
+
+
+def levers(runs: Mapping[str, Runs], steps: int) -> list[str]:
+    """The table of levers on and off: medians, and of the ratio also the range over the repeats."""
+    rows = []
+    for lever in LEVERS:
+        on, off = runs[lever.on], runs[lever.off]
+        unit, scale = ("ms", 1000 / steps) if lever.part == "steps" else ("s", 1.0)
+        digits = 0 if unit == "ms" else 2
+        times = [f"{median(run.seconds[lever.part]) * scale:,.{digits}f} {unit}" for run in (on, off)]
+        ratios = sorted(b / a for a, b in zip(on.seconds[lever.part], off.seconds[lever.part], strict=True))
+        ratio = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        peaks = [f"{run.peak:,.0f}" for run in (on, off)]
+        rows.append(f"| {' | '.join([lever.text, *times, ratio, *peaks, f'{off.peak / on.peak:.2f}'])} |")
+    head = "| lever | time on | time off | **off / on** | peak on, MiB | peak off, MiB | off / on |"
+    return [head, "|---|---:|---:|---:|---:|---:|---:|", *rows]
+
+
+def put(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Replace what stands between the page's markers of that name; where it has none, they go at its end."""
+    start, end = f"<!-- measured: {name} -->", f"<!-- end: {name} -->"
+    text = page.read_text() if page.exists() else ""
+    if start not in text:
+        text += f"\n{start}\n{end}\n"
+    before, _, rest = text.partition(start)
+    page.write_text("\n".join([before + start, "", *lines, "", end + rest.partition(end)[2]]))
+
+
+if __name__ == "__main__":
+    main()
