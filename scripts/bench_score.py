@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,13 +11,14 @@ from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
-from bench_setup import Setup
+from bench_setup import Setup, now, passed
 from torch import Tensor, nn
 
 from unlearn.metrics.evaluate import evaluate
-from unlearn.score import generate, likelihood
+from unlearn.score import generate, gradient, likelihood
 from unlearn.score.table import Scores
 
+Seconds = dict[str, tuple[float, float]]
 Lever = Literal["shared_prompt", "one_pass", "projection", "sorting"]
 
 EXTRA_PASSES = {
@@ -38,13 +38,13 @@ Probability and truth ratio, which need all candidates, are the one pass that is
 
 
 def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lever] = ()) -> dict[str, Any]:
-    """Seconds of an evaluation and its parts; the summed log-probability of every candidate, every generated answer.
+    """Seconds (wall, CPU) of an evaluation and its parts, every candidate's summed log-probability, every generated answer.
 
     off: levers that are switched off. The model is its own control: it makes no difference to the time.
     """
     setup = Setup.load(overrides, threads, path)
     scoring = replace(setup.experiment.evaluate, share_prefix="shared_prompt" not in off)
-    seconds = dict.fromkeys(("evaluation", "likelihoods", "generation", "metrics"), 0.0)
+    seconds: Seconds = {}
     with ExitStack() as patches:
 
         def patch(module: Any, name: str, value: Any) -> None:
@@ -57,6 +57,7 @@ def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lev
             patch(generate, "map_batches", in_file_order)
         patch(likelihood, "likelihoods", clocked(likelihood.likelihoods, seconds, "likelihoods"))
         patch(generate, "generate", clocked(generate.generate, seconds, "generation"))
+        patch(gradient, "gradient_norms", clocked(gradient.gradient_norms, seconds, "gradient norms"))
 
         def run() -> Scores:
             scores = scoring.score(setup.model, setup.tokenizer, setup.experiment.model.prompt, setup.task)
@@ -125,15 +126,16 @@ def in_file_order(
     return [answer for batch in batches for answer in function(batch)]
 
 
-def clocked(function: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+def clocked(function: Callable[..., Any], seconds: Seconds, name: str) -> Callable[..., Any]:
     """`function`, adding the time it takes to seconds[name]."""
 
     def call(*args: Any, **options: Any) -> Any:
-        started = time.perf_counter()
-        try:
-            return function(*args, **options)
-        finally:
-            seconds[name] += time.perf_counter() - started
+        started = now()
+        answer = function(*args, **options)
+        wall, cpu = passed(started, now())
+        before = seconds.get(name, (0.0, 0.0))
+        seconds[name] = before[0] + wall, before[1] + cpu
+        return answer
 
     return call
 

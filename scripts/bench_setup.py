@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,16 @@ class Setup:
         return cls(experiment, experiment.dataset.load(experiment.seed), load_model(path), load_tokenizer(path))
 
 
+def now() -> tuple[float, float]:
+    """Two clocks, in seconds: wall time, and CPU time of all threads of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def passed(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
+    """Seconds between two readings of `now`."""
+    return end[0] - start[0], end[1] - start[1]
+
+
 def experiment_of(overrides: Sequence[str]) -> Experiment:
     """The experiment that `unlearn run OVERRIDES` would run."""
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -46,14 +57,23 @@ def experiment_of(overrides: Sequence[str]) -> Experiment:
 
 
 def prepare(overrides: Sequence[str], threads: int) -> dict[str, Any]:
-    """Folder, family, weights and vocabulary of the target model; it and the retain model are trained if need be."""
+    """Where the target model is, its family, weights and vocabulary, and what making it cost whenever that was.
+
+    It and the retain model are trained and scored where the cache lacks them.
+    """
     torch.set_num_threads(threads)
     experiment = experiment_of(overrides)
     task = experiment.dataset.load(experiment.seed)
-    path = references(experiment, task, torch.device("cpu"), threads)["target"].path
-    model: Any = load_model(path)
-    size = {"weights": model.num_parameters(), "vocabulary": model.config.vocab_size}
-    return {"path": path, "family": model.config.model_type, **size}
+    target = references(experiment, task, torch.device("cpu"), threads)["target"]
+    model: Any = load_model(target.path)
+    return {
+        "path": target.path,
+        "family": model.config.model_type,
+        "weights": model.num_parameters(),
+        "vocabulary": model.config.vocab_size,
+        "seconds": sum(stage.seconds for stage in target.stages),
+        "peak": max(stage.peak_rss_mb for stage in target.stages),
+    }
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ import json
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from bench_setup import Setup
+from bench_setup import Setup, now, passed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +34,7 @@ def measure(
     off: Sequence[Lever] = (),
     lower_half: Literal["trained", "frozen", "zeroed"] = "trained",
 ) -> dict[str, Any]:
-    """Seconds of `train.steps` steps, after one for warming up, and of the reference table; the loss of each step.
+    """Seconds (wall, CPU) of `train.steps` steps, after one to warm up, and of the reference table; every step's loss.
 
     off: levers that are switched off. lower_half: what becomes of the embeddings and the lower half of the layers: they
     are trained, are frozen, or get gradients that are set to zero before the optimizer sees them.
@@ -59,20 +58,20 @@ def measure(
             weight.register_hook(torch.zeros_like)
     assert isinstance(setup.experiment.method, NPO)
     method = Plain(**{f.name: getattr(setup.experiment.method, f.name) for f in fields(NPO)}, off=frozenset(off))
-    started = time.perf_counter()
+    started = now()
     table, reference = {}, None
     if "table" in off:
         reference = Policy(copy.deepcopy(model)).requires_grad_(False)
     else:
         table = reference_nll(Policy(model), plan.rows, plan.used("forget"), recipe.micro_tokens, lambda rows: None)
-    ends = [time.perf_counter()]
+    ends = [now()]
     with tempfile.TemporaryDirectory() as folder:
         log = train(
             model, plan, method if off else setup.experiment.method, recipe, Path(folder), 0, reference, table,
-            advance=lambda *args, **parts: ends.append(time.perf_counter()),
+            advance=lambda *args, **parts: ends.append(now()),
         )  # fmt: skip
     return {
-        "seconds": {"steps": ends[-1] - ends[1], "table": ends[0] - started},
+        "seconds": {"steps": passed(ends[1], ends[-1]), "table": passed(started, ends[0])},
         "rows": len(plan.used("forget")),
         "numbers": [row["loss"] for row in log.history],
     }

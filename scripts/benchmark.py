@@ -39,14 +39,15 @@ ROOMS = (
     *("hydra_app", "pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
     *("score.likelihood", "score.generate", "metrics.evaluate", "report.page"),
 )
-MISSPELT = "`unlearn run method=nppo`, which is refused"
+REFUSED = {
+    f"`unlearn run {mistake}`, which is refused": ["-m", "unlearn", "run", mistake]
+    for mistake in ("method=nppo", "method.beta=-1")
+}
 STARTUP = {
     "`unlearn --help`": ["-m", "unlearn", "--help"],
     "`unlearn list`": ["-m", "unlearn", "list"],
-    MISSPELT: ["-m", "unlearn", "run", "method=nppo"],
-    "import of torch and transformers": [
-        *("-c", "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer")
-    ],
+    **REFUSED,
+    "import of torch and of transformers' models": ["-c", "import torch; from transformers import PreTrainedModel"],
     "import of all that a run needs": ["-c", "; ".join(f"import unlearn.{room}" for room in ROOMS)],
 }
 """Command lines of Python whose whole life is measured."""
@@ -132,20 +133,27 @@ LEVERS = (
 )
 
 
+Seconds = tuple[float, float]  # wall time; CPU time of all threads
+
+
 @dataclass
 class Runs:
-    """What the repeated runs of one variant took: seconds by part, peak resident memory (MiB), and their result."""
+    """What the runs of one variant took, by part, their peak resident memory (MiB), and the result of the last."""
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, list[Seconds]] = field(default_factory=dict)
     peaks: list[float] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, seconds: Mapping[str, float], peak: float, result: dict[str, Any]) -> None:
+    def add(self, seconds: Mapping[str, Seconds], peak: float, result: dict[str, Any]) -> None:
         """Take in one more run."""
         for part, value in seconds.items():
             self.seconds.setdefault(part, []).append(value)
         self.peaks.append(peak)
         self.result = result
+
+    def wall(self, part: str) -> float:
+        """Median wall time of a part, s."""
+        return median(wall for wall, _ in self.seconds[part])
 
     @property
     def peak(self) -> float:
@@ -180,7 +188,7 @@ def main() -> None:
         f"thread(s) of {os.cpu_count()} cores, load average up to {load:.1f}; float32; torch {version('torch')}, "
         f"transformers {version('transformers')}.",
         "",
-        *once(runs),
+        *once(model, runs),
         "",
         *levers(runs, steps),
     ]
@@ -209,9 +217,9 @@ def measure(
     for repeat in range(repeats):
         for name, arguments in variants.items():
             output = [f"output={folder / f'run-{repeat}'}"] if name == FIRST_STEP else []
-            seconds, peak, result = process([*arguments, *output], threads, status=2 if name == MISSPELT else 0)
+            seconds, peak, result = process([*arguments, *output], threads, status=2 if name in REFUSED else 0)
             runs[name].add({"process": seconds, **result.get("seconds", {})}, peak, result)
-            print(f"{repeat + 1}/{repeats} {name}: {seconds:.1f} s, {peak:.0f} MiB", file=sys.stderr)
+            print(f"{repeat + 1}/{repeats} {name}: {seconds[0]:.1f} s, {peak:.0f} MiB", file=sys.stderr)
     return model, runs
 
 
@@ -220,8 +228,8 @@ def job(script: str, **options: Any) -> list[str]:
     return [str(SCRIPTS / script), json.dumps(options)]
 
 
-def process(arguments: Sequence[str], threads: int, status: int = 0) -> tuple[float, float, dict[str, Any]]:
-    """Run Python in a process of its own: seconds from start to end, peak resident memory (MiB), and its result.
+def process(arguments: Sequence[str], threads: int, status: int = 0) -> tuple[Seconds, float, dict[str, Any]]:
+    """Run Python in a process of its own: its seconds from start to end, peak resident memory (MiB) and result.
 
     The result is its last line, where that is JSON. The peak is the kernel's, in which a child starts from the
     peak of its parent: this script must stay small. Ends the script where the process ends with another status.
@@ -231,7 +239,7 @@ def process(arguments: Sequence[str], threads: int, status: int = 0) -> tuple[fl
         started = time.perf_counter()
         child = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment)
         _, ended, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
         child.returncode = os.waitstatus_to_exitcode(ended)
         log.seek(0)
         lines = log.read().splitlines() or [""]
@@ -255,37 +263,41 @@ def check(runs: Mapping[str, Runs]) -> None:
             sys.exit(f"'{lever.off}' and '{lever.like}' generate different answers")
 
 
-def once(runs: Mapping[str, Runs]) -> list[str]:
-    """The table of what happens once in a run, all levers on."""
+def once(model: Mapping[str, Any], runs: Mapping[str, Runs]) -> list[str]:
+    """The table of what happens once in a run, all levers on. `model`: what bench_setup.py says of it."""
     score, train = runs["score"], runs["train"]
     probes, candidates = (f"{score.result[key]:,}" for key in ("rows", "candidates"))
     lines = [(name, runs[name], "process") for name in (*STARTUP, FIRST_STEP) if name in runs]
     lines += [
         (f"reference table of {train.result['rows']:,} rows", train, "table"),
         (f"full evaluation: {probes} probes with {candidates} candidate answers", score, "evaluation"),
-        *[(f"of which {part}", score, part) for part in ("likelihoods", "generation", "metrics")],
+        *[(f"of which {part}", score, part) for part in score.seconds if part not in ("process", "evaluation")],
     ]
     rows = []
+    if STARTUP.keys() <= runs.keys():
+        rows += [
+            f"| training and scoring the target model, once for all runs | {model['seconds']:.2f} | {model['peak']:,.0f} |"
+        ]
     for text, run, part in lines:
         peak = f"{run.peak:,.0f}" if part in ("process", "evaluation") else ""
-        rows.append(f"| {text} | {median(run.seconds[part]):.2f} | {peak} |")
+        rows.append(f"| {text} | {run.wall(part):.2f} | {peak} |")
     return ["| once | time, s | peak memory, MiB |", "|---|---:|---:|", *rows]
 
 
 def levers(runs: Mapping[str, Runs], steps: int) -> list[str]:
-    """The table of levers on and off: medians, and of the ratio also the range over the repeats."""
+    """The table of levers on and off: medians, and of the ratio of wall times also the range over the repeats."""
     rows = []
     for lever in LEVERS:
         on, off = runs[lever.on], runs[lever.off]
-        unit, scale = ("ms", 1000 / steps) if lever.part == "steps" else ("s", 1.0)
-        digits = 0 if unit == "ms" else 2
-        times = [f"{median(run.seconds[lever.part]) * scale:,.{digits}f} {unit}" for run in (on, off)]
-        ratios = sorted(b / a for a, b in zip(on.seconds[lever.part], off.seconds[lever.part], strict=True))
-        ratio = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        peaks = [f"{run.peak:,.0f}" for run in (on, off)]
-        rows.append(f"| {' | '.join([lever.text, *times, ratio, *peaks, f'{off.peak / on.peak:.2f}'])} |")
-    head = "| lever | time on | time off | **off / on** | peak on, MiB | peak off, MiB | off / on |"
-    return [head, "|---|---:|---:|---:|---:|---:|---:|", *rows]
+        scale, form = (1000 / steps, "{:,.0f} ms") if lever.part == "steps" else (1.0, "{:,.2f} s")
+        times = [form.format(run.wall(lever.part) * scale) for run in (on, off)]
+        pairs = list(zip(on.seconds[lever.part], off.seconds[lever.part], strict=True))
+        wall, cpu = (sorted(b[clock] / a[clock] for a, b in pairs) for clock in range(2))
+        ratios = [f"**{median(wall):.2f}** ({wall[0]:.2f} to {wall[-1]:.2f})", f"{median(cpu):.2f}"]
+        peaks = [f"{on.peak:,.0f}", f"{off.peak:,.0f}", f"**{off.peak / on.peak:.2f}**"]
+        rows.append(f"| {' | '.join([lever.text, *times, *ratios, *peaks])} |")
+    head = "| lever | time on | time off | off / on | CPU time off / on | peak on, MiB | peak off, MiB | off / on |"
+    return [head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows]
 
 
 def put(page: Path, name: str, lines: Sequence[str]) -> None:

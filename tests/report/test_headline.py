@@ -83,8 +83,8 @@ def test_what_no_model_has_is_named_apart(make_run: MakeRun) -> None:
         (0.12345, "", "0.123"),
         (1.0, "", "1.000"),
         (0.0, "", "0.000"),
-        (3.21e-13, "forget_quality", "3.2e-13"),
-        (-0.0004, "", "-4.0e-04"),
+        (3.21e-13, "forget_quality", "3e-13"),
+        (-0.0004, "", "-4e-04"),
         (12345.6, "", "12,346"),
         (38.04, "forget/privleak", "+38.0"),
         (-100.0, "privleak", "-100.0"),
@@ -96,5 +96,5 @@ def test_numbers(value: float, key: str, shown: str) -> None:
 
 
 def test_intervals() -> None:
-    assert show_interval(Result("privleak", "forget", -3, -5, 1, 9)) == "-5.0 to +1.0"
+    assert show_interval(Result("privleak", "forget", -3, -5, 1, 9)) == "[-5.0, +1.0]"
     assert show_interval(Result("rouge", "forget", 0.5, NAN, NAN, 9)) == ""

@@ -67,10 +67,10 @@ def _pages(folder: Path) -> tuple[Page, str]:
 def test_numbers_and_intervals(make_run: MakeRun) -> None:
     page, md = _pages(make_run())
     row = page.row("Probability")
-    assert row[1:4] == ["0.9300.890 to 0.970", "0.2100.170 to 0.250", "0.1500.110 to 0.190"] and row[4] == "40"
+    assert row[1:4] == ["0.930[0.890, 0.970]", "0.210[0.170, 0.250]", "0.150[0.110, 0.190]"] and row[4] == "40"
     assert page.row("Forget quality (p)")[2].startswith("0.370")
     assert page.row("Probability, world")[2].startswith("0.810")
-    assert "| Probability | 0.930 [0.890 to 0.970] | 0.210 [0.170 to 0.250] | 0.150 [0.110 to 0.190] | 40 |" in md
+    assert "| Probability | 0.930 [0.890, 0.970] | 0.210 [0.170, 0.250] | 0.150 [0.110, 0.190] | 40 |" in md
     assert page.row("unlearn")[1:3] == ["10.2", "1100"] and page.row("target")[3] == "an earlier run (cached)"
     for text in (page.text, md):
         assert "14.8 s in all, at most 1100 MB of memory; 20.5 s saved by cached stages." in text

@@ -22,7 +22,7 @@ def _printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]
 def test_numbers_by_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run()
     lines = _printed(folder, capsys)
-    shown = "Probability 0.930 0.890 to 0.970 0.210 0.170 to 0.250 0.150 0.110 to 0.190 40"
+    shown = "Probability 0.930 [0.890, 0.970] 0.210 [0.170, 0.250] 0.150 [0.110, 0.190] 40"
     assert lines["Probability"].split() == shown.split()
     assert "over-unlearned" in lines["MIA: Min-K"]
     assert [group for group in ("Forgetting", "Utility", "Memorisation", "Membership") if group in lines] == [

@@ -217,7 +217,7 @@ def show(value: float, key: str = "") -> str:
     if key.endswith("privleak"):
         return f"{value:+.1f}"
     if value and abs(value) < 1e-3:
-        return f"{value:.1e}"
+        return f"{value:.0e}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
@@ -225,4 +225,4 @@ def show_interval(result: Result) -> str:
     """The result's 95% interval, "" where it has none."""
     if math.isnan(result.low) or math.isnan(result.high):
         return ""
-    return f"{show(result.low, result.name)} to {show(result.high, result.name)}"
+    return f"[{show(result.low, result.name)}, {show(result.high, result.name)}]"

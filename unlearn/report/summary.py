@@ -43,7 +43,7 @@ def summary(run: Run) -> Table:
                 result = line.results.get(model)
                 cell = Text(show(result.value, result.name) if result else "–")
                 if result and (interval := show_interval(result)):
-                    cell.append(f"  {interval}", style="not bold dim")
+                    cell.append(f" {interval}", style="not bold dim")
                 cells.append(cell)
             table.add_row(f"  {line.title}", *cells, str(line.n), "over-unlearned" if line.over_unlearned else "")
         table.add_section()
