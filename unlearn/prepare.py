@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from unlearn.data.task import Task
 from unlearn.experiment import Experiment
 from unlearn.methods.finetune import Finetune
 from unlearn.models.base import Part
+from unlearn.models.pretrained import local_state
 from unlearn.progress import progress, say
 from unlearn.score.table import Scores
 
@@ -52,6 +54,9 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
             helper.join()
     if "retain" in parts:  # where the helper failed, this does its work again and shows the error
         found["retain"] = reference(experiment, task, "retain", device)
+    if helper is not None:  # what the helper built was built in this run
+        built = tuple(replace(stage, cached=False) for stage in found["retain"].stages)
+        found["retain"] = replace(found["retain"], stages=built)
     return found
 
 
@@ -60,7 +65,7 @@ def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Re
     family, store = experiment.model, cache(experiment)
     stages: tuple[Built, ...] = ()
     if published := family.published(task, part):
-        path, key = published, {"path": published}
+        path, key = published, {"path": published, "files": local_state(published)}
     else:
         key = _finetune_key(experiment, task, part)
         built = store.stage(
@@ -113,13 +118,24 @@ def _finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, A
 
 
 def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) -> None:
+    import threading
+
     import torch
 
     from unlearn.progress import silence
 
     silence()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     reference(experiment, task, "retain", device)
+
+
+def _end_with_parent() -> None:
+    """A killed run must not leave its helper behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folder: Path) -> None:

@@ -41,7 +41,7 @@ class PretrainedLM:
 
     def key(self, task: Task) -> dict[str, Any]:
         """Where the weights come from; for local files also their size and time of change."""
-        return {"family": "pretrained", "path": self.path, "files": _local_state(self.path)}
+        return {"family": "pretrained", "path": self.path, "files": local_state(self.path)}
 
     def published(self, task: Task, part: Part) -> str | None:
         """This run's own checkpoint if one is set, else the published one for the task, if any."""
@@ -80,7 +80,8 @@ def check_local(key: str, path: str | None) -> None:
         raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
 
 
-def _local_state(path: str) -> list[tuple[str, int, int]]:
+def local_state(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a local model's files, [] for a hub id: a changed model is another model."""
     place = Path(path).expanduser()
     files = sorted(f for f in place.iterdir() if f.is_file()) if place.is_dir() else [place] if place.is_file() else []
     return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
