@@ -38,7 +38,7 @@ Probability and truth ratio, which need all candidates, are the one pass that is
 
 
 def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lever] = ()) -> dict[str, Any]:
-    """Seconds (wall, CPU) of an evaluation and its parts, every candidate's summed log-probability, every generated answer.
+    """Seconds (wall, CPU) of an evaluation and its parts, every candidate's summed log-probability, and all answers.
 
     off: levers that are switched off. The model is its own control: it makes no difference to the time.
     """
@@ -57,7 +57,8 @@ def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lev
             patch(generate, "map_batches", in_file_order)
         patch(likelihood, "likelihoods", clocked(likelihood.likelihoods, seconds, "likelihoods"))
         patch(generate, "generate", clocked(generate.generate, seconds, "generation"))
-        patch(gradient, "gradient_norms", clocked(gradient.gradient_norms, seconds, "gradient norms"))
+        if scoring.gradients:
+            patch(gradient, "gradient_norms", clocked(gradient.gradient_norms, seconds, "gradient norms"))
 
         def run() -> Scores:
             scores = scoring.score(setup.model, setup.tokenizer, setup.experiment.model.prompt, setup.task)

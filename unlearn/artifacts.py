@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from unlearn.meter import Meter
 MANIFEST = "manifest.json"
 _HASHED_BYTES = 64 * 2**20  # larger files are checked by size alone: hashing a 7B model takes longer than loading it
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"no space is left to write in {folder}: free some, or choose another output= or cache="
             ) from error
-        if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR} and isinstance(error, OSError):
+        if code in _NO_ACCESS and isinstance(error, OSError):
             raise UserError(f"cannot write in {folder}: {error.strerror} ({error.filename})") from error
         raise
 
@@ -120,7 +121,12 @@ class Store:
                     partial.mkdir(parents=True, exist_ok=True)
                 ranks.wait()
                 if collective or ranks.is_main():
-                    build(partial)
+                    try:
+                        build(partial)
+                    except BaseException:
+                        with suppress(OSError):  # what holds a checkpoint stays for the next try
+                            partial.rmdir()
+                        raise
             if ranks.is_main():
                 with disk_errors(self.root):
                     self._finish(partial, folder, key, meter)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from unlearn import __version__
-from unlearn.errors import UserError
+from unlearn.errors import UserError, unknown
 
 _INTERRUPTED = 130
+_COMMANDS = ("run", "list", "report", "compare")
 
 _HELP = """\
 unlearn: remove chosen knowledge from a language model, and find out whether it is really gone.
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # no permission, a name too long, a disk gone: the file is named, a traceback adds nothing
+        _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        _fail(f"out of memory, try a smaller model, train.micro_tokens or evaluate.token_budget ({error})")
     sys.exit(0)
 
 
@@ -53,6 +61,8 @@ def _dispatch(arguments: list[str]) -> None:
         from unlearn.hydra_app import run
 
         return run(arguments[1:])
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        raise unknown("command", arguments[0], _COMMANDS)
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -129,5 +139,5 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"unlearn: error: {message}", file=sys.stderr)
+    print(f"unlearn: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, runtime_checkable
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from unlearn.errors import UserError, unknown
+from unlearn.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 TARGET = "_target_"
+_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 def conf_dir() -> Path:
@@ -76,20 +81,32 @@ def _join(where: str, key: str) -> str:
 
 def check(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` says (an int passes for a float, a list for a tuple); UserError where it is not."""
-    given = value
+    if isinstance(value, Mapping) and get_origin(hint) is dict:
+        return {key: check(item, get_args(hint)[1], _join(where, key)) for key, item in value.items()}
     if getattr(hint, "_is_protocol", False):
-        if not dataclasses.is_dataclass(value):
-            raise UserError(f"'{where}' is {value!r}: a component is wanted (choose one by name, as in {where}=NAME)")
+        if not (dataclasses.is_dataclass(value) and isinstance(value, runtime_checkable(hint))):
+            wanted = f"a {hint.__name__} is wanted (choose one by name, as in {where}=NAME)"
+            raise UserError(f"'{where}' is {str(value)[:80]!r}: {wanted}")
         return value
-    adapter = TypeAdapter(hint)
+    adapter = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else _FINITE)
     try:
         if isinstance(value, list) and _wants_tuple(hint):
             value = tuple(value)
         return adapter.validate_python(value, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else "" for part in first["loc"])
-        raise UserError(f"'{where}{place}' is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        raise UserError(_in_words(error.errors()[0], where)) from error
+
+
+def _in_words(error: ErrorDetails, where: str) -> str:
+    """One of pydantic's findings as a line: the place, what is there, what is allowed."""
+    place = "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
+    if error["type"] == "missing":
+        return f"'{where}{place}' is not set"
+    given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    message = error["msg"].replace("tuple", "list")
+    guess = nearest(given, re.findall(r"'([^']*)'", message)) if error["type"] == "literal_error" else None
+    hint = f"; did you mean '{guess}'?" if guess else ""
+    return f"'{where}{place}' is {given!r}: {message[0].lower()}{message[1:]}{hint}"
 
 
 def _wants_tuple(hint: Any) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt, MinLen
+from pydantic import StringConstraints
 
 from unlearn.data.task import Task
 from unlearn.methods.base import Method
+from unlearn.metrics.base import Metric
 from unlearn.models.base import ModelFamily
 from unlearn.models.lora import Lora
 from unlearn.score.probes import Scoring
@@ -43,13 +45,13 @@ class Experiment:
     method: Method
     train: Recipe
     evaluate: Scoring
-    metric: dict[str, Any]
+    metric: dict[str, Metric]
     tracker: Tracking
-    seed: Annotated[int, Ge(0)] = 0
-    stages: tuple[Stage, ...] = ("prepare", "unlearn", "score", "report")
-    output: str | None = None
-    cache: str = "outputs/.cache"
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    stages: Annotated[tuple[Stage, ...], MinLen(1)] = ("prepare", "unlearn", "score", "report")
+    output: Annotated[str, MinLen(1)] | None = None
+    cache: Annotated[str, MinLen(1)] = "outputs/.cache"
     lora: Lora | None = None
     retain_model: Literal["auto", "none"] = "auto"
-    device: str = "auto"
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
     threads: Annotated[int, Gt(0)] | None = None

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Any
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -22,71 +26,114 @@ from unlearn.errors import UserError, unknown
 def run(arguments: list[str]) -> None:
     """Hand the command line to Hydra. Its errors, and ours, leave as UserError with one clear line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are, instead of a printed trace and status 1
-    sys.argv = ["unlearn run", *arguments]
-    if flags := [flag for flag in get_args_parser().parse_known_args(arguments)[1] if flag.startswith("-")]:
-        raise UserError(f"unknown flag '{flags[0]}' (see: unlearn run --help)")
+    overrides, flags = _split(arguments)
+    sys.argv = ["unlearn run", *map(_checked, overrides), *flags]
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     try:
         application()
     except MissingConfigException as error:
         raise _missing_choice(error) from error
     except ConfigCompositionException as error:
-        raise _bad_override(error, arguments) from error
+        raise _bad_override(error, overrides) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_first_lines(error)) from error
+        raise UserError(_one_line(error)) from error
+    except ValueError as error:
+        if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(str(Path(hydra.__file__).parent)):
+            raise
+        raise UserError(_one_line(error)) from error
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Overrides and flags (with their values), which may come in any order; UserError for a flag that Hydra lacks."""
+    parser = get_args_parser()
+    parser.error = _bad_flag  # type: ignore[method-assign]
+    options, rest = parser.parse_known_args(arguments)
+    if unknown_flags := [flag for flag in rest if flag.startswith("-")]:
+        _bad_flag(f"unknown flag '{unknown_flags[0]}'")
+    overrides = [*options.overrides, *rest]
+    return overrides, [argument for argument in arguments if argument not in overrides]
+
+
+def _bad_flag(message: str) -> NoReturn:
+    raise UserError(f"{message} (see: unlearn run --help)")
+
+
+def _checked(override: str) -> str:
+    """The override as Hydra is to get it (it has another word for GROUP=null); UserError where it cannot be read."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"'{override}' is not of the form KEY=VALUE (see: unlearn run --help)") from error
+        raise UserError(
+            f"cannot read '{override}': brackets must close, and a value with accents, ~ or other signs stands in "
+            f"quotes within quotes, as in \"{key}='{text}'\""
+        ) from error
+    group, value = parsed.key_or_group, parsed.value()
+    if (choices := _choices(group)) and isinstance(value, int | float):
+        raise unknown(group, str(value), choices)
+    return f"~{group}" if choices and value is None and parsed.type is OverrideType.CHANGE else override
 
 
 def _job(config: DictConfig) -> None:
-    """One run. In a sweep a bad combination is reported at the end, after the good ones have run."""
-    mode = HydraConfig.get().mode
+    """One run. In a sweep a bad combination is reported when its turn comes, and once more after the good ones."""
+    hydra_config = HydraConfig.get()
     try:
         experiment = build(config)
-        choices = HydraConfig.get().runtime.choices
         from unlearn.pipeline import run as run_pipeline
 
         resolved: Any = OmegaConf.to_container(config, resolve=True)
-        run_pipeline(experiment, resolved, {str(group): str(name) for group, name in choices.items()})
+        choices = {str(group): str(name) for group, name in hydra_config.runtime.choices.items()}
+        run_pipeline(experiment, resolved, choices)
     except UserError as error:
-        print(f"unlearn: error: {error}", file=sys.stderr)
-        if mode == RunMode.MULTIRUN:
+        if hydra_config.mode == RunMode.MULTIRUN:
+            print(f"job {hydra_config.job.num} of the sweep: {error}", file=sys.stderr)
             raise
+        print(f"unlearn: error: {error}", file=sys.stderr)  # raised, it would get a line of Hydra's before it
         raise SystemExit(2) from error
 
 
 def _missing_choice(error: MissingConfigException) -> UserError:
     """The error for a choice that does not exist."""
-    match = re.search(r"Could not load '([^']+)'", str(error))
-    group, _, name = (match[1] if match else error.missing_cfg_file or "").rpartition("/")
-    folder = conf_dir() / group
-    if not group or not folder.is_dir():
-        return UserError(_first_lines(error))
-    return unknown(group, name, (path.stem for path in folder.glob("*.yaml")))
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    return UserError(_one_line(error)) if error.options is None else unknown(group, name, error.options)
 
 
-def _bad_override(error: ConfigCompositionException, arguments: list[str]) -> UserError:
+def _bad_override(error: ConfigCompositionException, overrides: list[str]) -> UserError:
     """The error for a key that does not exist, with the nearest one that does."""
     text = f"{error} {error.__cause__ or ''}"
-    match = re.search(r"Could not (?:override|append to|delete)[^']*'([^']+)'", text) or re.search(
-        r"full_key: (\S+)", text
-    )
-    if match is None or match[1] in (known := _known_keys(arguments)):
-        return UserError(_first_lines(error.__cause__ or error))
-    if match[1].startswith("hydra."):
-        return UserError(f"Hydra has no key '{match[1]}' (see: unlearn run --cfg hydra)")
-    parent, names = "", match[1].split(".")
+    if at_package := re.search(r"Did you mean to override (\S+@\S+)\?", text):
+        return UserError(f"unknown key '{at_package[1].partition('@')[0]}'; did you mean '{at_package[1]}'?")
+    named = re.findall(r"(?:Could not (?:override|delete)[^']*'|full_key: )([^'=\s]+)", text)
+    key = max(named, key=len, default="")
+    if not key or key in (known := _known_keys(overrides)):
+        return UserError(_one_line(error.__cause__ or error))
+    if key.startswith("hydra."):
+        return UserError(f"Hydra has no key '{key}' (see: unlearn run --cfg hydra)")
+    parent, names = "", key.split(".")
+    if names[1:] and names[0] not in known and (choices := _choices(names[0])):
+        return UserError(f"'{key}': first choose {names[0]}=NAME (allowed: {', '.join(choices)})")
     while f"{parent}{names[0]}" in known and len(names) > 1:
         parent += f"{names.pop(0)}."
-    siblings = [key.removeprefix(parent) for key in known if key.startswith(parent)]
+    siblings = {key.removeprefix(parent) for key in known if key.startswith(parent)}
+    if not parent:
+        siblings |= {path.name for path in conf_dir().iterdir() if _choices(path.name)}
     return unknown("key", names[0], (key for key in siblings if "." not in key), f"'{parent[:-1]}'" if parent else "")
 
 
-def _known_keys(arguments: list[str]) -> set[str]:
+def _choices(group: str) -> list[str]:
+    """The names in a group that stands in the defaults of the whole experiment; none where there is no such group."""
+    return [] if group in ("hydra", "prompt") else sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _known_keys(overrides: list[str]) -> set[str]:
     """All dotted keys of the configuration composed from those overrides that choose components."""
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    chosen = [a for a in arguments if "=" in a and a.partition("=")[0] in groups and "," not in a]
+    parts = [(override, *override.partition("=")[::2]) for override in overrides]
+    chosen = [override for override, group, name in parts if name in _choices(group)]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = hydra.compose("config", overrides=chosen)
     keys: set[str] = set()
@@ -103,7 +150,8 @@ def _known_keys(arguments: list[str]) -> set[str]:
     return keys
 
 
-def _first_lines(error: BaseException) -> str:
-    """Hydra's messages run over many lines, the first of which says what is wrong."""
+def _one_line(error: BaseException) -> str:
+    """Hydra's message without the listing that it may end with."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:2]) or type(error).__name__
+    listing = next((i for i, line in enumerate(lines) if i and line.endswith(":")), len(lines))
+    return "; ".join(lines[:listing]) or type(error).__name__

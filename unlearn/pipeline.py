@@ -31,6 +31,7 @@ _ELSEWHERE = (
     "device",
     "threads",
 )  # keys that do not change what a run computes
+_MADE_BEFORE = (("score", "unlearn", "unlearned/manifest.json"), ("report", "score", "metrics.json"))
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -38,9 +39,12 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
 
     config: the resolved configuration, kept in the folder. choices: the names chosen for each config group.
     """
-    folder = open_run_folder(experiment, config, choices)
+    content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    folder = run_folder(experiment, content, choices)
     device, threads = _hardware(experiment)
     task = experiment.dataset.load(experiment.seed)
+    if ranks.is_main():
+        _keep_config(folder, content)
     store = Store(folder, hashed=False, say=say)
     tracker = experiment.tracker.start(folder.name, config, folder)
     stages: list[Built] = []
@@ -60,11 +64,10 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     return folder
 
 
-def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
-    """The run folder, with the configuration in it. UserError where it holds another run or something else."""
+def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapping[str, str]) -> Path:
+    """Where the run of that configuration is or will be. UserError where something else is there, or too little."""
     from omegaconf import OmegaConf
 
-    content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     name = "-".join(
         [choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"]
     )
@@ -79,9 +82,17 @@ def open_run_folder(experiment: Experiment, config: dict[str, Any], choices: Map
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
-    elif ranks.is_main():
-        write_file(path, lambda temporary: temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content))))
+    for stage, before, product in _MADE_BEFORE:
+        if stage in experiment.stages and before not in experiment.stages and not (folder / product).is_file():
+            raise UserError(f"'stages' has {stage}, but there is no {folder / product} yet: add {before}")
     return folder
+
+
+def _keep_config(folder: Path, content: Mapping[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(dict(content)))
+    write_file(folder / "config.yaml", lambda temporary: temporary.write_text(text))
 
 
 def _difference(earlier: Any, now: Any, where: str = "") -> str | None:
@@ -92,7 +103,9 @@ def _difference(earlier: Any, now: Any, where: str = "") -> str | None:
             if (found := _difference(earlier.get(key), now.get(key), place)) is not None:
                 return found
         return None
-    return None if json.dumps(earlier) == json.dumps(now) else f"{where}: {earlier} there, {now} here"
+    if json.dumps(earlier) == json.dumps(now):
+        return None
+    return f"{where}: {str(earlier)[:60]} there, {str(now)[:60]} here"
 
 
 def _hardware(experiment: Experiment) -> tuple[Any, int]:
@@ -226,8 +239,6 @@ def _score(experiment: Experiment, task: Task, known: Known, store: Store, devic
     from unlearn.models.loading import load_model, load_tokenizer
 
     unlearned = store.root / "unlearned"
-    if not (unlearned / "manifest.json").is_file():
-        raise UserError(f"{store.root} holds no unlearned model yet: add 'unlearn' to stages=")
 
     def build(folder: Path) -> None:
         model = load_model(str(unlearned)).to(device)

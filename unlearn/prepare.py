@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from unlearn import __version__, ranks
 from unlearn.artifacts import Built, Store
 from unlearn.data.task import Task
+from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.methods.finetune import Finetune
 from unlearn.models.base import Part
@@ -37,12 +40,16 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
     """
     parts: list[Part] = ["target"] if experiment.retain_model == "none" else ["target", "retain"]
     to_train = [p for p in parts if not experiment.model.published(task, p) and not _is_trained(experiment, task, p)]
+    if to_train and "prepare" not in experiment.stages:
+        raise UserError(f"there is no {to_train[0]} model yet: add prepare to stages=")
     helper = None
     if len(to_train) == 2 and threads == 1 and device.type == "cpu" and ranks.world_size() == 1:
         helper = multiprocessing.get_context("spawn").Process(
             target=_in_helper, args=(experiment, task, device, threads), daemon=True
         )
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the helper inherits this: Ctrl-C ends us, and we it
         helper.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         found: dict[Part, Reference] = {"target": reference(experiment, task, "target", device)}
         if helper is not None:
@@ -125,9 +132,13 @@ def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) ->
     from unlearn.progress import silence
 
     silence()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that nothing half-written stays
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    reference(experiment, task, "retain", device)
+    try:
+        reference(experiment, task, "retain", device)
+    except Exception:  # the main process will meet the same error, and show it
+        sys.exit(1)
 
 
 def _end_with_parent() -> None:

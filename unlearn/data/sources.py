@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from unlearn.errors import UserError, nearest
+from unlearn.hub import prefer_local
 
 _KINDS: dict[type, str] = {str: "text", list: "a list of texts"}
 
@@ -25,16 +26,16 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
     Raises UserError where the dataset cannot be read, a column is missing or an entry is empty or of another kind. With
     `optional`, a config that does not exist gives None.
     """
+    place = Path(path).expanduser()
+    if not place.exists():
+        prefer_local()
     import datasets
 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     where = f"dataset '{path}', config '{config}'"
-    place = Path(path).expanduser()
     try:
         rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split)
-    except KeyboardInterrupt:
-        raise
     except Exception as error:  # the library raises a dozen kinds
         reason = str(error).strip().split("\n")[0]
         if optional and ("BuilderConfig" in reason or "not found" in reason):

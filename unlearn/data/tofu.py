@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Gt
+from annotated_types import Gt, MinLen
 
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.sources import read_lines, read_rows
@@ -34,7 +34,7 @@ class Tofu:
     (for trials on a small machine). max_new_tokens: longest generated answer.
     """
 
-    path: str = "locuslab/TOFU"
+    path: Annotated[str, MinLen(1)] = "locuslab/TOFU"
     split: str = "forget10"
     refusals: str | None = None
     max_retain: Annotated[int, Gt(0)] | None = None

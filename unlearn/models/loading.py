@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from unlearn.artifacts import disk_errors
 from unlearn.errors import UserError
+from unlearn.hub import prefer_local
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -34,8 +35,7 @@ def load_model(path: str) -> PreTrainedModel:
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
     with _clear_errors(path, "tokenizer"):
-        source = {k: v for k, v in _source(path).items() if k == "gguf_file"}
-        tokenizer = AutoTokenizer.from_pretrained(*_place(path), **source)
+        tokenizer = AutoTokenizer.from_pretrained(*_place(path), **_source(path))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -69,13 +69,15 @@ def _place(path: str) -> tuple[str]:
     place = Path(path).expanduser()
     if place.suffix == ".gguf":
         return (str(place.parent),)
-    return (str(place) if place.exists() else path,)
+    if place.exists():
+        return (str(place),)
+    prefer_local()
+    return (path,)
 
 
 def _source(path: str) -> dict[str, Any]:
-    if path.endswith(".gguf"):
-        return {"gguf_file": Path(path).name}
-    return {"use_safetensors": True}
+    weights: dict[str, Any] = {"gguf_file": Path(path).name} if path.endswith(".gguf") else {"use_safetensors": True}
+    return weights | {"trust_remote_code": False}  # left open, a model with code of its own would have the user asked
 
 
 class _clear_errors:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Gt
+from annotated_types import Gt, MinLen
 
 from unlearn.data.task import Task
 from unlearn.errors import UserError
@@ -27,12 +27,12 @@ class PretrainedLM:
     stands for the retain split's name (retain90 for forget10).
     """
 
-    path: str
+    path: Annotated[str, MinLen(1)]
     prompt: PromptFormat
     finetune: Recipe
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
-    target: str | None = None
-    retain: str | None = None
+    target: Annotated[str, MinLen(1)] | None = None
+    retain: Annotated[str, MinLen(1)] | None = None
     threads: Annotated[int, Gt(0)] | None = None
 
     def __post_init__(self) -> None:

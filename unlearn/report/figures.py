@@ -174,7 +174,7 @@ def probes(run: Run) -> Figure:
     rows = math.ceil(len(names) / 2)
     figure = Figure(figsize=(9.5, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, min(2, len(names)), squeeze=False).flat
-    for axes, name in zip(grid, names, strict=False):
+    for name, axes in zip(names, grid, strict=False):
         sets = [
             r.probe for r in run.results["unlearned"].values() if r.name == name and run.roles.get(r.probe) != "holdout"
         ]
