@@ -103,10 +103,10 @@ def _in_words(error: ErrorDetails, where: str) -> str:
     if error["type"] == "missing":
         return f"'{where}{place}' is not set"
     given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
-    message = error["msg"].replace("tuple", "list")
-    guess = nearest(given, re.findall(r"'([^']*)'", message)) if error["type"] == "literal_error" else None
+    message = f"{error['msg'][0].lower()}{error['msg'][1:]}".replace("tuple", "list")
+    guess = nearest(str(given), re.findall(r"'([^']*)'", message)) if error["type"] == "literal_error" else None
     hint = f"; did you mean '{guess}'?" if guess else ""
-    return f"'{where}{place}' is {given!r}: {message[0].lower()}{message[1:]}{hint}"
+    return f"'{where}{place}' is {given!r}: {message}{hint}"
 
 
 def _wants_tuple(hint: Any) -> bool:

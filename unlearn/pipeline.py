@@ -18,6 +18,7 @@ from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.methods.base import SEGMENTS, Need
 from unlearn.models.base import Part
+from unlearn.places import local
 from unlearn.prepare import Reference, cache, references, score_key, versions
 from unlearn.progress import progress, say
 
@@ -41,8 +42,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     """
     content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     folder = run_folder(experiment, content, choices)
-    device, threads = _hardware(experiment)
     task = experiment.dataset.load(experiment.seed)
+    device, threads = _hardware(experiment)
     if ranks.is_main():
         _keep_config(folder, content)
     store = Store(folder, hashed=False, say=say)
@@ -71,7 +72,7 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
     name = "-".join(
         [choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"]
     )
-    folder = Path(experiment.output or f"outputs/{name}-{digest(content)[:6]}").expanduser()
+    folder = local(experiment.output or f"outputs/{name}-{digest(content)[:6]}")
     path = folder / "config.yaml"
     if path.is_file():
         try:

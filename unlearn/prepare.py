@@ -18,6 +18,7 @@ from unlearn.experiment import Experiment
 from unlearn.methods.finetune import Finetune
 from unlearn.models.base import Part
 from unlearn.models.pretrained import local_state
+from unlearn.places import local
 from unlearn.progress import progress, say
 from unlearn.score.table import Scores
 
@@ -89,7 +90,7 @@ def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Re
 
 def cache(experiment: Experiment) -> Store:
     """The stage cache that runs share."""
-    return Store(Path(experiment.cache).expanduser(), hashed=True, say=say)
+    return Store(local(experiment.cache), hashed=True, say=say)
 
 
 def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict[str, Any]:

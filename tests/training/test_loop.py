@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import encode
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example
@@ -122,3 +124,39 @@ def test_reference_table_equals_the_models_own_nll(model: LlamaForCausalLM, exam
         logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
         by_hand = -sum(logp[t - 1, row.ids[t]].item() for t in range(row.n_prompt, len(row.ids)))
         assert value == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_gradient_checkpointing_and_bf16_arithmetic(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path
+) -> None:
+    """Checkpointing changes memory, not numbers; bf16 arithmetic keeps float32 weights and lands nearby."""
+    plain = Recipe(lr=0.01, batch_size=6, steps=3, precision="fp32")
+    plan = plan_training(examples, encode, plain, 0)
+    variants = {
+        "plain": plain,
+        "checkpointing": replace(plain, gradient_checkpointing=True),
+        "bf16": replace(plain, precision="bf16"),
+    }
+    logs, ends = {}, {}
+    for name, recipe in variants.items():
+        ends[name] = copy.deepcopy(model)
+        logs[name] = train(ends[name], plan, Finetune(), recipe, tmp_path / name, seed=0)
+    assert [row["loss"] for row in logs["checkpointing"].history] == pytest.approx(
+        [row["loss"] for row in logs["plain"].history], rel=1e-6
+    )
+    assert all(p.dtype == torch.float32 for p in ends["bf16"].parameters())
+    assert logs["bf16"].history[-1]["loss"] == pytest.approx(logs["plain"].history[-1]["loss"], rel=0.02)
+    assert not torch.equal(ends["bf16"].lm_head.weight, ends["plain"].lm_head.weight)
+
+
+def test_frozen_layers_stay_and_cost_no_state(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+    model.model.layers[0].requires_grad_(False)
+    model.model.embed_tokens.requires_grad_(False)
+    before = weights(model)
+    recipe = Recipe(lr=0.01, batch_size=6, steps=3, weight_decay=0.1, checkpoint_seconds=0)
+    train(model, plan_training(examples, encode, recipe, 0), Finetune(), recipe, tmp_path, seed=0)
+    for name, value in weights(model).items():
+        frozen = "layers.0." in name or "embed_tokens" in name
+        assert torch.equal(value, before[name]) == frozen, name
+    saved = load_file(tmp_path / checkpoint.FILE)
+    assert not any("layers.0." in name for name in saved)

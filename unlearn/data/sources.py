@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, overload
 
 from unlearn.errors import UserError, nearest
-from unlearn.hub import prefer_local
+from unlearn.places import local, prefer_local
 
 _KINDS: dict[type, str] = {str: "text", list: "a list of texts"}
 
@@ -26,7 +26,7 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
     Raises UserError where the dataset cannot be read, a column is missing or an entry is empty or of another kind. With
     `optional`, a config that does not exist gives None.
     """
-    place = Path(path).expanduser()
+    place = local(path)
     if not place.exists():
         prefer_local()
     import datasets
@@ -37,10 +37,9 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
     try:
         rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split)
     except Exception as error:  # the library raises a dozen kinds
-        reason = str(error).strip().split("\n")[0]
-        if optional and ("BuilderConfig" in reason or "not found" in reason):
+        if optional and ("BuilderConfig" in str(error) or "not found" in str(error)):
             return None
-        raise UserError(f"{where}: cannot be read ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
     for name in columns:
         if name not in rows.column_names:
             guess = nearest(name, rows.column_names)
@@ -58,12 +57,19 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
 def read_lines(path: str) -> list[str]:
     """The non-empty lines of a UTF-8 text file; UserError where there are none."""
     try:
-        lines = [line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in local(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if not any(lines):
         raise UserError(f"{path} is empty: one text a line is wanted")
     return [line for line in lines if line]
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at first, in a few words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return shorten(str(error), 160, placeholder=" ...") or "perhaps it is empty"
 
 
 def _check(value: Any, kind: type, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt, MinLen
@@ -13,6 +12,7 @@ from unlearn.data.refusals import REFUSALS
 from unlearn.data.sources import read_lines, read_rows
 from unlearn.data.task import Example, Probe, ProbeSet, Task
 from unlearn.errors import UserError, unknown
+from unlearn.places import is_local, local
 
 SPLITS = {
     "forget01": ("retain99", "holdout01"),
@@ -43,10 +43,12 @@ class Tofu:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS, "dataset 'tofu'")
-        if self.path.startswith(("/", ".", "~")) and not Path(self.path).expanduser().is_dir():
+        if is_local(self.path) and not local(self.path).is_dir():
             raise UserError(f"'dataset.path' is {self.path!r}: there is no such folder")
-        if self.refusals is not None and not Path(self.refusals).expanduser().is_file():
-            raise UserError(f"'dataset.refusals' is {self.refusals!r}: there is no such file")
+        if self.refusals is not None:
+            if not local(self.refusals).is_file():
+                raise UserError(f"'dataset.refusals' is {self.refusals!r}: there is no such file")
+            read_lines(self.refusals)
 
     def load(self, seed: int) -> Task:
         """Read the files; UserError where one is missing, lacks a column, or a holdout row is also trained on."""

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from unlearn.artifacts import disk_errors
 from unlearn.errors import UserError
-from unlearn.hub import prefer_local
+from unlearn.places import local, prefer_local
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -66,7 +66,7 @@ def count_weights(folder: Path) -> int:
 
 
 def _place(path: str) -> tuple[str]:
-    place = Path(path).expanduser()
+    place = local(path)
     if place.suffix == ".gguf":
         return (str(place.parent),)
     if place.exists():

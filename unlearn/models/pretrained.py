@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
@@ -12,6 +11,7 @@ from unlearn.data.task import Task
 from unlearn.errors import UserError
 from unlearn.models.base import Part
 from unlearn.models.prompt import PromptFormat
+from unlearn.places import is_local, local
 from unlearn.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class PretrainedLM:
         if mine := (self.target if part == "target" else self.retain):
             return mine
         known = self.checkpoints.get(task.name, {}).get(part)
-        return known.format(split=task.split, retain=retain_split(task.split)) if known else None
+        return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None
 
     def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
         """The model's own tokenizer; where it has no padding token, EOS pads (rows are masked by length, not by id)."""
@@ -70,18 +70,22 @@ def retain_split(forget_split: str) -> str:
 
 
 def check_local(key: str, path: str | None) -> None:
-    """UserError where `path` is meant as a local one (it begins with / . or ~, or ends in .gguf) and holds no model."""
-    if path is None or not (path.startswith(("/", ".", "~")) or path.endswith(".gguf")):
+    """UserError where `path` is a local one, or a .gguf file, and holds no model."""
+    if path is None or not (is_local(path) or path.endswith(".gguf")):
         return
-    place = Path(path).expanduser()
+    place = local(path)
     if not place.exists():
         raise UserError(f"'{key}' is {path!r}: there is no such file or folder")
+    if place.is_file() and place.suffix != ".gguf":
+        raise UserError(f"'{key}' is {path!r}: neither a folder nor a .gguf file")
     if place.is_dir() and not (place / "config.json").is_file():
         raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
+    if place.is_dir() and not any(place.glob("*.safetensors")):
+        raise UserError(f"'{key}' is {path!r}: it holds no *.safetensors (pickled weights, *.bin, are never loaded)")
 
 
 def local_state(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a local model's files, [] for a hub id: a changed model is another model."""
-    place = Path(path).expanduser()
+    place = local(path)
     files = sorted(f for f in place.iterdir() if f.is_file()) if place.is_dir() else [place] if place.is_file() else []
     return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]

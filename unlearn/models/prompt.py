@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
 
 from unlearn.errors import UserError
 
@@ -39,7 +41,7 @@ class PromptFormat:
     user_start: str = ""
     user_end: str = ""
     answer_start: str = ""
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Gt(0)] = 512
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
         """Ids of the whole exchange. Raises UserError where no answer token is left to learn or to score."""
@@ -79,11 +81,16 @@ class PromptFormat:
             start, end = self.system + self.user_start, self.user_end + self.answer_start
             texts = [start + question + end + (answer or "") for question, answer in pairs]
             return tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        from jinja2 import TemplateError
+
         extra: dict[str, Any] = {"date_string": self.date} if self.date else {}
         chats = [self._messages(question, answer) for question, answer in pairs]
-        ids: Any = tokenizer.apply_chat_template(
-            chats, tokenize=True, add_generation_prompt=pairs[0][1] is None, return_dict=False, **extra
-        )
+        try:
+            ids: Any = tokenizer.apply_chat_template(
+                chats, tokenize=True, add_generation_prompt=pairs[0][1] is None, return_dict=False, **extra
+            )
+        except (ValueError, TemplateError) as error:  # there is none, or it knows no system prompt
+            raise UserError(f"cannot use the tokenizer's chat template, try another model.prompt ({error})") from error
         return ids
 
     def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:

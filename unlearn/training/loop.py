@@ -46,9 +46,9 @@ def train(
     """
     cpu = next(model.parameters()).device.type == "cpu"
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and not cpu)
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu)
+    accelerator = Accelerator(mixed_precision="no", cpu=cpu)  # see _gradients
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+        model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     optimizers = make_optimizers(model, recipe)
     if not optimizers:
         raise UserError("nothing to train: no weight of the model is trainable")
@@ -75,7 +75,7 @@ def train(
             accelerator.process_index,
             accelerator.num_processes,
         )
-        parts = _gradients(accelerator, policy, method, batches, reference)
+        parts = _gradients(accelerator, policy, method, batches, reference, bf16)
         norm = _clip(model, recipe.clip)
         if not torch.isfinite(norm):
             raise UserError(
@@ -98,21 +98,28 @@ def train(
             saved = time.monotonic()
     model.eval()
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.activation_checkpointing_disable()  # type: ignore[operator]
     return log
 
 
 def _gradients(
-    accelerator: Accelerator, policy: Policy, method: Method, batches: list[Batch], reference: Policy | None
+    accelerator: Accelerator,
+    policy: Policy,
+    method: Method,
+    batches: list[Batch],
+    reference: Policy | None,
+    bf16: bool,
 ) -> dict[str, float]:
     """Accumulate the gradient of a whole step; the loss and its parts by name, summed over processes."""
     parts: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
-        with contextlib.nullcontext() if last else accelerator.no_sync(policy), accelerator.autocast():
-            loss = method.loss(policy, batch.to(accelerator.device), reference)
-        # DDP averages over processes, while every loss is already a share of the whole step's
+        # each recipe has its own precision, while accelerate's is one for the whole process
+        autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16)
         with contextlib.nullcontext() if last else accelerator.no_sync(policy):
+            with autocast:
+                loss = method.loss(policy, batch.to(accelerator.device), reference)
+            # DDP averages over processes, while every loss is already a share of the whole step's
             accelerator.backward(loss.total * accelerator.num_processes)
         for name, value in {"loss": loss.total, **loss.parts}.items():
             parts[name] = parts.get(name, torch.zeros((), device=value.device)) + value.detach().float()

@@ -1,16 +1,31 @@
-"""Whether the Hugging Face hub can be reached."""
+"""Where models and datasets are: in local folders, or on the Hugging Face hub, if that can be reached."""
 
 from __future__ import annotations
 
 import functools
 import os
 import ssl
+from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from unlearn.errors import UserError
 from unlearn.progress import say
 
 _SECONDS = 5.0
+
+
+def local(path: str) -> Path:
+    """The path with ~ expanded; UserError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is there, or could be no hub id: it begins with / . or ~, or has more than one slash."""
+    return path.startswith(("/", ".", "~")) or path.count("/") > 1 or local(path).exists()
 
 
 @functools.cache
