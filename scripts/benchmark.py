@@ -133,7 +133,8 @@ LEVERS = (
 )
 
 
-Seconds = tuple[float, float]  # wall time; CPU time of all threads
+Seconds = tuple[float, float]
+WALL, CPU = 0, 1  # the two: wall time; CPU time of all threads
 
 
 @dataclass
@@ -151,9 +152,9 @@ class Runs:
         self.peaks.append(peak)
         self.result = result
 
-    def wall(self, part: str) -> float:
-        """Median wall time of a part, s."""
-        return median(wall for wall, _ in self.seconds[part])
+    def median(self, part: str, clock: int) -> float:
+        """Median time of a part by one of the clocks, s."""
+        return median(seconds[clock] for seconds in self.seconds[part])
 
     @property
     def peak(self) -> float:
@@ -280,23 +281,23 @@ def once(model: Mapping[str, Any], runs: Mapping[str, Runs]) -> list[str]:
         )
     for text, run, part in lines:
         peak = f"{run.peak:,.0f}" if part in ("process", "evaluation") else ""
-        rows.append(f"| {text} | {run.wall(part):.2f} | {peak} |")
-    return ["| once | time, s | peak memory, MiB |", "|---|---:|---:|", *rows]
+        rows.append(f"| {text} | {run.median(part, WALL):.2f} | {peak} |")
+    return ["| once | wall time, s | peak memory, MiB |", "|---|---:|---:|", *rows]
 
 
 def levers(runs: Mapping[str, Runs], steps: int) -> list[str]:
-    """The table of levers on and off: medians, and of the ratio of wall times also the range over the repeats."""
+    """The table of levers on and off: medians; of the ratio of CPU times also the range over the repeats."""
     rows = []
     for lever in LEVERS:
         on, off = runs[lever.on], runs[lever.off]
         scale, form = (1000 / steps, "{:,.0f} ms") if lever.part == "steps" else (1.0, "{:,.2f} s")
-        times = [form.format(run.wall(lever.part) * scale) for run in (on, off)]
+        times = [form.format(run.median(lever.part, CPU) * scale) for run in (on, off)]
         pairs = list(zip(on.seconds[lever.part], off.seconds[lever.part], strict=True))
-        wall, cpu = (sorted(b[clock] / a[clock] for a, b in pairs) for clock in range(2))
-        ratios = [f"**{median(wall):.2f}** ({wall[0]:.2f} to {wall[-1]:.2f})", f"{median(cpu):.2f}"]
+        wall, cpu = (sorted(b[clock] / a[clock] for a, b in pairs) for clock in (WALL, CPU))
+        ratios = [f"**{median(cpu):.2f}** ({cpu[0]:.2f} to {cpu[-1]:.2f})", f"{median(wall):.2f}"]
         peaks = [f"{on.peak:,.0f}", f"{off.peak:,.0f}", f"**{off.peak / on.peak:.2f}**"]
         rows.append(f"| {' | '.join([lever.text, *times, *ratios, *peaks])} |")
-    head = "| lever | time on | time off | off / on | CPU time off / on | peak on, MiB | peak off, MiB | off / on |"
+    head = "| lever | CPU time on | CPU time off | off / on | wall time off / on | peak on, MiB | peak off, MiB | off / on |"
     return [head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows]
 
 

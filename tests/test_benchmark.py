@@ -109,8 +109,8 @@ def test_tables_give_medians_and_ratios_within_rounds(scripts: Any, monkeypatch:
     monkeypatch.setattr(benchmark, "LEVERS", (benchmark.Lever("a lever", "steps", "train", "train, plain", "train"),))
     runs = {"train": benchmark.Runs(), "train, plain": benchmark.Runs()}
     for on, off in ((1.0, 2.0), (2.0, 6.0), (4.0, 4.8)):
-        runs["train"].add({"steps": (on, on)}, 100.0, {"numbers": [1.0]})
-        runs["train, plain"].add({"steps": (off, on)}, 150.0, {"numbers": [1.0]})
+        runs["train"].add({"steps": (1.0, on)}, 100.0, {"numbers": [1.0]})
+        runs["train, plain"].add({"steps": (1.0, off)}, 150.0, {"numbers": [1.0]})
     row = benchmark.levers(runs, steps=10)[-1]
     assert row == "| a lever | 200 ms | 480 ms | **2.00** (1.20 to 3.00) | 1.00 | 100 | 150 | **1.50** |"
     benchmark.check(runs)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from unlearn import __version__
-from unlearn.errors import UserError, unknown
+from unlearn.errors import UserError, plain_errors, unknown
 
 _INTERRUPTED = 130
 _COMMANDS = ("run", "list", "report", "compare")
@@ -39,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 2 bad input (one line says what), 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _dispatch(arguments)
+        with plain_errors():
+            _dispatch(arguments)
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -47,12 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # no permission, a name too long, a disk gone: the file is named, a traceback adds nothing
-        _fail(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
-            raise
-        _fail(f"out of memory, try a smaller model, train.micro_tokens or evaluate.token_budget ({error})")
     sys.exit(0)
 
 
@@ -139,5 +133,5 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"unlearn: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"unlearn: error: {message}", file=sys.stderr)
     sys.exit(2)

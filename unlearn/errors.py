@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from textwrap import shorten
 
 
 class UserError(Exception):
@@ -11,6 +14,22 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn what the machine refuses (no memory, no permission, a name too long) into the one-line error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # it names the file; a traceback would add nothing
+        raise UserError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        reason = shorten(str(error), 160, placeholder=" ...")
+        raise UserError(f"out of memory, a smaller model, batch or train.micro_tokens may help ({reason})") from error
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

@@ -13,9 +13,9 @@ from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
 from unlearn.models.base import ModelFamily
 from unlearn.models.lora import Lora
+from unlearn.recipe import Recipe
 from unlearn.score.probes import Scoring
 from unlearn.tracking import Tracking
-from unlearn.training.recipe import Recipe
 
 Stage = Literal["prepare", "unlearn", "score", "report"]
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import build, conf_dir
-from unlearn.errors import UserError, unknown
+from unlearn.errors import UserError, plain_errors, unknown
 
 
 def run(arguments: list[str]) -> None:
@@ -80,12 +80,13 @@ def _job(config: DictConfig) -> None:
     """One run. In a sweep a bad combination is reported when its turn comes, and once more after the good ones."""
     hydra_config = HydraConfig.get()
     try:
-        experiment = build(config)
-        from unlearn.pipeline import run as run_pipeline
+        with plain_errors():
+            experiment = build(config)
+            from unlearn.pipeline import run as run_pipeline
 
-        resolved: Any = OmegaConf.to_container(config, resolve=True)
-        choices = {str(group): str(name) for group, name in hydra_config.runtime.choices.items()}
-        run_pipeline(experiment, resolved, choices)
+            resolved: Any = OmegaConf.to_container(config, resolve=True)
+            choices = {str(group): str(name) for group, name in hydra_config.runtime.choices.items()}
+            run_pipeline(experiment, resolved, choices)
     except UserError as error:
         if hydra_config.mode == RunMode.MULTIRUN:
             print(f"job {hydra_config.job.num} of the sweep: {error}", file=sys.stderr)

@@ -87,7 +87,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "model": {"_target_": "unlearn.models.tiny.Tiny", "width": 64, "seed": seed},
             "dataset": {"_target_": "unlearn.data.authors.Authors", "split": split, "seed": None},
             "method": {"_target_": "unlearn.methods.npo.NPO", "beta": 0.1} | (method or {}),
-            "train": {"_target_": "unlearn.training.recipe.Recipe", "lr": 1e-5, "epochs": 5},
+            "train": {"_target_": "unlearn.recipe.Recipe", "lr": 1e-5, "epochs": 5},
             "tracker": {"_target_": "unlearn.tracking.NoTracker"},
         }
         about = {

@@ -15,10 +15,10 @@ from unlearn.data.task import Example
 from unlearn.errors import UserError
 from unlearn.methods.finetune import Finetune
 from unlearn.models.policy import Policy
+from unlearn.recipe import Recipe
 from unlearn.training import checkpoint
 from unlearn.training.loop import train
 from unlearn.training.plan import plan_training
-from unlearn.training.recipe import Recipe
 from unlearn.training.reference import reference_nll
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn.data.task import Example, Task
+from unlearn.recipe import Recipe
 from unlearn.training.plan import plan_training, plan_unlearning
-from unlearn.training.recipe import Recipe
 
 
 def task(forget: int, retain: int) -> Task:

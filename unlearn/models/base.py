@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from unlearn.data.task import Task
 from unlearn.models.prompt import PromptFormat
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -22,7 +23,12 @@ transformers_logging.disable_progress_bar()
 def load_model(path: str) -> PreTrainedModel:
     """A causal LM in float32 on the CPU, from a hub id, a folder or a GGUF file; UserError where it can't be had."""
     with _clear_errors(path, "model"):
-        model: Any = AutoModelForCausalLM.from_pretrained(*_place(path), dtype=torch.float32, **_source(path))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            *_place(path), dtype=torch.float32, output_loading_info=True, **_source(path)
+        )
+        model, found = loaded
+        if missing := sorted(found["missing_keys"]):  # they would be left random
+            raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
     # a GGUF file's quantization was undone by loading; with its config left in, the model could not be saved
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -91,7 +97,7 @@ class _clear_errors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, (KeyboardInterrupt, UserError, torch.OutOfMemoryError, MemoryError)):
             return
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
         raise UserError(
             f"cannot load the {self.what} '{self.path}' (wanted: a hub id with safetensors weights, a folder, or a "
             f".gguf file): {reason}"

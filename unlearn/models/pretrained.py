@@ -12,7 +12,7 @@ from unlearn.errors import UserError
 from unlearn.models.base import Part
 from unlearn.models.prompt import PromptFormat
 from unlearn.places import is_local, local
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

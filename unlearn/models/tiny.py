@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task, all_texts
 from unlearn.models.base import Part
 from unlearn.models.prompt import PromptFormat
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

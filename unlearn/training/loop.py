@@ -15,12 +15,12 @@ from unlearn import ranks
 from unlearn.errors import UserError
 from unlearn.methods.base import Method
 from unlearn.models.policy import Batch, Policy
+from unlearn.recipe import Recipe
 from unlearn.training import checkpoint
 from unlearn.training.batches import micro_batches
 from unlearn.training.checkpoint import Log
 from unlearn.training.optimizers import make_optimizers, set_lr
 from unlearn.training.plan import Plan
-from unlearn.training.recipe import Recipe
 
 Evaluate = Callable[[int], dict[str, float]]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[Optimizer]:

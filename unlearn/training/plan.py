@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from unlearn.data.task import Example, Task
 from unlearn.models.prompt import Encoded
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 Encode = Callable[[str, str], Encoded]
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearn.training.recipe import Recipe
+from unlearn.recipe import Recipe
 
 
 def test_schedule_by_hand() -> None:
