@@ -170,3 +170,16 @@ def test_compare_and_report_need_no_model(workshop: Path) -> None:
     done = unlearn("compare", "outputs/first", "outputs/second", "--out", "table", cwd=workshop)
     assert done.returncode == 0, done.stderr
     assert (workshop / "table" / "compare.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("unlearn c", "compare"),
+        ("unlearn run method=n", "method=npo"),
+        ("unlearn run dataset=tofu dataset.sp", "dataset.split="),
+    ],
+)
+def test_tab_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, offered: str) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert unlearn("-sc", "query=bash", cwd=tmp_path).stdout.split() == [offered]

@@ -55,6 +55,8 @@ def _dispatch(arguments: list[str]) -> None:
         from unlearn.hydra_app import run
 
         return run(arguments[1:])
+    if arguments and arguments[0] == "-sc":  # what a shell asks for on TAB; see README
+        return _complete(arguments)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
         raise unknown("command", arguments[0], _COMMANDS)
     parser = _parser()
@@ -63,6 +65,19 @@ def _dispatch(arguments: list[str]) -> None:
         parser.print_help()
     else:
         options.action(options)
+
+
+def _complete(arguments: list[str]) -> None:
+    """Tab completion by Hydra, which must not see the word `run`; before that word is there, the commands."""
+    command, _, rest = os.environ.get("COMP_LINE", "unlearn run").partition(" ")
+    word, space, overrides = rest.partition(" ")
+    if not space and word != "run":
+        print(" ".join(name for name in _COMMANDS if name.startswith(word)))
+    elif word == "run":
+        from unlearn.hydra_app import run
+
+        os.environ["COMP_LINE"] = f"{command} {overrides}"
+        run(arguments, program=command)
 
 
 class _Parser(argparse.ArgumentParser):

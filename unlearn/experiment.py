@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Lt, MinLen
 from pydantic import StringConstraints
 
 from unlearn.data.task import Task
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
-from unlearn.models.base import ModelFamily
+from unlearn.models.base import ModelFamily, Threads
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 from unlearn.score.probes import Scoring
@@ -54,4 +54,4 @@ class Experiment:
     lora: Lora | None = None
     retain_model: Literal["auto", "none"] = "auto"
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
-    threads: Annotated[int, Gt(0)] | None = None
+    threads: Threads | None = None

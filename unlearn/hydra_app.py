@@ -23,11 +23,11 @@ from unlearn.config import build, conf_dir
 from unlearn.errors import UserError, plain_errors, unknown
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], program: str = "unlearn run") -> None:
     """Hand the command line to Hydra. Its errors, and ours, leave as UserError with one clear line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are, instead of a printed trace and status 1
     overrides, flags = _split(arguments)
-    sys.argv = ["unlearn run", *map(_checked, overrides), *flags]
+    sys.argv = [program, *map(_checked, overrides), *flags]
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     try:
         application()

@@ -43,6 +43,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     folder = run_folder(experiment, content, choices)
     task = experiment.dataset.load(experiment.seed)
+    if Need.ALTERNATE in experiment.method.needs and not task.refusals:
+        raise UserError(f"the method trains on refusals, but dataset '{task.name}' has none")
     device, threads = _hardware(experiment)
     if ranks.is_main():
         _keep_config(folder, content)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from annotated_types import Gt, Le
 
 from unlearn.data.task import Task
 from unlearn.models.prompt import PromptFormat
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Part = Literal["target", "retain"]
+Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
 
 
 class ModelFamily(Protocol):
@@ -23,7 +26,7 @@ class ModelFamily(Protocol):
 
     prompt: PromptFormat
     finetune: Recipe
-    threads: int | None
+    threads: Threads | None
 
     def key(self, task: Task) -> dict[str, Any]:
         """What decides the starting weights and the tokenizer, for cache keys."""

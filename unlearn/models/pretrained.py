@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Gt, MinLen
+from annotated_types import MinLen
 
 from unlearn.data.task import Task
 from unlearn.errors import UserError
-from unlearn.models.base import Part
+from unlearn.models.base import Part, Threads
 from unlearn.models.prompt import PromptFormat
 from unlearn.places import is_local, local
 from unlearn.recipe import Recipe
@@ -33,7 +33,7 @@ class PretrainedLM:
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
     target: Annotated[str, MinLen(1)] | None = None
     retain: Annotated[str, MinLen(1)] | None = None
-    threads: Annotated[int, Gt(0)] | None = None
+    threads: Threads | None = None
 
     def __post_init__(self) -> None:
         for key in ("path", "target", "retain"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task, all_texts
-from unlearn.models.base import Part
+from unlearn.models.base import Part, Threads
 from unlearn.models.prompt import PromptFormat
 from unlearn.recipe import Recipe
 
@@ -32,7 +32,7 @@ class TinyLM:
     heads: Annotated[int, Gt(0)] = 4
     mlp: Annotated[int, Gt(0)] = 288
     vocabulary: Annotated[int, Ge(300)] = 1500
-    threads: Annotated[int, Gt(0)] | None = 1
+    threads: Threads | None = 1
 
     def __post_init__(self) -> None:
         if self.hidden % (2 * self.heads):
