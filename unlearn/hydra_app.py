@@ -97,8 +97,8 @@ def _job(config: DictConfig) -> None:
 
 def _missing_choice(error: MissingConfigException) -> UserError:
     """The error for a choice that does not exist."""
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    return UserError(_one_line(error)) if error.options is None else unknown(group, name, error.options)
+    found = re.search(r"Could not (?:find|load) '(.+)/(.*)'", str(error))
+    return unknown(found[1], found[2], error.options or _choices(found[1])) if found else UserError(_one_line(error))
 
 
 def _bad_override(error: ConfigCompositionException, overrides: list[str]) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any, Literal, overload
 
@@ -34,20 +35,21 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     where = f"dataset '{path}', config '{config}'"
-    try:
-        rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split)
-    except Exception as error:  # the library raises a dozen kinds
-        if optional and ("BuilderConfig" in str(error) or "not found" in str(error)):
-            return None
-        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+    with TemporaryDirectory() as scratch:
+        # the library's own cache knows a local folder by its name alone: another one, or a changed one, would be missed
+        cache = {"cache_dir": scratch} if place.exists() else {}
+        try:
+            rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split, **cache)
+        except Exception as error:  # the library raises a dozen kinds
+            if optional and ("BuilderConfig" in str(error) or "not found" in str(error)):
+                return None
+            raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+        names, result = rows.column_names, rows.to_list()
     for name in columns:
-        if name not in rows.column_names:
-            guess = nearest(name, rows.column_names)
-            raise UserError(
-                f"{where}: no column '{name}'"
-                + (f" (there is '{guess}')" if guess else f" (there are: {', '.join(rows.column_names)})")
-            )
-    result = rows.to_list()
+        if name not in names:
+            guess = nearest(name, names)
+            hint = f"there is '{guess}'" if guess else f"there are: {', '.join(names)}"
+            raise UserError(f"{where}: no column '{name}' ({hint})")
     for i, row in enumerate(result):
         for name, kind in columns.items():
             _check(row[name], kind, f"{where}, row {i}: '{name}'")

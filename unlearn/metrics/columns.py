@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from unlearn.score.table import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
@@ -16,6 +19,8 @@ def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
     answer, paraphrase: the candidate's mean token loss (nats, EOS included; nan where there is none). perturbed: mean
     loss over the perturbed answers. perturbed_mean, perturbed_sum: mean and sum of their probabilities exp(-loss).
     """
+    import pandas as pd
+
     table = scores.tokens[scores.tokens["probe"].isin(probes)]
     index = ["probe", "item"]
     loss = pd.Series(-row_means(table["logp"]), index=pd.MultiIndex.from_frame(table[index]))

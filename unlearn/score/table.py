@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from unlearn.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOKENS = [
     "probe",
@@ -54,6 +56,8 @@ class Scores:
     @classmethod
     def load(cls, folder: Path) -> Scores:
         """Read what `save` wrote; UserError where a table is missing or unreadable."""
+        import pandas as pd
+
         tables = {}
         for name, columns in (("tokens", TOKENS), ("generations", GENERATIONS), ("gradients", GRADIENTS)):
             path = folder / f"{name}.parquet"
