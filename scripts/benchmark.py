@@ -29,7 +29,7 @@ SCRIPTS = Path(__file__).resolve().parent
 PAGE = SCRIPTS.parent / "docs" / "benchmarks.md"
 
 STEADY = (
-    *("device=cpu", "method=npo", "tracker=none", "train.lr=1e-6", "train.warmup_steps=0", "train.schedule=constant"),
+    *("device=cpu", "method=npo", "tracker=none", "train.lr=1e-6", "train.warmup=0", "train.schedule=constant"),
     *("train.evaluate_at=[]", "train.checkpoint_seconds=1e9", "train.epochs=null"),
 )
 """Steps of the default method with nothing between them, by which the weights hardly move: the losses of two variants

@@ -30,7 +30,7 @@ SMALL = [
     "model.vocabulary=600",
     "model.finetune.epochs=3",
     "train.steps=12",
-    "train.warmup_steps=2",
+    "train.warmup=0.2",
     "tracker=none",
 ]
 """Overrides that make a whole run last seconds. Its models know little: enough to test the machinery."""

@@ -6,7 +6,7 @@ from unlearn.recipe import Recipe
 
 
 def test_schedule_by_hand() -> None:
-    linear = Recipe(lr=1, steps=10, warmup_steps=2, final_lr=0.1)
+    linear = Recipe(lr=1, steps=10, warmup=0.2, final_lr=0.1)
     assert [linear.lr_factor(s, 10) for s in (0, 1, 2)] == [0.5, 1.0, 1.0]
     assert linear.lr_factor(6, 10) == pytest.approx(0.1 + 0.9 * 0.5)
     cosine = Recipe(lr=1, steps=10, schedule="cosine")

@@ -48,7 +48,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path.parent):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,13 +62,14 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all."""
-    write_file(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; UserError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:
@@ -118,7 +119,7 @@ class Store:
             partial = folder.with_name(f"{folder.name}.partial")
             with Meter() as meter, disk_errors(self.root):
                 if ranks.is_main():
-                    partial.mkdir(parents=True, exist_ok=True)
+                    self._begin(partial, folder, key)
                 ranks.wait()
                 if collective or ranks.is_main():
                     try:
@@ -138,7 +139,7 @@ class Store:
         if not folder.exists():
             return None
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damaged = next((f for f, mark in manifest["files"].items() if _mark(folder / f) != mark), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             manifest, damaged = {}, MANIFEST
@@ -154,16 +155,25 @@ class Store:
         shutil.rmtree(folder)
         return None
 
+    def _begin(self, partial: Path, folder: Path, key: Mapping[str, Any]) -> None:
+        """Make the partial folder, without what an earlier try from other inputs may have left there."""
+        begun = folder.with_name(f".{folder.name}.key")
+        if partial.exists() and begun.exists() and begun.read_text() != _key_hash(key):
+            self.say(f"{partial} was begun from other inputs: starting this stage again")
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        begun.write_text(_key_hash(key))
+
     @staticmethod
     def _finish(partial: Path, folder: Path, key: Mapping[str, Any], meter: Meter) -> None:
-        files = {
-            str(f.relative_to(partial)): _mark(f)
-            for f in sorted(partial.rglob("*"))
-            if f.is_file() and f.name != MANIFEST
-        }
+        for cut_short in partial.rglob(".*.tmp"):  # of a write that was killed
+            cut_short.unlink()
+        found = [f for f in sorted(partial.rglob("*")) if f.is_file() and f.name != MANIFEST]
+        files = {str(f.relative_to(partial)): _mark(f) for f in found}
         cost = {"seconds": round(meter.seconds, 3), "peak_rss_mb": round(meter.peak_rss_mb, 1)}
         write_json(partial / MANIFEST, {"key": _key_hash(key), "inputs": key, "files": files, **cost})
         os.replace(partial, folder)
+        folder.with_name(f".{folder.name}.key").unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:

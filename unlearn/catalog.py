@@ -8,12 +8,12 @@ from pathlib import Path
 from unlearn.config import conf_dir
 from unlearn.errors import unknown
 
-_HIDDEN = {"hydra"}
+_IN_MODEL = {"prompt": "prompt@model.prompt"}  # groups that are chosen inside another component
 
 
 def groups() -> dict[str, Path]:
     """Config groups by the name that `unlearn list` takes (the group's name in the plural)."""
-    folders = sorted(f for f in conf_dir().iterdir() if f.is_dir() and f.name not in _HIDDEN and any(f.glob("*.yaml")))
+    folders = sorted(f for f in conf_dir().iterdir() if f.is_dir() and any(f.glob("*.yaml")))
     return {_plural(folder.name): folder for folder in folders}
 
 
@@ -37,10 +37,10 @@ def print_catalog(kind: str | None) -> None:
     width = max(len(name) for folder in known.values() for name in choices(folder))
     for plural, folder in known.items():
         if kind in (None, plural):
-            sys.stdout.write(f"{plural} ({folder.name}=NAME)\n")
+            sys.stdout.write(f"{plural} ({_IN_MODEL.get(folder.name, folder.name)}=NAME)\n")
             for name, line in choices(folder).items():
                 sys.stdout.write(f"  {name:<{width}}  {line}\n")
 
 
 def _plural(group: str) -> str:
-    return {"train": "recipes", "evaluate": "scorings"}.get(group, f"{group}s")
+    return group if group in ("train", "evaluate", "lora") else f"{group}s"

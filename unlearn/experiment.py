@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
 from annotated_types import Ge, Lt, MinLen
@@ -55,3 +55,13 @@ class Experiment:
     retain_model: Literal["auto", "none"] = "auto"
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
     threads: Threads | None = None
+
+    def __post_init__(self) -> None:
+        if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
+            raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
+
+    def on(self, device: str) -> Experiment:
+        """The experiment with the precision of its trainings settled for a device type ("cpu", "cuda")."""
+        model: Any = self.model
+        model = replace(model, finetune=model.finetune.on(device))
+        return replace(self, model=model, train=self.train.on(device))

@@ -33,6 +33,7 @@ _ELSEWHERE = (
     "threads",
 )  # keys that do not change what a run computes
 _MADE_BEFORE = (("score", "unlearn", "unlearned/manifest.json"), ("report", "score", "metrics.json"))
+_STARTED = ("unlearned", "unlearned.partial", "scores")  # without any of these a folder holds nothing worth keeping
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -46,22 +47,27 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     if Need.ALTERNATE in experiment.method.needs and not task.refusals:
         raise UserError(f"the method trains on refusals, but dataset '{task.name}' has none")
     device, threads = _hardware(experiment)
+    experiment = experiment.on(device.type)
     if ranks.is_main():
         _keep_config(folder, content)
     store = Store(folder, hashed=False, say=say)
     tracker = experiment.tracker.start(folder.name, config, folder)
     stages: list[Built] = []
     try:
-        known = references(experiment, task, device, threads)
-        stages += [stage for reference in known.values() for stage in reference.stages]
-        if "unlearn" in experiment.stages:
-            stages.append(_unlearn(experiment, task, known, store, device, tracker))
-        if "score" in experiment.stages:
-            stages += _score(experiment, task, known, store, device)
-            _evaluate(experiment, folder)
+        if experiment.stages != ("report",):
+            known = references(experiment, task, device, threads)
+            stages += [stage for reference in known.values() for stage in reference.stages]
+            if "unlearn" in experiment.stages:
+                stages.append(_unlearn(experiment, task, known, store, device, tracker))
+            if "score" in experiment.stages:
+                stages += _score(experiment, task, known, store, device)
+                _evaluate(experiment, folder)
+            if ranks.is_main():
+                _record(experiment, choices, task, folder, device, known, stages)
         if ranks.is_main() and "report" in experiment.stages:
-            _record(experiment, choices, task, folder, device, known, stages)
             _report(folder, tracker)
+        elif "unlearn" in experiment.stages:
+            say(f"unlearned model: {folder / 'unlearned'}")
     finally:
         tracker.finish()
     return folder
@@ -81,7 +87,8 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
             earlier = OmegaConf.to_container(OmegaConf.load(path))
         except Exception as error:
             raise UserError(f"cannot read {path}: {error}") from error
-        if (difference := _difference(earlier, content)) is not None:
+        started = any((folder / name).exists() for name in _STARTED)
+        if started and (difference := _difference(earlier, content)) is not None:
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
@@ -95,7 +102,7 @@ def _keep_config(folder: Path, content: Mapping[str, Any]) -> None:
     from omegaconf import OmegaConf
 
     text = OmegaConf.to_yaml(OmegaConf.create(dict(content)))
-    write_file(folder / "config.yaml", lambda temporary: temporary.write_text(text))
+    write_file(folder / "config.yaml", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _difference(earlier: Any, now: Any, where: str = "") -> str | None:
@@ -126,6 +133,8 @@ def _hardware(experiment: Experiment) -> tuple[Any, int]:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"'device' is '{experiment.device}': {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # accelerate works on the current one
     ranks.connect(cpu=device.type == "cpu")
     return device, threads
 
@@ -166,10 +175,14 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         if Need.REFERENCE_MODEL in method.needs:
             reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
         if experiment.lora:
+            torch.manual_seed(experiment.seed)
             model = experiment.lora.attach(model)
 
         def evaluate(step: int) -> dict[str, float]:
             return _curve_point(experiment, task, model, tokenizer, known)
+
+        def record(kind: str, row: dict[str, float]) -> None:
+            tracker.log({f"{kind}/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
 
         with progress("unlearning", total=len(plan.steps)) as advance:
             log = train(
@@ -183,6 +196,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
                 table,
                 evaluate,
                 advance=advance,
+                record=record,
                 say=say,
             )
         if not ranks.is_main():
@@ -195,12 +209,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         write_json(folder / "curve.json", log.curve)
         checkpoint.discard(folder)
 
-    built = store.stage("unlearned", key, build, collective=True)
-    for row in read_json(built.folder / "history.json") if ranks.is_main() else ():
-        tracker.log({f"train/{name}": value for name, value in row.items() if name != "step"}, step=row["step"])
-    for row in read_json(built.folder / "curve.json") if ranks.is_main() else ():
-        tracker.log({f"curve/{name}": value for name, value in row.items() if name != "step"}, step=row["step"])
-    return built
+    return store.stage("unlearned", key, build, collective=True)
 
 
 def _fields(component: Any) -> dict[str, Any]:
@@ -215,12 +224,23 @@ def _reference_table(experiment: Experiment, target: Reference, plan: Any, model
     used = plan.used("forget", "alternate")
     rows = digest([(plan.rows[row].ids, plan.rows[row].n_prompt) for row in used])
 
+    bf16 = experiment.train.precision == "bf16"  # as the policy will compute, so that both start out equal
+
     def build(folder: Path) -> None:
-        with progress("reference log-probabilities", total=len(used)) as advance:
+        import torch
+
+        autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+        with progress("reference log-probabilities", total=len(used)) as advance, autocast:
             table = reference_nll(Policy(model), plan.rows, used, experiment.train.micro_tokens, advance)
         write_json(folder / "reference.json", [table[row] for row in used])
 
-    key = {"target": target.key, "rows": rows, "weights": experiment.train.weights, "versions": versions()}
+    key = {
+        "target": target.key,
+        "rows": rows,
+        "weights": experiment.train.weights,
+        "bf16": bf16,
+        "versions": versions(),
+    }
     built = cache(experiment).stage("reference", key, build)
     return dict(zip(used, read_json(built.folder / "reference.json"), strict=True))
 
@@ -309,11 +329,19 @@ def _record(
             "n_parameters": count_weights(folder / "unlearned"),
             "has_retain": "retain" in known,
             "notes": notes,
-            "stages": [
-                {"name": s.name, "seconds": s.seconds, "peak_rss_mb": s.peak_rss_mb, "cached": s.cached} for s in stages
-            ],
+            "stages": _costs(folder, stages),
         },
     )
+
+
+def _costs(folder: Path, stages: list[Built]) -> list[dict[str, Any]]:
+    """What each stage cost; what this folder's earlier runs built themselves keeps its entry when found done."""
+    earlier = read_json(folder / "run.json")["stages"] if (folder / "run.json").is_file() else []
+    costs = {stage["name"]: stage for stage in earlier}
+    for s in stages:
+        if not (s.cached and s.name in costs):
+            costs[s.name] = {"name": s.name, "seconds": s.seconds, "peak_rss_mb": s.peak_rss_mb, "cached": s.cached}
+    return list(costs.values())
 
 
 def _report(folder: Path, tracker: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn import __version__, ranks
-from unlearn.artifacts import Built, Store
+from unlearn.artifacts import Built, Store, write_json
 from unlearn.data.task import Task
 from unlearn.errors import UserError
 from unlearn.experiment import Experiment
@@ -118,6 +118,7 @@ def _is_trained(experiment: Experiment, task: Task, part: Part) -> bool:
 def _finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
     return {
         "model": experiment.model.key(task),
+        "prompt": asdict(experiment.model.prompt),
         "recipe": experiment.model.finetune.content(),
         "data": task.fingerprint("forget", "retain") if part == "target" else task.fingerprint("retain"),
         "seed": experiment.seed,
@@ -151,6 +152,8 @@ def _end_with_parent() -> None:
 
 
 def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folder: Path) -> None:
+    import torch
+
     from unlearn.models.loading import save_model
     from unlearn.training import checkpoint
     from unlearn.training.loop import train
@@ -158,12 +161,14 @@ def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folde
 
     family = experiment.model
     tokenizer = family.tokenizer(task)
-    model = family.start(task, tokenizer, experiment.seed).to(device)
+    model: Any = family.start(task, tokenizer, experiment.seed)
+    model = model.to(device=device, dtype=getattr(torch, family.finetune.weights))
     examples = task.full if part == "target" else task.retain
     plan = plan_training(examples, lambda q, a: family.prompt.encode(tokenizer, q, a), family.finetune, experiment.seed)
     with progress(f"training the {part} model", total=len(plan.steps)) as advance:
-        train(model, plan, Finetune(), family.finetune, folder, experiment.seed, advance=advance, say=say)
+        log = train(model, plan, Finetune(), family.finetune, folder, experiment.seed, advance=advance, say=say)
     if ranks.is_main():
+        write_json(folder / "history.json", log.history)
         save_model(model, tokenizer, folder)
         checkpoint.discard(folder)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Recipe:
     steps, epochs: the length; give exactly one. An epoch is one pass over the main part.
     lr: peak learning rate, of AdamW and of what Muon does not train. optimizer "muon": Muon (Jordan et al. 2024) with
         `muon_lr` and momentum 0.95 for the matrices inside decoder layers, AdamW for the rest.
-    warmup_steps: linear from lr / warmup_steps; then `schedule` down to lr * final_lr.
+    warmup: share of the steps in which the rate rises linearly to lr; then `schedule` takes it down to lr * final_lr.
     clip: largest global gradient norm, over trainable parameters (None: no clipping).
     weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs (in
     which
@@ -40,7 +40,7 @@ class Recipe:
     muon_lr: Annotated[float, Gt(0)] = 0.02
     betas: tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    warmup_steps: Annotated[int, Ge(0)] = 0
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     final_lr: Annotated[float, Ge(0), Le(1)] = 0.0
     clip: Annotated[float, Gt(0)] | None = 1.0
@@ -68,17 +68,22 @@ class Recipe:
         """The learning rate of optimizer step `step` (from 0) as a share of its peak."""
         import math
 
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        rising = round(self.warmup * steps)
+        if step < rising:
+            return (step + 1) / rising
+        done = (step - rising) / (steps - rising)
         if self.schedule == "constant":
             return 1.0
         falling = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
         return self.final_lr + (1 - self.final_lr) * falling
 
+    def on(self, device: str) -> Recipe:
+        """The recipe with its precision settled for a device type ("cpu", "cuda")."""
+        if self.precision != "auto":
+            return self
+        return replace(self, precision="fp32" if device == "cpu" else "bf16")
+
     def content(self) -> dict[str, object]:
         """The fields that decide the resulting weights: the part of a cache key that this recipe contributes."""
-        from dataclasses import asdict
-
         logistics = {"evaluate_at", "evaluate_every", "checkpoint_seconds"}
         return {name: value for name, value in asdict(self).items() if name not in logistics}

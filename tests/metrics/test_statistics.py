@@ -18,7 +18,6 @@ from unlearn.metrics.statistics import (
     ks_draws,
     ks_test,
     percentiles,
-    pool,
     resamples,
     weighted_means,
 )
@@ -169,34 +168,3 @@ def test_a_model_compared_with_itself_is_not_told_apart() -> None:
     assert (test.distance, test.p) == (0, 1)
     assert test.distance_interval == (0, 0)
     assert test.p_interval == (1, 1)
-
-
-def test_pool_over_seeds_is_the_t_interval() -> None:
-    values = [0.2, 0.5, 0.4, math.nan]
-    pooled = pool(values)
-    low, high = stats.t.interval(0.95, 2, np.mean(values[:3]), stats.sem(values[:3]))
-    assert (pooled.value, pooled.low, pooled.high, pooled.n) == pytest.approx((np.mean(values[:3]), low, high, 3))
-
-
-def test_pool_of_equal_values_keeps_the_width_of_their_intervals() -> None:
-    pooled = pool([0.5, 0.5, 0.5], [(0.4, 0.6), (0.3, 0.7), (0.2, 0.8)])
-    assert (pooled.value, pooled.low, pooled.high) == pytest.approx((0.5, 0.3, 0.7))
-
-
-def test_pool_adds_both_variances_with_degrees_of_freedom_between() -> None:
-    values, half = [0.2, 0.6], 0.196
-    pooled = pool(values, [(v - half, v + half) for v in values])
-    between, within = 0.08 / 2, (half / stats.norm.ppf(0.975)) ** 2
-    freedom = (between + within) ** 2 / between**2
-    assert freedom > 1
-    expected = stats.t.ppf(0.975, freedom) * math.sqrt(between + within)
-    assert pooled.high - pooled.value == pytest.approx(expected)
-
-
-def test_pool_of_one_run_and_of_none() -> None:
-    one = pool([0.3, math.nan], [(0.2, 0.35), (math.nan, math.nan)])
-    assert (one.value, one.low, one.high, one.n) == (0.3, 0.2, 0.35, 1)
-    none = pool([math.nan])
-    assert none.n == 0
-    assert math.isnan(none.value) and math.isnan(none.low)
-    assert math.isnan(pool([0.3]).low)

@@ -34,7 +34,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_a_killed_training_ends_with_the_same_weights(
     model: LlamaForCausalLM, examples: list[Example], tmp_path: Path, optimizer: str
 ) -> None:
-    recipe = Recipe(lr=0.01, batch_size=4, epochs=4, optimizer=optimizer, warmup_steps=2, checkpoint_seconds=0)  # type: ignore[arg-type]
+    recipe = Recipe(lr=0.01, batch_size=4, epochs=4, optimizer=optimizer, warmup=0.2, checkpoint_seconds=0)  # type: ignore[arg-type]
     plan = plan_training(examples, encode, recipe, 3)
     whole, parts = copy.deepcopy(model), copy.deepcopy(model)
     straight = train(whole, plan, Finetune(), recipe, tmp_path / "a", seed=3)

@@ -33,7 +33,7 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
     import datasets
 
     datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     where = f"dataset '{path}', config '{config}'"
     with TemporaryDirectory() as scratch:
         # the library's own cache knows a local folder by its name alone: another one, or a changed one, would be missed

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means, harmonic means, AUCs and KS tests, and intervals over runs with different seeds.
+"""Bootstrap intervals of means, harmonic means, AUCs and KS tests.
 
 Resamples are matrices of counts [resamples, items]: how often each item was drawn. Every statistic is then a few matrix
 products, and statistics of several values per item (probability, ROUGE, truth ratio) can share one matrix.
@@ -153,40 +153,3 @@ def _counts_up_to(sample: np.ndarray, counts: np.ndarray, points: np.ndarray, si
     order = np.argsort(sample)
     running = np.pad(counts[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
     return running[:, np.searchsorted(sample[order], points, side="left" if side == "left" else "right")]
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """One number over several runs: its mean, interval, and how many runs it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def pool(values: Sequence[float], intervals: Sequence[Interval] | None = None, level: float = LEVEL) -> Pooled:
-    """Pool one number over runs that differ by seed; runs without it (nan) are left out.
-
-    value: the mean over runs. Interval: value +- t * se with se^2 = s^2 / k + w^2, where s^2 is the variance between
-    the k runs and w the mean standard error that the runs' own intervals stand for. w is not divided by k: runs share
-    their items, so more seeds say nothing new of other items. t has Satterthwaite's degrees of freedom,
-    se^4 / ((s^2 / k)^2 / (k - 1)). Without intervals w = 0: the usual t-interval over seeds. A single run keeps its own
-    interval.
-    """
-    kept = [i for i, value in enumerate(values) if not math.isnan(value)]
-    mean = math.fsum(values[i] for i in kept) / len(kept) if kept else math.nan
-    if len(kept) < 2:
-        low, high = intervals[kept[0]] if kept and intervals else (math.nan, math.nan)
-        return Pooled(mean, low, high, len(kept))
-    from scipy.stats import norm, t
-
-    between = float(np.var([values[i] for i in kept], ddof=1)) / len(kept)
-    widths = [intervals[i][1] - intervals[i][0] for i in kept] if intervals else [0.0]
-    within = (float(np.nan_to_num(np.nanmean(widths))) / (2 * norm.ppf((1 + level) / 2))) ** 2
-    error = between + within
-    if not error:
-        return Pooled(mean, mean, mean, len(kept))
-    freedom = error**2 / (between**2 / (len(kept) - 1)) if between else math.inf
-    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(error)
-    return Pooled(mean, mean - half, mean + half, len(kept))

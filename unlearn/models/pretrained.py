@@ -23,8 +23,9 @@ class PretrainedLM:
     """A causal LM of transformers.
 
     path: hub id, local folder, or a .gguf file. target, retain: checkpoints to use for this run's task instead of the
-    published ones. checkpoints: published ones by dataset name, as {"target": id, "retain": id}, in which {retain}
-    stands for the retain split's name (retain90 for forget10).
+    published ones. checkpoints: published ones of the model `base` by dataset
+    name, as {"base": id, "target": id, "retain": id}, in which {retain} stands for the retain split's name (retain90 for
+    forget10); another `path` has none.
     """
 
     path: Annotated[str, MinLen(1)]
@@ -47,7 +48,8 @@ class PretrainedLM:
         """This run's own checkpoint if one is set, else the published one for the task, if any."""
         if mine := (self.target if part == "target" else self.retain):
             return mine
-        known = self.checkpoints.get(task.name, {}).get(part)
+        of_task = self.checkpoints.get(task.name, {})
+        known = of_task.get(part) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None
 
     def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:

@@ -39,8 +39,8 @@ class TinyLM:
             raise ValueError(f"hidden={self.hidden} must be a multiple of 2 * heads={2 * self.heads}")
 
     def key(self, task: Task) -> dict[str, Any]:
-        """Architecture, prompt and the texts that the tokenizer is trained on."""
-        shape = {k: v for k, v in asdict(self).items() if k not in {"finetune", "threads"}}
+        """Architecture and the texts that the tokenizer is trained on."""
+        shape = {k: v for k, v in asdict(self).items() if k not in {"prompt", "finetune", "threads"}}
         return {"family": "tiny", **shape, "corpus": task.fingerprint()}
 
     def published(self, task: Task, part: Part) -> str | None:

@@ -18,6 +18,7 @@ from scipy import stats
 
 from unlearn.artifacts import write_file
 from unlearn.errors import UserError
+from unlearn.progress import say
 from unlearn.report.figures import Drawn, Point, pareto
 from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import headline, show
@@ -61,11 +62,21 @@ class Row:
 def compare(folders: Sequence[Path], out: Path) -> None:
     """Print a table of the runs, and write compare.html, compare.md, compare.csv and the figures into `out`.
 
-    Runs that differ only in their seeds get a pooled row. Raises UserError where a folder is not a finished run.
+    Runs that differ only in their seeds get a pooled row. Folders that are no finished runs are left out, saying so, so
+    that `outputs/*/` will do; UserError where none is left, or where a folder does not exist.
     """
-    if not folders:
-        raise UserError("nothing to compare: name at least one run folder")
-    runs = [read_run(folder) for folder in dict.fromkeys(map(Path, folders))]
+    runs, left_out = [], []
+    for folder in dict.fromkeys(map(Path, folders)):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            if not folder.exists():
+                raise
+            left_out.append(error)
+    if not runs:
+        raise left_out[0] if left_out else UserError("nothing to compare: name at least one run folder")
+    for error in left_out:
+        say(f"left out: {error}")
     rows = compared(runs)
     lines = {line.key: line for run in runs for line in headline(run)}
     csv = _frame(rows, list(lines)).to_csv(index=False)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -36,16 +37,18 @@ def train(
     reference_nll: Mapping[int, float] | None = None,
     evaluate: Evaluate | None = None,
     advance: Callable[..., None] = lambda *args, **parts: None,
+    record: Callable[[str, dict[str, Any]], None] = lambda kind, row: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Log:
     """Train `model` in place along `plan`, and return the log.
 
     The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
     for bit on one machine's CPU with the same number of threads. `evaluate(step)` gives the points of the trade-off
-    curve. Losses are logged as sums over the step. Raises UserError where the loss is no longer finite.
+    curve. `record(kind, row)` gets each new row of the log ("train") and of the curve ("curve") as it comes. Losses are
+    logged as sums over the step. Raises UserError where the loss is no longer finite.
     """
     cpu = next(model.parameters()).device.type == "cpu"
-    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and not cpu)
+    bf16 = recipe.on("cpu" if cpu else "cuda").precision == "bf16"
     accelerator = Accelerator(mixed_precision="no", cpu=cpu)  # see _gradients
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
@@ -57,6 +60,8 @@ def train(
     if resumed is None and (folder / checkpoint.FILE).exists():
         say(f"the checkpoint in {folder} is damaged: starting this stage again")
     step, log = resumed or (0, Log([], []))
+    if ranks.from_main(step) != step:
+        raise UserError(f"rank {ranks.rank()} found another checkpoint than rank 0: all machines must share one disk")
     if step:
         say(f"going on from step {step} of {steps}")
         advance(step)
@@ -87,11 +92,13 @@ def train(
         log.history.append(
             {"step": step + 1, "lr": optimizers[-1].param_groups[0]["lr"], "grad_norm": norm.item(), **parts}
         )
+        record("train", log.history[-1])
         step += 1
         advance(1, loss=parts["loss"])
         if step in due:
             point = ranks.from_main(evaluate(step) if ranks.is_main() and evaluate else None)
             log.curve.append({"step": step, **point})
+            record("curve", log.curve[-1])
             model.train()
         if ranks.is_main() and time.monotonic() - saved > recipe.checkpoint_seconds:
             checkpoint.save(folder, step, model, optimizers, log)
