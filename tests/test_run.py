@@ -157,6 +157,15 @@ def test_lora_goes_with_any_method(workshop: Path) -> None:
     assert changed and all("proj" in name for name in changed)
 
 
+def test_adapters_follow_the_seed(workshop: Path) -> None:
+    """Fresh adapters are drawn from the run's seed: the same command gives the same weights in another process."""
+    arguments = [*SMALL, "lora=all_linear", "method=simnpo", "train.lr=0.01", "stages=[prepare,unlearn]"]
+    for output in ("lora-a", "lora-b"):
+        assert unlearn("run", *arguments, f"output=outputs/{output}", cwd=workshop).returncode == 0
+    one, two = (load_file(workshop / "outputs" / o / "unlearned" / "model.safetensors") for o in ("lora-a", "lora-b"))
+    assert all(tensor.equal(two[name]) for name, tensor in one.items())
+
+
 def test_a_sweep_runs_every_combination_and_reports_the_bad_one(workshop: Path) -> None:
     done = unlearn("run", "-m", *SMALL, "method=npo", "method.beta=-1,0.1", "stages=[prepare,unlearn]", cwd=workshop)
     assert done.returncode == 2, done.stderr

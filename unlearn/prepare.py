@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
         helper = multiprocessing.get_context("spawn").Process(
             target=_in_helper, args=(experiment, task, device, threads), daemon=True
         )
+        resource_tracker.ensure_running()  # else it is started with the helper, and unblocks the signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the helper inherits this: Ctrl-C ends us, and we it
         helper.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -75,7 +77,7 @@ def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Re
     if published := family.published(task, part):
         path, key = published, {"path": published, "files": local_state(published)}
     else:
-        key = _finetune_key(experiment, task, part)
+        key = finetune_key(experiment, task, part)
         built = store.stage(
             part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
         )
@@ -112,10 +114,11 @@ def versions() -> dict[str, str]:
 
 
 def _is_trained(experiment: Experiment, task: Task, part: Part) -> bool:
-    return cache(experiment).folder(part, _finetune_key(experiment, task, part)).exists()
+    return cache(experiment).folder(part, finetune_key(experiment, task, part)).exists()
 
 
-def _finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
+def finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
+    """What decides a target or retain model that is trained here."""
     return {
         "model": experiment.model.key(task),
         "prompt": asdict(experiment.model.prompt),

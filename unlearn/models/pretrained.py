@@ -23,9 +23,8 @@ class PretrainedLM:
     """A causal LM of transformers.
 
     path: hub id, local folder, or a .gguf file. target, retain: checkpoints to use for this run's task instead of the
-    published ones. checkpoints: published ones of the model `base` by dataset
-    name, as {"base": id, "target": id, "retain": id}, in which {retain} stands for the retain split's name (retain90 for
-    forget10); another `path` has none.
+    published ones. checkpoints: by dataset name {"base": id, "target": id, "retain": id}, published ones of the model
+    `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
     """
 
     path: Annotated[str, MinLen(1)]

@@ -75,8 +75,8 @@ def compare(folders: Sequence[Path], out: Path) -> None:
             left_out.append(error)
     if not runs:
         raise left_out[0] if left_out else UserError("nothing to compare: name at least one run folder")
-    for error in left_out:
-        say(f"left out: {error}")
+    for reason in left_out:
+        say(f"left out: {reason}")
     rows = compared(runs)
     lines = {line.key: line for run in runs for line in headline(run)}
     csv = _frame(rows, list(lines)).to_csv(index=False)
