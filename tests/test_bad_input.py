@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from helpers import SMALL, start, unlearn
 
+pytestmark = pytest.mark.slow
 SetUp = Callable[[Path], object]
 
 
@@ -29,11 +30,14 @@ class Case:
     words: str | tuple[str, ...]
     set_up: SetUp | None = None
 
-    def run(self, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        """The finished command, and what the folder held before it."""
         if self.set_up:
             self.set_up(folder)
-        given = self.arguments.split() if isinstance(self.arguments, str) else self.arguments
-        return unlearn(*given, *more, cwd=folder)
+        before = content(folder)
+        return unlearn(
+            *self.arguments.split() if isinstance(self.arguments, str) else self.arguments, cwd=folder
+        ), before
 
 
 def each(cases: list[Case]) -> Any:
@@ -65,6 +69,7 @@ def half_written(folder: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "huggingface"))
 
@@ -138,6 +143,8 @@ CONFIGURATION = [
     Case("no value", "run npo", ("'npo' is not of the form KEY=VALUE", "unlearn run --help")),
     Case("flag", "run seed=1 --fast", "unknown flag '--fast'"),
     Case("flag without its value", "run seed=1 --cfg", "argument --cfg/-c: expected one argument"),
+    Case("flag that unpickles", "run --experimental-rerun config.pickle", "would unpickle a file"),
+    Case("configuration folder", "run --config-dir nowhere", "nowhere' not found"),
     Case("launcher", "run -m hydra/launcher=slurm", ("unknown hydra/launcher 'slurm'", "submitit_slurm")),
     Case("command", "rum method=npo", ("unknown command 'rum'", "did you mean 'run'?")),
     Case("flag of no command", "--fast", "unrecognized arguments: --fast"),
@@ -148,7 +155,7 @@ CONFIGURATION = [
 
 @each(CONFIGURATION)
 def test_configuration(case: Case, tmp_path: Path) -> None:
-    refused(case.run(tmp_path), case.words)
+    refused(case.run(tmp_path)[0], case.words)
     assert not content(tmp_path)
 
 
@@ -174,7 +181,7 @@ def test_nothing_heavy_is_imported_for_it(arguments: str, tmp_path: Path) -> Non
     ]
 )
 def test_sweep(case: Case, tmp_path: Path) -> None:
-    refused(case.run(tmp_path), case.words, alone=False)
+    refused(case.run(tmp_path)[0], case.words, alone=False)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["multirun.yaml"]
     assert not half_written(tmp_path)
 
@@ -232,6 +239,11 @@ def no_refusals(folder: Path) -> None:
     )
 
 
+def damaged_configuration(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text("a: [")
+
+
 PRETRAINED = "run tracker=none model=smollm2-135m"
 TOFU = "run tracker=none dataset=tofu dataset.path=tofu"
 FILES = [
@@ -266,23 +278,16 @@ FILES = [
     Case("output that holds something", "run output=.", "is not a run folder and not empty", text_file("x", "")),
     Case("output below a file", "run output=here/run", ("cannot write", "Not a directory"), text_file("here", "")),
     Case("output with a name too long", f"run output={'x' * 300}", "File name too long"),
-    Case(
-        "damaged config.yaml in the output",
-        "run output=run",
-        "cannot read run/config.yaml",
-        lambda folder: ((folder / "run").mkdir(), text_file("run/config.yaml", "a: [")(folder)),
-    ),
+    Case("damaged config.yaml in the output", "run output=run", "cannot read run/config.yaml", damaged_configuration),
     Case("run that is not there", "report nowhere", "there is no folder nowhere"),
 ]
 
 
 @each(FILES)
 def test_files(case: Case, tmp_path: Path) -> None:
-    if case.set_up:
-        case.set_up(tmp_path)
-    before = content(tmp_path)
-    refused(Case(case.name, case.arguments, case.words).run(tmp_path), case.words)
-    assert {path: mark for path, mark in content(tmp_path).items() if "__pycache__" not in path} == before
+    done, before = case.run(tmp_path)
+    refused(done, case.words)
+    assert content(tmp_path) == before
 
 
 def test_a_hub_that_does_not_answer_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +309,7 @@ QUICK += ["metric=[probability]", "evaluate.generate=false", "evaluate.gradients
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run in outputs/first, and the cache that it filled."""
-    folder = tmp_path_factory.mktemp("workshop")
+    folder = tmp_path_factory.mktemp("wörk shop")
     done = unlearn("run", *QUICK, "output=outputs/first", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -349,10 +354,8 @@ RUNS = [
 
 @each(RUNS)
 def test_run_folders(case: Case, copy: Path) -> None:
-    if case.set_up:
-        case.set_up(copy)
-    before = content(copy)
-    refused(Case(case.name, case.arguments, case.words).run(copy), case.words)
+    done, before = case.run(copy)
+    refused(done, case.words)
     assert content(copy) == before
 
 
@@ -365,12 +368,16 @@ def begun(folder: Path) -> set[str]:
     [
         Case("a GPU where there is none", "run device=cuda:99", "'device' is 'cuda:99'"),
         Case("cache that is a file", [*FIRST, "cache=here"], "cannot write in here", text_file("here", "")),
-        Case("prompt that leaves no answer", [*FIRST, "model.prompt.max_tokens=5"], "raise max_tokens (5)"),
+        Case(
+            "prompt that leaves no answer",
+            ["run", *SMALL, "output=outputs/first", "model.prompt.max_tokens=5"],
+            "raise max_tokens (5)",
+        ),
         Case("hub model out of reach", f"{PRETRAINED} output=outputs/first retain_model=none", "cannot load the tok"),
     ]
 )
 def test_a_run_that_cannot_begin(case: Case, tmp_path: Path) -> None:
-    refused(case.run(tmp_path), case.words)
+    refused(case.run(tmp_path)[0], case.words)
     assert begun(tmp_path) <= {"outputs/first/config.yaml", "here"}
     assert not half_written(tmp_path)
 
@@ -407,14 +414,15 @@ def test_model_folders(damage: SetUp | None, words: tuple[str, ...], workshop: P
     assert not half_written(tmp_path)
 
 
-def test_no_disk_space_then_damaged_files_then_the_same_result(workshop: Path, copy: Path) -> None:
+def test_no_disk_space_then_damaged_files_then_the_same_result(copy: Path) -> None:
     """The one command three times: files may not grow, then what it and the cache hold is damaged, then all is well."""
-    arguments = ["run", *QUICK, "output=outputs/second"]
+    arguments = ["run", *QUICK, "output='outputs/nächster Lauf'"]
+    second = copy / "outputs" / "nächster Lauf"
     limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
     limit += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     full = unlearn(*arguments, cwd=copy, launcher=(sys.executable, "-c", limit))
-    refused(full, ("no space is left to write in outputs/second", "choose another output="), alone=False)
-    assert not half_written(copy) and not (copy / "outputs" / "second" / "unlearned").exists()
+    refused(full, ("no space is left to write in outputs/nächster Lauf", "choose another output="), alone=False)
+    assert not half_written(copy) and not (second / "unlearned").exists()
 
     weights = target_model(copy) / "model.safetensors"
     damaged = bytearray(weights.read_bytes())
@@ -422,31 +430,29 @@ def test_no_disk_space_then_damaged_files_then_the_same_result(workshop: Path, c
     weights.write_bytes(damaged)
     scores = next(path for path in (copy / "outputs" / ".cache").glob("scores-target-*") if path.is_dir())
     (scores / "manifest.json").unlink()
-    (copy / "outputs" / "second" / "unlearned.partial" / "checkpoint.safetensors").write_text("cut sho")
+    (second / "unlearned.partial" / "checkpoint.safetensors").write_text("cut sho")
 
     done = unlearn(*arguments, cwd=copy)
     assert done.returncode == 0, done.stderr
     assert f"{target_model(copy).name} is damaged (model.safetensors): building it again" in done.stderr
     assert f"{scores.name} is damaged (manifest.json): building it again" in done.stderr
-    assert "second/unlearned.partial is damaged: starting this stage again" in done.stderr
+    assert "Lauf/unlearned.partial is damaged: starting this stage again" in done.stderr
     for name in ("metrics.json", "unlearned/model.safetensors"):
-        first, second = (copy / "outputs" / run / name for run in ("first", "second"))
-        assert first.read_bytes() == second.read_bytes(), name
+        assert (second / name).read_bytes() == (copy / "outputs" / "first" / name).read_bytes(), name
     assert not half_written(copy) and not list(copy.rglob("*.partial"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="only root can mount a small file system")
-def test_a_full_file_system(workshop: Path, copy: Path) -> None:
-    small = copy / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], capture_output=True).returncode:
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="only root can mount a full file system")
+def test_a_full_file_system(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", full], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        done = unlearn("run", *QUICK, "output=small/run", cwd=copy)
-        refused(done, "no space is left to write in small/run", alone=False)
-        assert not half_written(small)
+        refused(unlearn("run", "output=full/run", cwd=tmp_path), "no space is left to write in full/run")
+        assert list(content(tmp_path)) == ["full"]
     finally:
-        subprocess.run(["umount", small], check=True)
+        subprocess.run(["umount", full], check=True)
 
 
 def test_ctrl_c(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class Store:
                     except BaseException:
                         with suppress(OSError):  # what holds a checkpoint stays for the next try
                             partial.rmdir()
+                            _begun(folder).unlink()
                         raise
             if ranks.is_main():
                 with disk_errors(self.root):
@@ -157,12 +158,12 @@ class Store:
 
     def _begin(self, partial: Path, folder: Path, key: Mapping[str, Any]) -> None:
         """Make the partial folder, without what an earlier try from other inputs may have left there."""
-        begun = folder.with_name(f".{folder.name}.key")
+        begun = _begun(folder)
         if partial.exists() and begun.exists() and begun.read_text() != _key_hash(key):
             self.say(f"{partial} was begun from other inputs: starting this stage again")
             shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
         begun.write_text(_key_hash(key))
+        partial.mkdir(exist_ok=True)
 
     @staticmethod
     def _finish(partial: Path, folder: Path, key: Mapping[str, Any], meter: Meter) -> None:
@@ -173,7 +174,7 @@ class Store:
         cost = {"seconds": round(meter.seconds, 3), "peak_rss_mb": round(meter.peak_rss_mb, 1)}
         write_json(partial / MANIFEST, {"key": _key_hash(key), "inputs": key, "files": files, **cost})
         os.replace(partial, folder)
-        folder.with_name(f".{folder.name}.key").unlink(missing_ok=True)
+        _begun(folder).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -192,6 +193,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _begun(folder: Path) -> Path:
+    """The file with the key from which a stage is being built."""
+    return folder.with_name(f".{folder.name}.key")
 
 
 def _key_hash(key: Mapping[str, Any]) -> str:

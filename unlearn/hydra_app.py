@@ -50,6 +50,8 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     options, rest = parser.parse_known_args(arguments)
     if unknown_flags := [flag for flag in rest if flag.startswith("-")]:
         _bad_flag(f"unknown flag '{unknown_flags[0]}'")
+    if options.experimental_rerun:
+        _bad_flag("--experimental-rerun would unpickle a file")
     overrides = [*options.overrides, *rest]
     return overrides, [argument for argument in arguments if argument not in overrides]
 

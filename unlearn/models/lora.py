@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,8 @@ class Lora:
             task_type="CAUSAL_LM",
         )
         try:
-            return get_peft_model(model, config)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+                return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error
