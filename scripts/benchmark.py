@@ -179,9 +179,7 @@ def main() -> None:
         steps, repeats = options.steps or subject.steps, options.repeats or subject.repeats
         sizes = (f"train.steps={steps}", f"train.batch_size={subject.rows}", f"train.retain_batch_size={subject.rows}")
         overrides = [*STEADY, *sizes, *subject.overrides, *options.overrides]
-        load = os.getloadavg()[0]
-        model, runs = measure(subject, overrides, repeats, options.threads, Path(folder))
-        load = max(load, *os.getloadavg()[:2])
+        model, runs, load = measure(subject, overrides, repeats, options.threads, Path(folder))
     text = [
         f"{model['family']}, {model['weights'] / 1e6:,.1f} M weights, vocabulary of {model['vocabulary']:,} tokens. "
         f"{steps} steps of {subject.rows} forget and {subject.rows} retain rows; {repeats} repeats; {options.threads} "
@@ -202,8 +200,8 @@ def main() -> None:
 
 def measure(
     subject: Subject, overrides: Sequence[str], repeats: int, threads: int, folder: Path
-) -> tuple[dict[str, Any], dict[str, Runs]]:
-    """What the model is like, and the runs of every variant by name."""
+) -> tuple[dict[str, Any], dict[str, Runs], float]:
+    """What the model is like, the runs of every variant by name, and the highest load average that was seen."""
     first_step = [*overrides, *subject.startup]
     common = {"overrides": first_step, "threads": threads}
     model = process(job("bench_setup.py", **common), threads)[2]
@@ -213,15 +211,16 @@ def measure(
     variants[FIRST_STEP] = [str(SCRIPTS / "bench_first_step.py"), "run", *first_step, "stages=[prepare,unlearn]"]
     if subject.name == "tiny":
         variants |= STARTUP
-    runs = {name: Runs() for name in variants}
+    runs, load = {name: Runs() for name in variants}, 0.0
     for repeat in range(repeats):
         for name, arguments in variants.items():
             output = [f"output={folder / f'run-{repeat}'}"] if name == FIRST_STEP else []
             seconds, peak, result = process([*arguments, *output], threads, status=2 if name in REFUSED else 0)
             runs[name].add({"process": seconds, **result.get("seconds", {})}, peak, result)
             print(f"{repeat + 1}/{repeats} {name}: {seconds[0]:.1f} s, {peak:.0f} MiB", file=sys.stderr)
+            load = max(load, os.getloadavg()[0])
         check(runs)
-    return model, runs
+    return model, runs, load
 
 
 def job(script: str, **options: Any) -> list[str]:
