@@ -145,7 +145,7 @@ CONFIGURATION = [
     Case("flag without its value", "run seed=1 --cfg", "argument --cfg/-c: expected one argument"),
     Case("flag that unpickles", "run --experimental-rerun config.pickle", "would unpickle a file"),
     Case("configuration folder", "run --config-dir nowhere", "nowhere' not found"),
-    Case("launcher", "run -m hydra/launcher=slurm", ("unknown hydra/launcher 'slurm'", "submitit_slurm")),
+    Case("launcher", "run -m hydra/launcher=basik", ("unknown hydra/launcher 'basik'", "did you mean 'basic'?")),
     Case("command", "rum method=npo", ("unknown command 'rum'", "did you mean 'run'?")),
     Case("flag of no command", "--fast", "unrecognized arguments: --fast"),
     Case("kind to list", "list metods", ("unknown kind 'metods'", "did you mean 'methods'?")),
