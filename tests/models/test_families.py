@@ -25,6 +25,18 @@ def experiment(*overrides: str) -> Experiment:
         return build(compose("config", overrides=["dataset.authors=10", "dataset.facts_per_author=2", *overrides]))
 
 
+def small_llama() -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=16,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    return LlamaForCausalLM(config)
+
+
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Experiment, Task]:
     made = experiment("model.hidden=32", "model.mlp=64", "model.layers=2", "model.vocabulary=500")
@@ -57,35 +69,19 @@ def test_a_saved_model_comes_back(tiny: tuple[Experiment, Task], tmp_path: Path)
 
 
 def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
-    config = LlamaConfig(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-    )
-    model = LlamaForCausalLM(config)
-    config.save_pretrained(tmp_path)
+    model = small_llama()
+    model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
         load_model(str(tmp_path))
 
 
 def test_adapters_are_all_that_trains() -> None:
-    config = LlamaConfig(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-    )
-    model = Lora(rank=2, targets=("q_proj", "v_proj")).attach(LlamaForCausalLM(config))
+    model = Lora(rank=2, targets=("q_proj", "v_proj")).attach(small_llama())
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     assert len(trainable) == 4 and all("lora_" in name for name in trainable)
     with pytest.raises(UserError, match="lora"):
-        Lora(targets=("nowhere",)).attach(LlamaForCausalLM(config))
+        Lora(targets=("nowhere",)).attach(small_llama())
 
 
 def test_what_changes_a_trained_model_changes_its_key(tiny: tuple[Experiment, Task]) -> None:
