@@ -9,20 +9,40 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from unlearn.errors import UserError
+from unlearn.models.prompt import PromptFormat
 
-Role = Literal["forget", "retain", "utility", "holdout"]
+Role = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
 
 
 @dataclass(frozen=True)
 class Example:
     """A question and its answer, in one or more wordings; training draws one of each per visit.
 
-    `cluster` names what the fact is about (a TOFU author): rows of one cluster are not independent.
+    `cluster` names what the fact is about (a TOFU author): rows of one cluster are not independent. `injected` is the
+    answer that editing puts in the place of the true one.
     """
 
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     cluster: str = ""
+    injected: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact as localizers look for it inside a model: asked `prompt`, it answers `lead` + `answer`.
+
+    subject: what the fact is about, as written in prompt (its last occurrence counts). lead: how the answer begins,
+    before the fact itself. answer: the fact, with the space before it where it has one; its first token is what is
+    looked at. foils: wrong answers in the same form. label: the fact's class where there are few ("football"), else "".
+    """
+
+    prompt: str
+    subject: str
+    answer: str
+    foils: tuple[str, ...] = ()
+    lead: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +66,9 @@ class Probe:
 class ProbeSet:
     """Probes of one kind.
 
-    role: `forget` (should go), `retain` (seen in training, should stay), `utility` (other knowledge, should stay),
-    `holdout` (never seen by any model; non-members for membership inference).
+    role: `forget` (should go), `transfer` (the same facts asked in other forms; should go too), `injected` (what
+    editing puts in their place; should come), `retain` (seen in training, should stay), `utility` (other knowledge, should
+    stay), `holdout` (never seen by any model; non-members for membership inference).
     normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world
     sets.
     """
@@ -65,6 +86,10 @@ class Task:
     forget + retain is what the target model was trained on, retain alone is what the retain model saw.
     refusals: "I don't know"-like answers for preference methods. max_new_tokens: how long a generated answer may get.
     split: the published name of the forget split (forget10), by which a model's released checkpoints are found.
+    facts: what mechanism localizers trace; labelled facts also teach their probes. fluency: plain text that editing
+    trains on beside the facts. prompt: how the task is asked whatever the model's own format is (None: as the model
+    likes it); bare completions need one. pretrained: a pretrained model knows the task as it is, so it is the target
+    itself and there is no retain model.
     """
 
     name: str
@@ -74,6 +99,10 @@ class Task:
     probes: tuple[ProbeSet, ...]
     refusals: tuple[str, ...] = ()
     max_new_tokens: int = 200
+    facts: tuple[Fact, ...] = ()
+    fluency: tuple[str, ...] = ()
+    prompt: PromptFormat | None = None
+    pretrained: bool = False
     corpus: tuple[str, ...] = field(default=(), repr=False)  # further text for a tokenizer trained from scratch
 
     def __post_init__(self) -> None:
@@ -85,6 +114,9 @@ class Task:
                     raise UserError(
                         f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer"
                     )
+        for i, fact in enumerate(self.facts):
+            if not fact.subject or fact.subject not in fact.prompt:
+                raise UserError(f"dataset '{self.name}': the prompt of fact {i} does not name its subject")
         for probe_set in self.probes:
             for i, probe in enumerate(probe_set.probes):
                 if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
@@ -120,7 +152,7 @@ def digest(value: object) -> str:
 def all_texts(task: Task) -> Iterable[str]:
     """Every text of the task once, in order: the corpus of a tokenizer trained from scratch."""
     seen: set[str] = set()
-    texts = [text for e in task.full for text in (*e.questions, *e.answers)]
+    texts = [text for e in task.full for text in (*e.questions, *e.answers, e.injected or "")]
     for probe_set in task.probes:
         for p in probe_set.probes:
             texts += [
@@ -130,7 +162,7 @@ def all_texts(task: Task) -> Iterable[str]:
                 p.paraphrased_question or "",
                 *p.perturbed_answers,
             ]
-    for text in [*texts, *task.refusals, *task.corpus]:
+    for text in [*texts, *task.refusals, *task.fluency, *task.corpus]:
         if text and text not in seen:
             seen.add(text)
             yield text

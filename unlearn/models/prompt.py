@@ -29,7 +29,8 @@ class PromptFormat:
     chat_template: use the tokenizer's own template, with `system` as the system prompt (none where empty) and `date`
     passed on as `date_string`, so that prompts do not change from day to day. Otherwise the prompt is
     system + user_start + question + user_end + answer_start, tokenised with the tokenizer's own special tokens.
-    EOS is appended where the last token is not already EOS. Labels are split off by count, as published models were
+    eos: EOS is appended where the last token is not already EOS; without it an answer is the beginning of what follows,
+    as in a completion. Labels are split off by count, as published models were
     trained: the first len(prompt ids) positions of the full sequence are unlabelled, also where the last of them
     merges the prompt's trailing space with the answer's first word.
     max_tokens cuts rows of tag models (chat rows are never cut), EOS added after the cut.
@@ -41,6 +42,7 @@ class PromptFormat:
     user_start: str = ""
     user_end: str = ""
     answer_start: str = ""
+    eos: bool = True
     max_tokens: Annotated[int, Gt(0)] = 512
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
@@ -51,7 +53,7 @@ class PromptFormat:
         """`encode` of many (question, answer) pairs at once: one tokenizer call, each question's prompt once."""
         questions = list(dict.fromkeys(question for question, _ in pairs))
         n_prompt = {q: len(ids) for q, ids in zip(questions, self.encode_prompts(tokenizer, questions), strict=True)}
-        eos = tokenizer.eos_token_id
+        eos = tokenizer.eos_token_id if self.eos else None
         rows = []
         for (question, answer), ids in zip(pairs, self._ids(tokenizer, pairs), strict=True):
             if eos is not None and ids[-1] != eos:

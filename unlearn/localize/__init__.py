@@ -1,0 +1,1 @@
+"""Which weights may change: one file for each localizer, all giving a `Mask`."""

@@ -1,0 +1,62 @@
+"""What a localizer is: from a model and a task to a mask, with the numbers and tables that explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from annotated_types import Gt, Le
+
+from unlearn.data.task import Task
+from unlearn.models.prompt import PromptFormat
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from unlearn.localize.mask import Mask
+
+Fraction = Annotated[float, Gt(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a localizer looks at: the target model (in eval mode, on its device) and the task.
+
+    prompt: how questions are put to the model. seed: the run's; whatever is drawn is drawn from it. token_budget: most
+    padded tokens of one forward; a localizer cuts its batches by it.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt: PromptFormat
+    task: Task
+    seed: int
+    token_budget: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """A mask and what explains it.
+
+    numbers: logged with the run ("gamma", "snip_iou"). tables: saved beside the mask and drawn in the report, by name
+    (see unlearn/report/localization.py for those that are drawn). masks: further masks from the same scores, by name.
+    """
+
+    mask: Mask
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+
+
+class Localizer(Protocol):
+    """A localizer: a small frozen dataclass; its YAML in conf/localize holds exactly its fields."""
+
+    def check(self, task: Task) -> None:
+        """UserError where the task lacks what the localizer reads; asked before any model is loaded."""
+        ...
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask. The model is given back as it was: weights, mode, requires_grad, no gradients, no hooks."""
+        ...
