@@ -67,8 +67,8 @@ class ProbeSet:
     """Probes of one kind.
 
     role: `forget` (should go), `transfer` (the same facts asked in other forms; should go too), `injected` (what
-    editing puts in their place; should come), `retain` (seen in training, should stay), `utility` (other knowledge, should
-    stay), `holdout` (never seen by any model; non-members for membership inference).
+    editing puts in their place; should come), `retain` (seen in training, should stay), `utility` (other knowledge,
+    should stay), `holdout` (never seen by any model; non-members for membership inference).
     normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world
     sets.
     """
