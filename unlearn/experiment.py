@@ -9,6 +9,7 @@ from annotated_types import Ge, Lt, MinLen
 from pydantic import StringConstraints
 
 from unlearn.data.task import Task
+from unlearn.localize.base import Localizer
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
 from unlearn.models.base import ModelFamily, Threads
@@ -17,7 +18,7 @@ from unlearn.recipe import Recipe
 from unlearn.score.probes import Scoring
 from unlearn.tracking import Tracking
 
-Stage = Literal["prepare", "unlearn", "score", "report"]
+Stage = Literal["prepare", "localize", "unlearn", "score", "report"]
 
 
 class Dataset(Protocol):
@@ -42,13 +43,14 @@ class Experiment:
 
     model: ModelFamily
     dataset: Dataset
+    localize: Localizer
     method: Method
     train: Recipe
     evaluate: Scoring
     metric: dict[str, Metric]
     tracker: Tracking
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
-    stages: Annotated[tuple[Stage, ...], MinLen(1)] = ("prepare", "unlearn", "score", "report")
+    stages: Annotated[tuple[Stage, ...], MinLen(1)] = ("prepare", "localize", "unlearn", "score", "report")
     output: Annotated[str, MinLen(1)] | None = None
     cache: Annotated[str, MinLen(1)] = "outputs/.cache"
     lora: Lora | None = None
@@ -59,6 +61,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
             raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
+
+    def asking(self, task: Task) -> Experiment:
+        """The experiment with the task's own prompt format, where it has one, in the place of the model's."""
+        model: Any = self.model
+        return self if task.prompt is None else replace(self, model=replace(model, prompt=task.prompt))
 
     def on(self, device: str) -> Experiment:
         """The experiment with the precision of its trainings settled for a device type ("cpu", "cuda")."""

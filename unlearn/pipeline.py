@@ -1,4 +1,4 @@
-"""The stages of a run, in order: data -> target and retain models -> unlearn -> score -> report."""
+"""The stages of a run, in order: data -> target and retain models -> localize -> unlearn -> score -> report."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn import __version__, ranks
-from unlearn.artifacts import Built, Store, disk_errors, read_json, write_file, write_json
+from unlearn.artifacts import MANIFEST, Built, Store, disk_errors, read_json, write_file, write_json
 from unlearn.data.task import Task, digest
 from unlearn.errors import UserError
 from unlearn.experiment import Experiment
+from unlearn.localize.everything import Everything
+from unlearn.locate import MASK, locate
 from unlearn.methods.base import SEGMENTS, Need
 from unlearn.models.base import Part
 from unlearn.places import local
-from unlearn.prepare import Reference, cache, references, score_key, versions
+from unlearn.prepare import Model, Reference, cache, references, score_key, trained, versions
 from unlearn.progress import progress, say
+
+if TYPE_CHECKING:
+    from unlearn.localize.mask import Mask
 
 Known = Mapping[Part, Reference]
 
-_ELSEWHERE = (
-    "output",
-    "cache",
-    "tracker",
-    "stages",
-    "device",
-    "threads",
-)  # keys that do not change what a run computes
-_MADE_BEFORE = (("score", "unlearn", "unlearned/manifest.json"), ("report", "score", "metrics.json"))
-_STARTED = ("unlearned", "unlearned.partial", "scores")  # without any of these a folder holds nothing worth keeping
+# keys that do not change what a run computes
+_ELSEWHERE = ("output", "cache", "tracker", "stages", "device", "threads")
+_MADE_BEFORE = (
+    ("unlearn", "localize", "localize/manifest.json"),
+    ("score", "unlearn", "unlearned/manifest.json"),
+    ("report", "score", "metrics.json"),
+)
+# without any of these a folder holds nothing worth keeping
+_STARTED = ("localize", "unlearned", "unlearned.partial", "scores")
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -46,17 +50,22 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     task = experiment.dataset.load(experiment.seed)
     if Need.ALTERNATE in experiment.method.needs and not task.refusals:
         raise UserError(f"the method trains on refusals, but dataset '{task.name}' has none")
+    experiment.localize.check(task)
     device, threads = _hardware(experiment)
-    experiment = experiment.on(device.type)
+    experiment = experiment.on(device.type).asking(task)
     if ranks.is_main():
         _keep_config(folder, content)
     store = Store(folder, hashed=False, say=say)
     tracker = experiment.tracker.start(folder.name, config, folder)
     stages: list[Built] = []
     try:
-        if experiment.stages != ("report",):
+        if experiment.stages == ("localize",):
+            _localize(experiment, task, trained(experiment, task, "target", device), store, device)
+        elif experiment.stages != ("report",):
             known = references(experiment, task, device, threads)
             stages += [stage for reference in known.values() for stage in reference.stages]
+            if "localize" in experiment.stages:
+                stages += _localize(experiment, task, known["target"], store, device)
             if "unlearn" in experiment.stages:
                 stages.append(_unlearn(experiment, task, known, store, device, tracker))
             if "score" in experiment.stages:
@@ -77,9 +86,9 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
     """Where the run of that configuration is or will be. UserError where something else is there, or too little."""
     from omegaconf import OmegaConf
 
-    name = "-".join(
-        [choices.get("dataset", ""), choices.get("model", ""), choices.get("method", ""), f"seed{experiment.seed}"]
-    )
+    named = [choices.get(group, "") for group in ("dataset", "model", "method")]
+    named += [choices.get("localize", "")] if _localizes(experiment) else []
+    name = "-".join([*named, f"seed{experiment.seed}"])
     folder = local(experiment.output or f"outputs/{name}-{digest(content)[:6]}")
     path = folder / "config.yaml"
     if path.is_file():
@@ -93,6 +102,8 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
     for stage, before, product in _MADE_BEFORE:
+        if before == "localize" and not _localizes(experiment):
+            continue
         if stage in experiment.stages and before not in experiment.stages and not (folder / product).is_file():
             raise UserError(f"'stages' has {stage}, but there is no {folder / product} yet: add {before}")
     return folder
@@ -139,11 +150,28 @@ def _hardware(experiment: Experiment) -> tuple[Any, int]:
     return device, threads
 
 
+def _localizes(experiment: Experiment) -> bool:
+    return not isinstance(experiment.localize, Everything)
+
+
+def _localize(experiment: Experiment, task: Task, target: Model, store: Store, device: Any) -> list[Built]:
+    """Find the mask, or take it from the cache, and put it into the run folder with what explains it."""
+    if not _localizes(experiment):
+        return []
+    located = locate(experiment, task, target, device)
+    mine = store.stage("localize", {"located": located.folder.name}, functools.partial(_copy, located.folder))
+    about = read_json(mine.folder / "localize.json")
+    say(f"localized: {about['fraction']:.1%} of {about['total']:,} weights may change ({mine.folder / MASK})")
+    return [located]
+
+
 def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, device: Any, tracker: Any) -> Built:
     """Train the target model on the method's loss; the result is a model folder with its training log."""
     target = known["target"]
+    mask = _mask(experiment, store)
     key = {
         "target": target.key,
+        "mask": mask and mask.digest,
         "method": [type(experiment.method).__name__, _fields(experiment.method)],
         "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
         "lora": experiment.lora and _fields(experiment.lora),
@@ -160,6 +188,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         from unlearn.models.policy import Policy
         from unlearn.training import checkpoint
         from unlearn.training.loop import train
+        from unlearn.training.masking import check_unselected
         from unlearn.training.plan import plan_unlearning
 
         family, method, recipe = experiment.model, experiment.method, experiment.train
@@ -174,9 +203,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         reference = None
         if Need.REFERENCE_MODEL in method.needs:
             reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
+        allowed = mask
         if experiment.lora:
             torch.manual_seed(experiment.seed)
-            model = experiment.lora.attach(model)
+            allowed = mask and experiment.lora.adapted(model, mask)
+            model = experiment.lora.attach(model, allowed)
 
         def evaluate(step: int) -> dict[str, float]:
             return _curve_point(experiment, task, model, tokenizer, known)
@@ -194,6 +225,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
                 experiment.seed,
                 reference,
                 table,
+                None if experiment.lora else mask,  # adapters are what is trained, and only they
                 evaluate,
                 advance=advance,
                 record=record,
@@ -204,12 +236,25 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         if experiment.lora:
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
+        if allowed:
+            before: Any = load_model(target.path)
+            changed = check_unselected(allowed, before.to(next(model.parameters()).dtype), model)
+            say(f"{changed:.1%} of the weights that may change did, and no other")
         save_model(model, tokenizer, folder)
         write_json(folder / "history.json", log.history)
         write_json(folder / "curve.json", log.curve)
         checkpoint.discard(folder)
 
     return store.stage("unlearned", key, build, collective=True)
+
+
+def _mask(experiment: Experiment, store: Store) -> Mask | None:
+    """The mask in the run folder, None where nothing is localized."""
+    if not _localizes(experiment):
+        return None
+    from unlearn.localize.mask import Mask
+
+    return Mask.load(store.root / "localize" / MASK)
 
 
 def _fields(component: Any) -> dict[str, Any]:
@@ -272,16 +317,16 @@ def _score(experiment: Experiment, task: Task, known: Known, store: Store, devic
         scores.save(folder)
 
     for part, reference in known.items():
-        copy = functools.partial(_copy_tables, reference.scores)
+        copy = functools.partial(_copy, reference.scores)
         store.stage(f"scores/{part}", {"scores": reference.scores.name}, copy)
     key = score_key(experiment, task, {"unlearned": read_json(unlearned / "manifest.json")["key"]})
     return [store.stage("scores/unlearned", key, build)]
 
 
-def _copy_tables(source: Path, folder: Path) -> None:
+def _copy(source: Path, folder: Path) -> None:
+    """What a stage of the cache made, without its manifest."""
     with disk_errors(folder):
-        for table in source.glob("*.parquet"):
-            shutil.copyfile(table, folder / table.name)
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
 
 
 def _evaluate(experiment: Experiment, folder: Path) -> None:

@@ -25,25 +25,31 @@ from unlearn.score.table import Scores
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A model to compare with: where it is, what identifies it, its scores, and the stages that made them."""
+class Model:
+    """A model to start from: where it is, what identifies it, and the stages that made it."""
 
     path: str
     key: dict[str, Any]
-    scores: Path
-    stages: tuple[Built, ...]
+    stages: tuple[Built, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference(Model):
+    """A model to compare with: also where its scores are."""
+
+    scores: Path = Path()
 
 
 def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Part, Reference]:
-    """The target model and, unless switched off, the retain model, both scored.
+    """The target model and, unless switched off or impossible, the retain model, both scored.
 
     Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
     that takes half the time of one after the other with two threads.
     """
-    parts: list[Part] = ["target"] if experiment.retain_model == "none" else ["target", "retain"]
+    parts: list[Part] = ["target", "retain"] if _has_retain(experiment, task) else ["target"]
     to_train = [p for p in parts if not experiment.model.published(task, p) and not _is_trained(experiment, task, p)]
     if to_train and "prepare" not in experiment.stages:
-        raise UserError(f"there is no {to_train[0]} model yet: add prepare to stages=")
+        raise _not_there(to_train[0])
     helper = None
     if len(to_train) == 2 and threads == 1 and device.type == "cpu" and ranks.world_size() == 1:
         helper = multiprocessing.get_context("spawn").Process(
@@ -72,22 +78,26 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
 
 def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Reference:
     """One of the two models, trained and scored if need be."""
-    family, store = experiment.model, cache(experiment)
-    stages: tuple[Built, ...] = ()
-    if published := family.published(task, part):
-        path, key = published, {"path": published, "files": local_state(published)}
-    else:
-        key = finetune_key(experiment, task, part)
-        built = store.stage(
-            part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
-        )
-        path, stages = str(built.folder), (built,)
-    scored = store.stage(
+    model = trained(experiment, task, part, device)
+    scored = cache(experiment).stage(
         f"scores-{part}",
-        score_key(experiment, task, key),
-        lambda folder: _score(experiment, task, part, path, device, folder),
+        score_key(experiment, task, model.key),
+        lambda folder: _score(experiment, task, part, model.path, device, folder),
     )
-    return Reference(path, key, scored.folder, (*stages, scored))
+    return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
+
+
+def trained(experiment: Experiment, task: Task, part: Part, device: Any) -> Model:
+    """One of the two models, not scored: the published one, or trained here."""
+    if published := experiment.model.published(task, part):
+        return Model(published, {"path": published, "files": local_state(published)})
+    if not ("prepare" in experiment.stages or _is_trained(experiment, task, part)):
+        raise _not_there(part)
+    key = finetune_key(experiment, task, part)
+    built = cache(experiment).stage(
+        part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
+    )
+    return Model(str(built.folder), key, (built,))
 
 
 def cache(experiment: Experiment) -> Store:
@@ -111,6 +121,18 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
+
+
+def _not_there(part: Part) -> UserError:
+    return UserError(f"there is no {part} model yet: add prepare to stages=")
+
+
+def _has_retain(experiment: Experiment, task: Task) -> bool:
+    """Whether there is to be a retain model: of what pretraining taught there can only be a published one."""
+    if experiment.retain_model == "none":
+        return False
+    family = experiment.model
+    return not (task.pretrained and family.pretrained) or family.published(task, "retain") is not None
 
 
 def _is_trained(experiment: Experiment, task: Task, part: Part) -> bool:

@@ -18,7 +18,9 @@ class Recipe:
     lr: peak learning rate, of AdamW and of what Muon does not train. optimizer "muon": Muon (Jordan et al. 2024) with
         `muon_lr` and momentum 0.95 for the matrices inside decoder layers, AdamW for the rest.
     warmup: share of the steps in which the rate rises linearly to lr; then `schedule` takes it down to lr * final_lr.
-    clip: largest global gradient norm, over trainable parameters (None: no clipping).
+    clip: largest global gradient norm, over trainable parameters (None: no clipping). clip_order: under a mask, whether
+        the norm is that of the selected weights' gradient ("mask_first") or of the whole one ("clip_first", as in the
+        code released with WAGLE).
     weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs (in
     which
         small updates are lost). precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32
@@ -44,6 +46,7 @@ class Recipe:
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     final_lr: Annotated[float, Ge(0), Le(1)] = 0.0
     clip: Annotated[float, Gt(0)] | None = 1.0
+    clip_order: Literal["mask_first", "clip_first"] = "mask_first"
     weights: Literal["float32", "bfloat16"] = "float32"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unlearn.localize.mask import Mask
 from unlearn.methods.base import SEGMENTS, Method, Need
 from unlearn.methods.dpo import DPO
 from unlearn.methods.finetune import Finetune
@@ -25,6 +26,9 @@ from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
 from unlearn.methods.simnpo import SimNPO
 from unlearn.models.policy import IGNORE, Batch, Policy, Segment
+from unlearn.recipe import Recipe
+from unlearn.training.masking import Masking
+from unlearn.training.optimizers import make_optimizers, set_lr
 
 Hyper = dict[str, Any]
 Rows = dict[str, Tensor]  # input_ids, attention_mask, labels
@@ -256,6 +260,43 @@ def test_sequence_sums(fixture: Fixture) -> None:
             assert scores.sums.tolist() == pytest.approx(expected[f"sum_nll_{model}"], rel=1e-6)
             assert scores.counts.tolist() == expected["loss_tokens"]
             assert scores.token_mean().item() == pytest.approx(expected[f"mean_nll_{model}"], rel=1e-6)
+
+
+MASKED = {"GA+FT": "wagle_repo/GA+FT", "NPO+FT": "wagle_repo/NPO+FT"}
+
+
+@pytest.mark.parametrize("run", ["GA+FT_wd0", "GA+FT_wd0.1", "NPO+FT_wd0.1"])
+def test_masked_training(fixture: Fixture, run: str) -> None:
+    """Three steps of WAGLE's loop: it clips the whole gradient, then masks it. Its weight decay is not masked."""
+    hyper = fixture.expected["wagle"]["masked_training"][run]
+    model, reference = (fixture.model(name, torch.float32) for name in ("model", "reference"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    masks = load_file(fixture.folder / "wagle_masks.safetensors")
+    bits = {name: masks[f"{hyper['mask']}/{name}"].bool() for name in before}
+    masking = Masking(model, Mask.of(model, bits))
+    recipe = Recipe(lr=hyper["lr"], steps=hyper["max_steps"], weight_decay=hyper["weight_decay"])
+    optimizers = make_optimizers(model, recipe, masking)
+    method = METHODS[MASKED[hyper["method"]]](hyper)
+    rows = {name: {key: value[:1] for key, value in fixture.rows(name).items()} for name in ("forget", "retain")}
+    batch = make_batch(rows, Policy(reference))
+    warmup, steps = hyper["warmup_steps"], hyper["max_steps"]
+    for step in range(steps):
+        set_lr(optimizers, step / warmup if step < warmup else (steps - step) / (steps - warmup))
+        method.loss(Policy(model), batch, None).total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), hyper["max_grad_norm"])
+        masking.mask_gradients()
+        masking.decay(optimizers)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    trained = load_file(fixture.folder / "wagle_trained.safetensors")
+    differences = []
+    for name, parameter in model.named_parameters():
+        selected = bits[name]
+        assert torch.equal(parameter[~selected], before[name][~selected]), name
+        differences.append((parameter - trained[f"{run}/{name}"])[selected].detach().abs())
+    assert torch.cat(differences).max() < 1e-3
+    assert torch.cat(differences).mean() < 1e-5
 
 
 @cache

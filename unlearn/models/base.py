@@ -28,6 +28,11 @@ class ModelFamily(Protocol):
     finetune: Recipe
     threads: Threads | None
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether it starts from weights that know the world, rather than from random ones."""
+        ...
+
     def key(self, task: Task) -> dict[str, Any]:
         """What decides the starting weights and the tokenizer, for cache keys."""
         ...

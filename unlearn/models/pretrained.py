@@ -39,14 +39,24 @@ class PretrainedLM:
         for key in ("path", "target", "retain"):
             check_local(f"model.{key}", getattr(self, key))
 
+    @property
+    def pretrained(self) -> bool:
+        """Yes."""
+        return True
+
     def key(self, task: Task) -> dict[str, Any]:
         """Where the weights come from; for local files also their size and time of change."""
         return {"family": "pretrained", "path": self.path, "files": local_state(self.path)}
 
     def published(self, task: Task, part: Part) -> str | None:
-        """This run's own checkpoint if one is set, else the published one for the task, if any."""
+        """This run's own checkpoint if one is set, else the published one for the task, if any.
+
+        What a task asks of pretraining the model knows already: it is the target itself.
+        """
         if mine := (self.target if part == "target" else self.retain):
             return mine
+        if task.pretrained and part == "target":
+            return self.path
         of_task = self.checkpoints.get(task.name, {})
         known = of_task.get(part) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None

@@ -38,6 +38,11 @@ class TinyLM:
         if self.hidden % (2 * self.heads):
             raise ValueError(f"hidden={self.hidden} must be a multiple of 2 * heads={2 * self.heads}")
 
+    @property
+    def pretrained(self) -> bool:
+        """No: random weights."""
+        return False
+
     def key(self, task: Task) -> dict[str, Any]:
         """Architecture and the texts that the tokenizer is trained on."""
         shape = {k: v for k, v in asdict(self).items() if k not in {"prompt", "finetune", "threads"}}

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unlearn.artifacts import write_file
+from unlearn.errors import UserError
 from unlearn.training.optimizers import load_optimizer_tensors, optimizer_tensors
 
 FILE = "checkpoint.safetensors"
@@ -27,25 +28,35 @@ class Log:
     curve: list[dict[str, Any]]
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], log: Log) -> None:
-    """Save the state after `step` optimizer steps. Frozen weights are not saved: they are what they were."""
+def save(folder: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], log: Log, mask: str = "") -> None:
+    """Save the state after `step` optimizer steps. Frozen weights are not saved: they are what they were.
+
+    mask: the digest of the mask that the model is trained under, "" without one.
+    """
     tensors = {
         f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
     }
     tensors |= {f"optimizer.{name}": t.cpu().contiguous() for name, t in optimizer_tensors(optimizers).items()}
-    record = {"state": json.dumps({"step": step, "history": log.history, "curve": log.curve})}
+    record = {"state": json.dumps({"step": step, "history": log.history, "curve": log.curve, "mask": mask})}
     write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=record))
 
 
-def load(folder: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> tuple[int, Log] | None:
-    """Put a saved state back and return its step and log; None where there is none or it is unreadable."""
+def load(folder: Path, model: nn.Module, optimizers: Sequence[Optimizer], mask: str = "") -> tuple[int, Log] | None:
+    """Put a saved state back and return its step and log; None where there is none or it is unreadable.
+
+    UserError where it belongs to a training under another mask.
+    """
     try:
         with safe_open(folder / FILE, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if state["mask"] != mask:
+            raise UserError(f"the training in {folder} was begun under another mask: choose another output=")
         if {f"model.{name}" for name in weights} != {name for name in tensors if name.startswith("model.")}:
             return None
+    except UserError:
+        raise
     except Exception:  # absent, cut short or overwritten: the caller starts afresh and says so
         return None
     for name, parameter in weights.items():

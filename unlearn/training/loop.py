@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from unlearn import ranks
 from unlearn.errors import UserError
+from unlearn.localize.mask import Mask
 from unlearn.methods.base import Method
 from unlearn.models.policy import Batch, Policy
 from unlearn.recipe import Recipe
 from unlearn.training import checkpoint
 from unlearn.training.batches import micro_batches
 from unlearn.training.checkpoint import Log
+from unlearn.training.masking import Masking
 from unlearn.training.optimizers import make_optimizers, set_lr
 from unlearn.training.plan import Plan
 
@@ -35,6 +37,7 @@ def train(
     seed: int,
     reference: Policy | None = None,
     reference_nll: Mapping[int, float] | None = None,
+    mask: Mask | None = None,
     evaluate: Evaluate | None = None,
     advance: Callable[..., None] = lambda *args, **parts: None,
     record: Callable[[str, dict[str, Any]], None] = lambda kind, row: None,
@@ -43,7 +46,8 @@ def train(
     """Train `model` in place along `plan`, and return the log.
 
     The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
-    for bit on one machine's CPU with the same number of threads. `evaluate(step)` gives the points of the trade-off
+    for bit on one machine's CPU with the same number of threads. Under a `mask` only the selected weights change (see
+    Masking). `evaluate(step)` gives the points of the trade-off
     curve. `record(kind, row)` gets each new row of the log ("train") and of the curve ("curve") as it comes. Losses are
     logged as sums over the step. Raises UserError where the loss is no longer finite.
     """
@@ -52,11 +56,12 @@ def train(
     accelerator = Accelerator(mixed_precision="no", cpu=cpu)  # see _gradients
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    optimizers = make_optimizers(model, recipe)
+    masking = Masking(model, mask)
+    optimizers = make_optimizers(model, recipe, masking)
     if not optimizers:
-        raise UserError("nothing to train: no weight of the model is trainable")
+        raise UserError("nothing to train: no weight is trainable (what does localize= select?)")
     steps = len(plan.steps)
-    resumed = checkpoint.load(folder, model, optimizers)
+    resumed = checkpoint.load(folder, model, optimizers, masking.digest)
     if resumed is None and (folder / checkpoint.FILE).exists():
         say(f"the checkpoint in {folder} is damaged: starting this stage again")
     step, log = resumed or (0, Log([], []))
@@ -81,7 +86,12 @@ def train(
             accelerator.num_processes,
         )
         parts = _gradients(accelerator, policy, method, batches, reference, bf16)
+        if recipe.clip_order == "mask_first":
+            masking.mask_gradients()
         norm = _clip(model, recipe.clip)
+        if recipe.clip_order == "clip_first":
+            masking.mask_gradients()
+        masking.decay(optimizers)
         if not torch.isfinite(norm):
             raise UserError(
                 f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip"
@@ -101,7 +111,7 @@ def train(
             record("curve", log.curve[-1])
             model.train()
         if ranks.is_main() and time.monotonic() - saved > recipe.checkpoint_seconds:
-            checkpoint.save(folder, step, model, optimizers, log)
+            checkpoint.save(folder, step, model, optimizers, log, masking.digest)
             saved = time.monotonic()
     model.eval()
     if recipe.gradient_checkpointing:

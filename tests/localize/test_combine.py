@@ -1,0 +1,106 @@
+"""Masks of masks, through localizers that give masks known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unlearn.config import build, content
+from unlearn.errors import UserError
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.combine import Complement, Intersection, Union
+from unlearn.localize.everything import Everything
+from unlearn.localize.from_file import FromFile
+from unlearn.localize.mask import Mask
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Selects the first `count` rows of a 4 x 2 matrix; a task without a name is not for it."""
+
+    count: int
+
+    def check(self, task: Any) -> None:
+        if not task:
+            raise UserError("no task")
+
+    def localize(self, subject: Any) -> Located:
+        bits = torch.zeros(4, 2, dtype=torch.bool)
+        bits[: self.count] = True
+        return Located(Mask.of(subject.model, {"weight": bits}), {"rows": float(self.count)})
+
+
+@pytest.fixture
+def subject() -> Subject:
+    model: Any = torch.nn.Linear(2, 4, bias=False)
+    nothing: Any = None
+    return Subject(model, nothing, nothing, nothing, 0, 100)
+
+
+def rows(located: Located) -> list[bool]:
+    return located.mask.bits("weight")[:, 0].tolist()
+
+
+def test_sets(subject: Subject) -> None:
+    one, three = Rows(1), Rows(3)
+    both = Intersection(one, three).localize(subject)
+    assert rows(both) == [True, False, False, False]
+    assert both.numbers == {
+        "iou": pytest.approx(1 / 3),
+        "first.rows": 1,
+        "second.rows": 3,
+        "first.fraction": 0.25,
+        "second.fraction": 0.75,
+    }
+    assert both.masks["second"].selected == 6
+    assert rows(Union(one, three).localize(subject)) == [True, True, True, False]
+    assert rows(Complement(three).localize(subject)) == [False, False, False, True]
+    nested = Intersection(three, Complement(one))
+    assert rows(nested.localize(subject)) == [False, True, True, False]
+    assert Everything().localize(subject).mask.fraction == 1
+
+
+def test_each_part_is_checked() -> None:
+    nothing: Any = None
+    for combination in (Union(Everything(), Rows(1)), Intersection(Rows(1), Everything()), Complement(Rows(1))):
+        with pytest.raises(UserError, match="no task"):
+            combination.check(nothing)
+
+
+def test_cache_keys_tell_combinations_apart() -> None:
+    assert content(Union(Rows(1), Rows(2))) != content(Intersection(Rows(1), Rows(2)))
+    assert content(Union(Rows(1), Rows(2))) != content(Union(Rows(2), Rows(1)))
+
+
+def test_a_part_that_is_no_localizer_is_refused() -> None:
+    node = {
+        "_target_": "unlearn.localize.combine.Complement",
+        "of": {"_target_": "unlearn.recipe.Recipe", "lr": 1.0, "steps": 1},
+    }
+    with pytest.raises(UserError, match=r"'of' is .*a Localizer is wanted"):
+        build(node)
+
+
+def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) -> None:
+    mask = Rows(2).localize(subject).mask
+    mask.save(tmp_path / "run" / "localize" / "mask.safetensors")
+    for path in (tmp_path / "run", tmp_path / "run" / "localize" / "mask.safetensors"):
+        localizer = FromFile(str(path))
+        nothing: Any = None
+        localizer.check(nothing)
+        assert localizer.localize(subject).mask.digest == mask.digest
+    assert content(FromFile(str(tmp_path / "run"))) == content(localizer)  # what counts is what is in it
+
+
+def test_a_mask_that_is_not_there_or_not_this_models(subject: Subject, tmp_path: Path) -> None:
+    nothing: Any = None
+    with pytest.raises(UserError, match=r"'localize.path' is .*there is no mask"):
+        FromFile(str(tmp_path / "none")).check(nothing)
+    other: Any = torch.nn.Linear(3, 4, bias=False)
+    Mask.where(other, lambda name: True).save(tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match=r"made for another model: 'weight' is \[4, 3\] in the mask and \[4, 2\]"):
+        FromFile(str(tmp_path / "m.safetensors")).localize(subject)

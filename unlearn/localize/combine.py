@@ -1,0 +1,83 @@
+"""Masks of masks: what both of two localizers select, what either does, what one does not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Localizer, Located, Subject
+
+if TYPE_CHECKING:
+    from unlearn.localize.mask import Mask
+
+
+@dataclass(frozen=True)
+class Pair(ABC):
+    """Two localizers, each asked for its mask; the two masks and their overlap (IoU) are kept beside the result.
+
+    Either may itself be a combination.
+    """
+
+    first: Localizer
+    second: Localizer
+
+    def check(self, task: Task) -> None:
+        """What both want."""
+        self.first.check(task)
+        self.second.check(task)
+
+    @abstractmethod
+    def combine(self, first: Mask, second: Mask) -> Mask:
+        """The mask of the two."""
+
+    def localize(self, subject: Subject) -> Located:
+        """Ask both. Where both give a table of the same name, the first one's is kept."""
+        first, second = self.first.localize(subject), self.second.localize(subject)
+        numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
+        numbers |= {f"{which}.fraction": part.mask.fraction for which, part in _named(first, second)}
+        return Located(
+            self.combine(first.mask, second.mask),
+            {"iou": first.mask.iou(second.mask), **numbers},
+            {**second.tables, **first.tables},
+            {which: part.mask for which, part in _named(first, second)},
+        )
+
+
+@dataclass(frozen=True)
+class Intersection(Pair):
+    """Weights that both localizers select."""
+
+    def combine(self, first: Mask, second: Mask) -> Mask:
+        """first & second."""
+        return first & second
+
+
+@dataclass(frozen=True)
+class Union(Pair):
+    """Weights that either localizer selects."""
+
+    def combine(self, first: Mask, second: Mask) -> Mask:
+        """first | second."""
+        return first | second
+
+
+@dataclass(frozen=True)
+class Complement:
+    """Weights that the localizer `of` does not select: the control for "does it matter where?"."""
+
+    of: Localizer
+
+    def check(self, task: Task) -> None:
+        """What `of` wants."""
+        self.of.check(task)
+
+    def localize(self, subject: Subject) -> Located:
+        """Ask `of`; its mask is kept beside the result."""
+        located = self.of.localize(subject)
+        return Located(~located.mask, located.numbers, located.tables, {"of": located.mask})
+
+
+def _named(first: Located, second: Located) -> tuple[tuple[str, Located], tuple[str, Located]]:
+    return ("first", first), ("second", second)

@@ -1,0 +1,52 @@
+"""A mask that was saved before."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
+
+from unlearn.data.task import Task
+from unlearn.errors import UserError
+from unlearn.localize.base import Located, Subject
+from unlearn.places import local
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """The mask in `path`: a mask.safetensors, or a run folder that has one (RUN/localize/mask.safetensors).
+
+    UserError where there is none, or where it was made for a model with other weights.
+    """
+
+    path: Annotated[str, MinLen(1)]
+
+    @property
+    def file(self) -> Path:
+        """Where the mask is."""
+        place = local(self.path)
+        return place / "localize" / "mask.safetensors" if place.is_dir() else place
+
+    def content(self) -> dict[str, str]:
+        """The file's hash: a mask is what is in it, wherever it is."""
+        with open(self.file, "rb") as file:
+            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def check(self, task: Task) -> None:
+        """Any task will do, but the file must be there."""
+        if not self.file.is_file():
+            raise UserError(
+                f"'localize.path' is {self.path!r}: there is no mask (wanted: a mask.safetensors, or a run folder that "
+                "has localize/mask.safetensors)"
+            )
+
+    def localize(self, subject: Subject) -> Located:
+        """Read it, and check that it is this model's."""
+        from unlearn.localize.mask import Mask
+
+        mask = Mask.load(self.file)
+        mask.check_fits(subject.model)
+        return Located(mask)

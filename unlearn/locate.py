@@ -1,0 +1,70 @@
+"""The localization stage: which weights of the target model may change, found once and kept for every later run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from unlearn.artifacts import Built, write_json
+from unlearn.config import content
+from unlearn.data.task import Task
+from unlearn.experiment import Experiment
+from unlearn.localize.base import Located, Subject
+from unlearn.prepare import Model, cache, versions
+from unlearn.progress import progress
+
+MASK = "mask.safetensors"
+
+
+def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Built:
+    """The folder with the mask, the numbers and tables that explain it, and any further masks."""
+
+    def build(folder: Path) -> None:
+        from unlearn.models.loading import load_model, load_tokenizer
+
+        model: Any = load_model(target.path)
+        subject = Subject(
+            model.to(device),
+            load_tokenizer(target.path),
+            experiment.model.prompt,
+            task,
+            experiment.seed,
+            experiment.train.micro_tokens,
+        )
+        with progress("localizing", total=None):
+            located = experiment.localize.localize(subject)
+        name = type(experiment.localize).__name__
+        mask = replace(located.mask, about={"localizer": name, "model": target.path})
+        _save(replace(located, mask=mask), name, folder)
+
+    key = {
+        "target": target.key,
+        "localizer": content(experiment.localize),
+        "data": task.fingerprint("forget", "retain", "refusals", "facts", "fluency"),
+        "prompt": asdict(experiment.model.prompt),
+        "token_budget": experiment.train.micro_tokens,
+        "seed": experiment.seed,
+        "versions": versions(),
+    }
+    return cache(experiment).stage("localize", key, build)
+
+
+def _save(located: Located, name: str, folder: Path) -> None:
+    mask = located.mask
+    mask.save(folder / MASK)
+    for which, other in located.masks.items():
+        other.save(folder / "masks" / f"{which}.safetensors")
+    for title, table in located.tables.items():
+        table.to_parquet(folder / f"{title}.parquet", index=False)
+    write_json(
+        folder / "localize.json",
+        {
+            "localizer": name,
+            "selected": mask.selected,
+            "total": mask.total,
+            "fraction": mask.fraction,
+            "shares": mask.shares(),
+            "numbers": dict(located.numbers),
+        },
+    )
