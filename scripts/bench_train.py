@@ -17,6 +17,7 @@ from bench_setup import Setup, now, passed
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearn.localize.mask import Mask
 from unlearn.methods.base import Loss
 from unlearn.methods.npo import NPO
 from unlearn.models.policy import IGNORE, Batch, Policy, TokenScores
@@ -33,11 +34,13 @@ def measure(
     path: str,
     off: Sequence[Lever] = (),
     lower_half: Literal["trained", "frozen", "zeroed"] = "trained",
+    selected: float | None = None,
 ) -> dict[str, Any]:
     """Seconds (wall, CPU) of `train.steps` steps, after one to warm up, and of the reference table; every step's loss.
 
     off: levers that are switched off. lower_half: what becomes of the embeddings and the lower half of the layers: they
-    are trained, are frozen, or get gradients that are set to zero before the optimizer sees them.
+    are trained, are frozen, or get gradients that are set to zero before the optimizer sees them. selected: train under
+    a mask that selects this share of every tensor at random.
     """
     setup = Setup.load(overrides, threads, path)
     model, recipe, prompt = setup.model, setup.experiment.train, setup.experiment.model.prompt
@@ -56,6 +59,7 @@ def measure(
             weight.requires_grad_(False)
         else:
             weight.register_hook(torch.zeros_like)
+    mask = None if selected is None else random_mask(model, selected)
     assert isinstance(setup.experiment.method, NPO)
     method = Plain(**{f.name: getattr(setup.experiment.method, f.name) for f in fields(NPO)}, off=frozenset(off))
     started = now()
@@ -67,7 +71,7 @@ def measure(
     ends = [now()]
     with tempfile.TemporaryDirectory() as folder:
         log = train(
-            model, plan, method if off else setup.experiment.method, recipe, Path(folder), 0, reference, table,
+            model, plan, method if off else setup.experiment.method, recipe, Path(folder), 0, reference, table, mask,
             advance=lambda *args, **parts: ends.append(now()),
         )  # fmt: skip
     return {
@@ -127,6 +131,14 @@ def shuffled(plan: Plan) -> Plan:
     for deck in decks.values():
         rng.shuffle(deck)
     return Plan(plan.rows, [{name: [decks[name].pop() for _ in step[name]] for name in step} for step in plan.steps])
+
+
+def random_mask(model: torch.nn.Module, share: float) -> Mask:
+    """A share of every tensor, at random: bits to unpack for each."""
+    generator = torch.Generator().manual_seed(0)
+    return Mask.of(
+        model, {name: torch.rand(p.shape, generator=generator) < share for name, p in model.named_parameters()}
+    )
 
 
 def lower_weights(model: Any) -> list[torch.nn.Parameter]:

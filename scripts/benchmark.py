@@ -104,6 +104,7 @@ TRAIN: dict[str, dict[str, Any]] = {
     "train, plain": {"off": ["table", "one_forward", "projection", "buckets"]},
     "train, lower half frozen": {"lower_half": "frozen"},
     "train, lower half zeroed": {"lower_half": "zeroed"},
+    "train, masked": {"selected": 0.5},
 }
 SCORE: dict[str, dict[str, Any]] = {
     "score": {},
@@ -122,6 +123,9 @@ LEVERS = (
     Lever(
         "NPO step, lower half masked: frozen means free",
         *("steps", "train, lower half frozen", "train, lower half zeroed", "train, lower half frozen"),
+    ),
+    Lever(
+        "NPO step under a mask of half of all weights (on), and without (off)", "steps", "train, masked", "train", ""
     ),
     Lever("likelihoods: shared prompts", "likelihoods", "score", "score, prompts repeated", "score"),
     Lever("likelihoods: one pass for all metrics", "likelihoods", "score", "score, pass per metric", "score"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 from annotated_types import Ge, Lt, MinLen
 from pydantic import StringConstraints
 
-from unlearn.data.task import Task
+from unlearn.data.task import Ask, Task
 from unlearn.localize.base import Localizer
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
@@ -24,8 +24,8 @@ Stage = Literal["prepare", "localize", "unlearn", "score", "report"]
 class Dataset(Protocol):
     """A dataset: a small frozen dataclass in conf/dataset."""
 
-    def load(self, seed: int) -> Task:
-        """Its forget and retain examples and its probes."""
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
+        """Its forget and retain examples and its probes. ask: what the model knows before the run."""
         ...
 
 

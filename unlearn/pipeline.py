@@ -21,7 +21,7 @@ from unlearn.locate import MASK, locate
 from unlearn.methods.base import SEGMENTS, Need
 from unlearn.models.base import Part
 from unlearn.places import local
-from unlearn.prepare import Model, Reference, cache, references, score_key, trained, versions
+from unlearn.prepare import Model, Reference, ask, cache, references, score_key, trained, versions
 from unlearn.progress import progress, say
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     """
     content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     folder = run_folder(experiment, content, choices)
-    task = experiment.dataset.load(experiment.seed)
+    task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, _hardware(experiment)[0]))
     if Need.ALTERNATE in experiment.method.needs and not task.refusals:
         raise UserError(f"the method trains on refusals, but dataset '{task.name}' has none")
     experiment.localize.check(task)

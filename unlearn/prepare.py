@@ -6,19 +6,21 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from unlearn import __version__, ranks
-from unlearn.artifacts import Built, Store, write_json
-from unlearn.data.task import Task
+from unlearn.artifacts import Built, Store, read_json, write_json
+from unlearn.data.task import Task, digest
 from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.methods.finetune import Finetune
 from unlearn.models.base import Part
 from unlearn.models.pretrained import local_state
+from unlearn.models.prompt import COMPLETION
 from unlearn.places import local
 from unlearn.progress import progress, say
 from unlearn.score.table import Scores
@@ -100,6 +102,45 @@ def trained(experiment: Experiment, task: Task, part: Part, device: Any) -> Mode
     return Model(str(built.folder), key, (built,))
 
 
+def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -> list[float]:
+    """How probable the model that the run starts from finds the first token of each answer after its prompt.
+
+    pairs: (prompt, answer), bare completions. Kept in the cache. UserError where the model knows nothing yet.
+    """
+    path = experiment.model.source
+    if path is None:
+        raise UserError("the dataset wants the facts that the model knows before training: choose a pretrained model")
+
+    def build(folder: Path) -> None:
+        import math
+
+        from unlearn.models.loading import load_model, load_tokenizer
+        from unlearn.score.generate import pad_id
+        from unlearn.score.likelihood import likelihoods
+
+        model: Any = load_model(path)
+        tokenizer = load_tokenizer(path)
+        rows = COMPLETION.encode_all(tokenizer, pairs)
+        with progress("asking what the model knows", total=len(rows)) as advance:
+            found = likelihoods(
+                model.to(device),
+                [[row] for row in rows],
+                pad_id(tokenizer),
+                experiment.evaluate.token_budget,
+                progress=advance,
+            )
+        write_json(folder / "known.json", [math.exp(candidate.logp[0]) for (candidate,) in found])
+
+    key = {
+        "model": {"path": path, "files": local_state(path)},
+        "prompt": asdict(COMPLETION),
+        "pairs": digest(list(pairs)),
+        "versions": versions(),
+    }
+    built = cache(experiment).stage("known", key, build)
+    return read_json(built.folder / "known.json")
+
+
 def cache(experiment: Experiment) -> Store:
     """The stage cache that runs share."""
     return Store(local(experiment.cache), hashed=True, say=say)
@@ -132,7 +173,7 @@ def _has_retain(experiment: Experiment, task: Task) -> bool:
     if experiment.retain_model == "none":
         return False
     family = experiment.model
-    return not (task.pretrained and family.pretrained) or family.published(task, "retain") is not None
+    return not (task.pretrained and family.source) or family.published(task, "retain") is not None
 
 
 def _is_trained(experiment: Experiment, task: Task, part: Part) -> bool:

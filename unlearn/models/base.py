@@ -29,8 +29,8 @@ class ModelFamily(Protocol):
     threads: Threads | None
 
     @property
-    def pretrained(self) -> bool:
-        """Whether it starts from weights that know the world, rather than from random ones."""
+    def source(self) -> str | None:
+        """Hub id or folder of the pretrained weights that it starts from; None where they are random."""
         ...
 
     def key(self, task: Task) -> dict[str, Any]:

@@ -85,6 +85,10 @@ class Layout:
         """The token embeddings."""
         return self.embed.module
 
+    def site(self, layer: int, name: str) -> Site:
+        """A block's site; the embeddings' or the final norm's by their own name, whatever the layer."""
+        return next((s for s in (self.embed, self.final) if s.name == name), None) or self.blocks[layer].sites[name]
+
     @property
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the vocabulary projection."""

@@ -40,9 +40,9 @@ class PretrainedLM:
             check_local(f"model.{key}", getattr(self, key))
 
     @property
-    def pretrained(self) -> bool:
-        """Yes."""
-        return True
+    def source(self) -> str:
+        """This run's own target where one is set."""
+        return self.target or self.path
 
     def key(self, task: Task) -> dict[str, Any]:
         """Where the weights come from; for local files also their size and time of change."""
@@ -56,7 +56,7 @@ class PretrainedLM:
         if mine := (self.target if part == "target" else self.retain):
             return mine
         if task.pretrained and part == "target":
-            return self.path
+            return self.source
         of_task = self.checkpoints.get(task.name, {})
         known = of_task.get(part) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None

@@ -39,9 +39,9 @@ class TinyLM:
             raise ValueError(f"hidden={self.hidden} must be a multiple of 2 * heads={2 * self.heads}")
 
     @property
-    def pretrained(self) -> bool:
-        """No: random weights."""
-        return False
+    def source(self) -> None:
+        """None: random weights."""
+        return None
 
     def key(self, task: Task) -> dict[str, Any]:
         """Architecture and the texts that the tokenizer is trained on."""
