@@ -90,9 +90,11 @@ def test_tag_rows_are_cut_before_eos_and_refused_where_no_answer_is_left(
     whole = prompt_format(tags["tags"], [])
     ids = whole.encode(tokenizer, "Where?", "Far away, over there.")
     room = len(ids.ids) - 3
-    cut = PromptFormat(False, "", None, whole.user_start, whole.user_end, whole.answer_start, room)
+    cut = PromptFormat(False, "", None, whole.user_start, whole.user_end, whole.answer_start, max_tokens=room)
     assert cut.encode(tokenizer, "Where?", "Far away, over there.").ids == (*ids.ids[:room], tokenizer.eos_token_id)
-    full = PromptFormat(False, "", None, whole.user_start, whole.user_end, whole.answer_start, ids.n_prompt - 1)
+    full = PromptFormat(
+        False, "", None, whole.user_start, whole.user_end, whole.answer_start, max_tokens=ids.n_prompt - 1
+    )
     with pytest.raises(UserError, match="no answer token is left of 'Far away"):
         full.encode(tokenizer, "Where? Tell me at once, in a whole sentence.", "Far away, over there.")
 
