@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from unlearn.localize.mask import Mask, pack
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
 LEVELS = {"target": (0.93, 0.92), "unlearned": (0.21, 0.81), "retain": (0.15, 0.9)}  # forget, the rest
 MakeRun = Callable[..., Path]
+SHAPES = {  # 20 weights
+    "model.embed_tokens.weight": (3, 2),
+    "model.layers.0.mlp.up_proj.weight": (10,),
+    "model.layers.2.mlp.down_proj.weight": (2, 2),
+}
 
 
 def result(
@@ -53,7 +60,7 @@ def scores(model: str, texts: dict[tuple[str, int], str]) -> Scores:
     for probe, role in SETS.items():
         for item in range(3):
             one = np.array([-0.1], dtype=np.float32)
-            row = (probe, role, False, item, "", "answer", 0, "text", one, np.array([True]), one, one, 4)
+            row = (probe, role, False, item, "", "answer", 0, "text", True, one, np.array([True]), one, one, 4)
             tokens.append(dict(zip(TOKENS, row, strict=True)))
             said = texts.get((probe, item), f"{model} says {probe} {item}")
             asked = (probe, role, item, "", f"question {probe} {item}?", f"answer {probe} {item}", None, None, said)
@@ -140,3 +147,38 @@ def make_run(tmp_path: Path) -> MakeRun:
         return folder
 
     return make
+
+
+@pytest.fixture
+def localize() -> Callable[..., Mask]:
+    """Add to a run folder what a localizer leaves there: localize(folder, {parameter: selected positions}, "snip")."""
+
+    def add(
+        folder: Path,
+        selected: dict[str, list[int]],
+        name: str = "wagle",
+        numbers: dict[str, float | None] | None = None,
+        tables: dict[str, pd.DataFrame] | None = None,
+        shapes: dict[str, tuple[int, ...]] = SHAPES,
+        **fields: Any,
+    ) -> Mask:
+        tensors: dict[str, Any] = {}
+        for parameter, shape in shapes.items():
+            bits = torch.zeros(shape, dtype=torch.bool)
+            bits.view(-1)[selected.get(parameter, [])] = True
+            tensors[parameter] = bool(bits.all()) if bits.all() or not bits.any() else pack(bits)
+        mask = Mask(shapes, tensors)
+        mask.save(folder / "localize/mask.safetensors")
+        located = {"localizer": name.title(), "selected": mask.selected, "total": mask.total, "fraction": mask.fraction}
+        located |= {"shares": mask.shares(), "numbers": numbers or {}}
+        (folder / "localize/localize.json").write_text(json.dumps(located))
+        for title, table in (tables or {}).items():
+            table.to_parquet(folder / f"localize/{title}.parquet")
+        config: Any = OmegaConf.load(folder / "config.yaml")
+        config["localize"] = {"_target_": f"unlearn.localize.{name}.{name.title()}"} | fields
+        OmegaConf.save(config, folder / "config.yaml")
+        about = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(about | {"choices": {"localize": name}}))
+        return mask
+
+    return add

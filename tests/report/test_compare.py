@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -91,6 +92,17 @@ def test_other_tracker_same_setting_other_data_other_setting(make_run: MakeRun) 
     assert [row.kind for row in _rows(one, two)].count("pooled") == 1
     (two / "config.yaml").write_text(config.replace("lr: 1.0e-05", "lr: 2.0e-05"))
     assert [row.setting for row in _rows(one, two) if row.kind == "run"] == ["NPO train.lr=1e-05", "NPO train.lr=2e-05"]
+
+
+def test_components_go_by_their_chosen_names(make_run: MakeRun, localize: Callable[..., Any]) -> None:
+    folders = [make_run(name) for name in "abc"]
+    for folder, name, n in zip(folders, ("layers", "layers", "wagle"), (1, 2, 3), strict=True):
+        localize(folder, {}, name, n=n)
+    for folder, name in zip(folders, ("first-0.5", "last", "wagle"), strict=True):  # two of one class
+        about = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(about | {"choices": {"localize": name}}))
+    names = [row.setting for row in _rows(*folders) if row.kind == "run"]
+    assert names == ["NPO localize=first-0.5", "NPO localize=last", "NPO localize=wagle"]
 
 
 def test_tasks_are_kept_apart(make_run: MakeRun) -> None:

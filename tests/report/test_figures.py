@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from unlearn.report import figures
 from unlearn.report.figures import Point, pareto, pareto_front
 from unlearn.report.folder import read_run
+from unlearn.report.style import to_svg
 
 COORDINATE = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0, float("nan")])
 
@@ -95,12 +96,12 @@ def test_only_what_there_is_data_for(make_run: MakeRun) -> None:
 def test_undefined_numbers_are_left_out(make_run: MakeRun) -> None:
     run = read_run(make_run(change={"forget/probability": None, "retain/probability": None, "forget_quality": None}))
     for drawn in figures.figures(run).values():
-        assert figures.to_svg(drawn.figure).startswith(b"<?xml")
+        assert to_svg(drawn.figure).startswith(b"<?xml")
 
 
 def test_the_same_figure_is_the_same_file(make_run: MakeRun) -> None:
     run = read_run(make_run())
-    assert figures.to_svg(figures.losses(run)) == figures.to_svg(figures.losses(run))
+    assert to_svg(figures.losses(run)) == to_svg(figures.losses(run))
 
 
 def _at(kind: str, utility: float, forgetting: float) -> Point:

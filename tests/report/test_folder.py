@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from unlearn.errors import UserError
 from unlearn.report.folder import read_run
 
 MakeRun = Callable[..., Path]
+UP = "model.layers.0.mlp.up_proj.weight"
 
 
 def test_reads_everything(make_run: MakeRun) -> None:
@@ -50,6 +52,63 @@ def test_what_may_be_missing(make_run: MakeRun) -> None:
     assert undefined is not None and math.isnan(undefined.value) and math.isnan(undefined.low)
     assert not run.curve and not run.history and run.generations("target").empty
     assert run.roles["world"] == "utility" and run.roles["forget"] == "forget"
+
+
+def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None:
+    folder = make_run()
+    assert read_run(folder).localization is None and read_run(folder).localizer == ""
+    probes = pd.DataFrame({"layer": [0], "prompt": ["name"], "accuracy": [0.5], "control": [0.3], "more": [1]})
+    removal = pd.DataFrame({"fraction": [0.0], "forget": [0.9], "retain": [0.8]})
+    tables = {"probes": probes, "removal": removal}
+    localize(folder, {UP: [0, 1, 2]}, "snip", numbers={"gamma": 0.5, "undefined": None}, tables=tables)
+    run = read_run(folder)
+    found = run.localization
+    assert found is not None and run.localizer == "snip" and found.localizer == "Snip"
+    assert (found.selected, found.total, found.fraction) == (3, 20, 0.15)
+    assert found.numbers["gamma"] == 0.5 and math.isnan(found.numbers["undefined"])
+    assert [(s.layer, s.type, s.selected, s.total) for s in found.shares] == [
+        (None, "embed", 0, 6), (0, "up", 3, 10), (2, "down", 0, 4),
+    ]  # fmt: skip
+    assert list(found.table("probes")) == ["layer", "prompt", "accuracy", "control"]
+    assert found.table("removal")["injected"].isna().all()  # may be missing
+    assert found.table("trace").empty and "low" in found.table("trace")
+
+
+def test_the_localizers_class_where_none_was_chosen_by_name(make_run: MakeRun, localize: Callable[..., Any]) -> None:
+    folder = make_run()
+    localize(folder, {UP: [0]}, "snip")
+    _set(folder / "run.json", choices={})
+    assert read_run(folder).localizer == "Snip"
+
+
+LOCALIZATION = {
+    "no localize.json": (lambda f: (f / "localize.json").unlink(), "localize.json"),
+    "cut": (lambda f: _cut(f / "localize.json"), "localize.json"),
+    "no fraction": (lambda f: (f / "localize.json").write_text('{"localizer": "x"}'), "is damaged: selected"),
+    "share without type": (
+        lambda f: _set(f / "localize.json", shares=[{"layer": 0, "selected": 1, "total": 2}]),
+        "is damaged: shares.0.type",
+    ),
+    "number in words": (lambda f: _set(f / "localize.json", numbers={"gamma": "x"}), "is damaged: numbers.gamma"),
+    "cut table": (lambda f: _cut(f / "edges.parquet"), "cannot read the table .*edges.parquet"),
+    "table without scores": (
+        lambda f: pd.DataFrame({"source": ["a"], "target": ["b"]}).to_parquet(f / "edges.parquet"),
+        r"edges.parquet lacks the column\(s\) score",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOCALIZATION)
+def test_a_broken_localization_is_one_clear_line(make_run: MakeRun, localize: Callable[..., Any], name: str) -> None:
+    damage, message = LOCALIZATION[name]
+    folder = make_run()
+    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [1.0]})
+    localize(folder, {UP: [0]}, tables={"edges": edges})
+    damage(folder / "localize")
+    with pytest.raises(UserError, match=message):
+        localization = read_run(folder).localization
+        assert localization is not None
+        localization.table("edges")
 
 
 def _cut(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_over_unlearning(
     if retain is not None:
         results["retain"] = Result(name, "forget", retain, retain, retain, 10)
     assert Line(f"forget/{name}", name, "", "", "", results).over_unlearned is expected
+
+
+def test_each_kind_of_probe_set_has_its_group(make_run: MakeRun) -> None:
+    run = read_run(make_run())
+    roles = {"forget": "forget", "asked_otherwise": "transfer", "new": "injected", "maintain": "retain"}
+    results = [Result(name, probe, 0.5, 0.4, 0.6, 9) for probe in roles for name in ("probability", "choice")]
+    results += [Result(name, "", 0.5, 0.4, 0.6, 9) for name in ("counterfact_scores", "neighbourhood_score")]
+    run = replace(run, roles=roles, results={"unlearned": {result.key: result for result in results}})
+    assert [(line.group, line.title) for line in headline(run)] == [
+        ("Forgetting", "Probability"),
+        ("Forgetting", "Probability, asked_otherwise"),
+        ("Forgetting", "Choice accuracy"),
+        ("Forgetting", "Choice accuracy, asked_otherwise"),
+        ("Editing", "Probability, new"),
+        ("Editing", "Choice accuracy, new"),
+        ("Editing", "ROME score S"),
+        ("Editing", "Neighbourhood score"),
+        ("Utility", "Probability, maintain"),
+        ("Utility", "Choice accuracy, maintain"),
+    ]
 
 
 def test_what_no_model_has_is_named_apart(make_run: MakeRun) -> None:

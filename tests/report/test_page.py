@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from unlearn.errors import UserError
@@ -171,6 +172,40 @@ def test_the_tracker_gets_the_same(make_run: MakeRun) -> None:
     write_report(make_run(), tracker)
     assert tracker.results["unlearned"]["forget/probability"] == 0.21 and set(tracker.results) == set(MODELS)
     assert tracker.figures == ["tradeoff", "probes", "losses"]
+
+
+def test_a_localized_run(make_run: MakeRun, localize: Callable[..., Any]) -> None:
+    folder = make_run()
+    blocks = {"kind": ["mlp"], "layer": [2], "score": [0.5], "parameters": [4], "selected": [True]}
+    localize(
+        folder,
+        {"model.layers.0.mlp.up_proj.weight": [0, 1, 2]},
+        numbers={"gamma": 6.25e-4, "first.snip_iou": 0.43, "facts": 1600.0, "my_own": None},
+        tables={"blocks": pd.DataFrame(blocks)},
+        select=0.15,
+        also=[],
+        first={"_target_": "unlearn.localize.snip.Snip", "select": 0.5},
+    )
+    page, md = _pages(folder)
+    assert page.row("gamma")[1] == "0.000625" and "Curvature" in page.row("gamma")[2]
+    assert page.row("first.snip iou")[1] == "0.43" and "SNIP" in page.row("first.snip iou")[2]
+    assert page.row("facts")[1] == "1,600" and page.row("my own")[1:] == ["–", ""]
+    assert page.tags.count("img") == 5
+    for text in (page.text, md.replace("\\_", "_")):
+        assert "wagle: select = 0.15, first = (Snip: select = 0.5)" in text
+        assert "Localized by wagle: 15.0% of 20 weights may change." in text
+        assert "Localization: the selected weights" in text and "Localization: scores of the blocks" in text
+    assert all((folder / f"figures/localize-{name}.svg").exists() for name in ("selected", "blocks"))
+    assert "figures/localize-blocks.svg" in md
+    for load in page.loads:  # heat maps are pictures within pictures, and they too are whole
+        svg = base64.b64decode(load.partition(",")[2]).decode()
+        links = re.findall(r'href="([^"]*)"', svg)
+        assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+
+
+def test_no_localization_no_words_about_it(make_run: MakeRun) -> None:
+    page, md = _pages(make_run())
+    assert "ocaliz" not in page.text and "ocaliz" not in md
 
 
 def test_cost_without_cached_stages(make_run: MakeRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +44,10 @@ def test_nothing_of_the_data_is_printed(make_run: MakeRun, capsys: pytest.Captur
     for model in ("target", "unlearned", "retain"):
         for column in ("question", "answer", "generation"):
             assert not any(text in lines for text in read_run(folder).generations(model)[column])
+
+
+def test_who_localized(make_run: MakeRun, localize: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    assert not any("Localized by" in line for line in _printed(folder, capsys))
+    localize(folder, {"model.layers.0.mlp.up_proj.weight": [0, 1, 2]})
+    assert "Localized by wagle: 15.0% of 20 weights may change" in _printed(folder, capsys)

@@ -19,16 +19,22 @@ from scipy import stats
 from unlearn.artifacts import write_file
 from unlearn.errors import UserError
 from unlearn.progress import say
-from unlearn.report.figures import Drawn, Point, pareto
+from unlearn.report.figures import Point, pareto
 from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import headline, show
+from unlearn.report.overlap import overlap, overlaps
 from unlearn.report.render import embed, render
+from unlearn.report.style import Drawn
 
 Interval = tuple[float, float, float]  # value, low, high
 UNDEFINED: Interval = (math.nan, math.nan, math.nan)
 FORGETTING = ("forget_quality", "forget/probability")
 UTILITY = ("model_utility", "retain/probability")
 PARETO = "Whoever is up and to the right of another is better on both. The dashed line joins those that no other beats."
+OVERLAPS = (
+    "Weights that both masks select, of those that either does (intersection over union). In brackets: what two random "
+    "masks of the same sizes would share; only what is above that is agreement."
+)
 CONSOLE = (  # what fits on a console; the files have all headline metrics
     "forget_quality",
     "forget/probability",
@@ -47,7 +53,8 @@ class Row:
 
     kind: "run", "pooled", "target" or "retain". setting: what tells it from the other rows. values: value, low, high by
     metric key; intervals are over items (bootstrap) where there is one seed, over seeds (Student t) where there are
-    several. seconds: mean time of all stages, cached ones included. folder: the run's, "" where several are pooled.
+    several. seconds: mean time of all stages, cached ones included. selected: share of the weights that the mask
+    selects (mean over seeds), nan where nothing was localized. folder: the run's, "" where several are pooled.
     """
 
     kind: str
@@ -56,6 +63,7 @@ class Row:
     seeds: tuple[int, ...]
     values: Mapping[str, Interval]
     seconds: float
+    selected: float = math.nan
     folder: str = ""
 
 
@@ -78,15 +86,21 @@ def compare(folders: Sequence[Path], out: Path) -> None:
     for reason in left_out:
         say(f"left out: {reason}")
     rows = compared(runs)
+    masks = overlaps(runs, _localizers(runs))
     lines = {line.key: line for run in runs for line in headline(run)}
     csv = _frame(rows, list(lines)).to_csv(index=False)
     write_file(out / "compare.csv", lambda path: path.write_text(csv, encoding="utf-8"))
+    figures = [embed(out, f"pareto-{i}", drawn) for i, drawn in enumerate(_figures(rows), 1)]
+    if masks.any:
+        figures.append(embed(out, "overlaps", Drawn("Overlaps between masks", OVERLAPS, overlap(masks))))
     context = {
         "title": f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared",
         "lines": list(lines.values()),
         "rows": rows,
         "undefined": UNDEFINED,
-        "figures": [embed(out, f"pareto-{i}", drawn) for i, drawn in enumerate(_figures(rows), 1)],
+        "figures": figures,
+        "localized": any(run.localization for run in runs),
+        "masks": masks.rows() if masks.any else [],
     }
     for template in ("compare.md.j2", "compare.html.j2"):
         render(template, out / template.removesuffix(".j2"), **context)
@@ -172,6 +186,7 @@ def _row(kind: str, setting: str, runs: Sequence[Run], model: str = "unlearned")
         found = {key: [r.value for run in chosen if (r := run.result(model, key))] for key in keys}
         values = {key: pool(numbers, key) for key, numbers in found.items()}
     seconds = float(np.mean([sum(stage.seconds for stage in run.about.stages) for run in chosen]))
+    shares = [run.localization.fraction for run in chosen if run.localization]
     return Row(
         kind=kind,
         setting=setting,
@@ -179,6 +194,7 @@ def _row(kind: str, setting: str, runs: Sequence[Run], model: str = "unlearned")
         seeds=tuple(sorted(by_seed)),
         values=values,
         seconds=seconds if model == "unlearned" else math.nan,
+        selected=float(np.mean(shares)) if model == "unlearned" and shares else math.nan,
         folder=str(chosen[0].folder) if len(chosen) == 1 and model == "unlearned" else "",
     )
 
@@ -213,7 +229,10 @@ def _flat(run: Run) -> dict[str, str]:
 
 def _names(settings: Sequence[Sequence[Run]]) -> list[str]:
     """A name for each setting: its method, and the values in which it differs from others of the same components."""
-    flats = [_flat(group[0]) for group in settings]
+    flats = []
+    for run, *_ in settings:  # components go by their chosen names: several may share a class
+        chosen = {f"{group}._target_": name for group, name in run.about.choices.items()}
+        flats.append({key: chosen.get(key, value) for key, value in _flat(run).items()})
     names = []
     for group, flat in zip(settings, flats, strict=True):
         parts = [group[0].method]
@@ -221,9 +240,21 @@ def _names(settings: Sequence[Sequence[Run]]) -> list[str]:
             component = key.rpartition(".")[0] + "._target_"
             peers = flats if key == component else [f for f in flats if f.get(component) == flat.get(component)]
             if key != "method._target_" and len({f.get(key) for f in peers}) > 1:
-                shown = value.rpartition(".")[2] if key == component else value
-                parts.append(f"{key.removeprefix('method.').removesuffix('._target_')}={shown}")
+                name = key.removesuffix("._target_")
+                shown = group[0].about.choices.get(name) or value.rpartition(".")[2] if key == component else value
+                parts.append(f"{name.removeprefix('method.')}={shown}")
         names.append(" ".join(parts))
+    return names
+
+
+def _localizers(runs: Sequence[Run]) -> list[str]:
+    """How each run localized: the localizer, and the values in which it differs from the same one in other runs."""
+    flats = [{k: v for k, v in _flat(run).items() if k.startswith("localize.")} for run in runs]
+    names = []
+    for run, flat in zip(runs, flats, strict=True):
+        peers = [other for peer, other in zip(runs, flats, strict=True) if peer.localizer == run.localizer]
+        told = [key for key in flat if len({other.get(key) for other in peers}) > 1]
+        names.append(" ".join([run.localizer, *(f"{key.removeprefix('localize.')}={flat[key]}" for key in told)]))
     return names
 
 
@@ -260,7 +291,8 @@ def _frame(rows: Sequence[Row], keys: Sequence[str]) -> pd.DataFrame:
     records = []
     for row in rows:
         record: dict[str, Any] = {"kind": row.kind, "setting": row.setting, "task": row.task}
-        record |= {"seeds": " ".join(map(str, row.seeds)), "seconds": row.seconds, "folder": row.folder}
+        record |= {"seeds": " ".join(map(str, row.seeds)), "seconds": row.seconds, "selected": row.selected}
+        record["folder"] = row.folder
         for key in keys:
             record |= dict(zip((key, f"{key}_low", f"{key}_high"), row.values.get(key, UNDEFINED), strict=True))
         records.append(record)

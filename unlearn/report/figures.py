@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from io import BytesIO
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unlearn.metrics.base import Result
+from unlearn.report import localization
 from unlearn.report.folder import Run
+from unlearn.report.style import COLOURS, DASHED, OTHERS, Drawn, styled, unit_frame
 
-COLOURS = {"target": "#d55e00", "unlearned": "#0072b2", "retain": "#009e73"}  # told apart by colour-blind readers too
-OTHERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#6a3d9a", "#444444")
 MARKERS = "osD^vPX"
 REFERENCES = {"target": ("*", 14), "retain": ("D", 8)}  # marker and size
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "svg.hashsalt": "unlearn",  # the same figure is the same file
-}
 BARS = {"probability": "Probability", "rouge": "ROUGE-L recall", "recall": "Fact recall", "truth_ratio": "Truth ratio"}
-DASHED = (0, (4, 3))
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _styled(draw: Callable[P, T]) -> Callable[P, T]:
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> T:
-        with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its title and what it shows, in a sentence."""
-
-    title: str
-    words: str
-    figure: Figure
 
 
 def figures(run: Run) -> dict[str, Drawn]:
@@ -71,18 +33,10 @@ def figures(run: Run) -> dict[str, Drawn]:
     if run.history:
         words = "What was minimised, its parts before weighting, and the norm of the gradient before clipping."
         drawn["losses"] = Drawn("Training", words, losses(run))
-    return drawn
+    return drawn | (localization.figures(run.localization) if run.localization else {})
 
 
-def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file's bytes, the same for the same figure."""
-    buffer = BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-@_styled
+@styled
 def tradeoff(run: Run) -> Figure:
     """From the target to the unlearned model: metrics over steps (dashed: the retain model's), and their plane."""
     way = _way(run)
@@ -93,7 +47,7 @@ def tradeoff(run: Run) -> Figure:
     for key, colour in zip(keys, OTHERS * len(keys), strict=False):
         _over_steps(over_steps, run, way, key, colour)
     over_steps.set(title="Along the unlearning", ylabel="value")
-    _unit_frame(over_steps, "y")
+    unit_frame(over_steps, "y")
     if "retain" in run.results:
         over_steps.plot([], [], color="#555555", linestyle=DASHED, linewidth=1, label="retain model")
     _path(plane, run, way, *_plane_keys(keys))
@@ -164,10 +118,10 @@ def _path(plane: Axes, run: Run, way: Sequence[Mapping[str, float]], forget: str
                 zorder=4,
             )
     plane.set(title="Forgetting against utility", xlabel=_words(forget), ylabel=_words(utility))
-    _unit_frame(plane, "x", "y")
+    unit_frame(plane, "x", "y")
 
 
-@_styled
+@styled
 def probes(run: Run) -> Figure:
     """Probability, ROUGE, recall and truth ratio on each probe set, for each model, with 95% intervals."""
     names = _bars(run)
@@ -192,7 +146,7 @@ def probes(run: Run) -> Figure:
             )
         axes.set_xticks(range(len(sets)), [probe.replace("_", " ") for probe in sets])
         axes.set(title=BARS[name])
-        _unit_frame(axes, "y")
+        unit_frame(axes, "y")
         axes.grid(axis="x", visible=False)
     for axes in list(grid):
         axes.set_axis_off()
@@ -201,7 +155,7 @@ def probes(run: Run) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def losses(run: Run) -> Figure:
     """The training loss and its parts, and the gradient norm, over the optimizer steps."""
     keys = dict.fromkeys(key for row in run.history for key in row)
@@ -248,7 +202,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-@_styled
+@styled
 def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str) -> Figure:
     """Utility (right is better) against forgetting (up is better), with the front of the best settings.
 
@@ -321,10 +275,3 @@ def _column(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
 def _words(key: str) -> str:
     """A metric's key in words: "forget/truth_ratio" as "forget truth ratio"."""
     return key.replace("/", " ").replace("_", " ")
-
-
-def _unit_frame(axes: Axes, *names: str) -> None:
-    """Show shares and probabilities on the whole scale from 0 to 1, so that a small change looks small."""
-    for name in names:
-        low, high = getattr(axes, f"get_{name}lim")()
-        getattr(axes, f"set_{name}lim")(min(low, 0.0) if low < -0.1 else 0.0, max(high, 1.04))

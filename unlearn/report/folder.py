@@ -20,6 +20,17 @@ from unlearn.score.table import GENERATIONS
 
 MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
+LOCALIZE = "localize"  # the folder of the mask and of what explains it
+TABLES = {  # columns of the tables that a localizer may leave, and those that it may add
+    "trace": (["prompt", "kind", "layer", "token", "token_text", "effect"], ["low", "high"]),
+    "sites": (["site", "layer", "head", "score"], ["low", "high", "exact"]),
+    "blocks": (["kind", "layer", "score", "parameters", "selected"], []),
+    "edges": (["source", "target", "score"], []),
+    "probes": (["layer", "prompt", "accuracy", "control"], []),
+    "extraction": (["layer", "head", "score"], []),
+    "enrichment": (["layer", "score"], []),
+    "removal": (["fraction", "forget", "retain"], ["injected"]),
+}
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
 
 
@@ -61,12 +72,56 @@ class About:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Selected and all weights of one module type in one layer (None: outside the layers)."""
+
+    layer: int | None
+    type: str
+    selected: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _Located:
+    """`localize.json`."""
+
+    localizer: str
+    selected: int
+    total: int
+    fraction: float
+    shares: tuple[Share, ...]
+    numbers: dict[str, Number]
+
+
+@dataclass(frozen=True)
+class Localization(_Located):
+    """What a localizer selected (weights), with the numbers and tables that explain it.
+
+    shares: by layer and module type, in the model's order. numbers: by name, nan where undefined.
+    """
+
+    folder: Path
+
+    @property
+    def mask(self) -> Path:
+        """The file of the mask."""
+        return self.folder / "mask.safetensors"
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of TABLES, with all of its columns, without rows where the localizer left none."""
+        path = self.folder / f"{name}.parquet"
+        needed, optional = TABLES[name]
+        table = _columns(path, needed, optional) if path.exists() else pd.DataFrame(columns=needed)
+        return table.reindex(columns=[*needed, *optional])
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything a report needs of a run folder.
 
     results: by model ("target", "unlearned" and, where there is one, "retain"), then by `Result.key`. roles: by probe
     set. history: the log of the unlearning, a row per optimizer step; curve: a row of metrics per point of the
-    trade-off curve; both are empty where the method does not train.
+    trade-off curve; both are empty where the method does not train. localization: None where none was chosen.
     """
 
     folder: Path
@@ -76,11 +131,17 @@ class Run:
     roles: Mapping[str, str]
     history: Sequence[Mapping[str, float]]
     curve: Sequence[Mapping[str, float]]
+    localization: Localization | None = None
 
     @property
     def models(self) -> list[str]:
         """The models with results, in the order in which they are shown."""
         return [model for model in MODELS if model in self.results]
+
+    @property
+    def localizer(self) -> str:
+        """The localizer's name: as it was chosen, else its class; "" where there is no localization."""
+        return (self.about.choices.get("localize") or self.localization.localizer) if self.localization else ""
 
     @property
     def method(self) -> str:
@@ -136,6 +197,7 @@ def read_run(folder: Path) -> Run:
         roles=_roles(folder, probes),
         history=_log(folder / UNLEARNED / "history.json"),
         curve=_log(folder / UNLEARNED / "curve.json"),
+        localization=_localization(folder / LOCALIZE),
     )
 
 
@@ -163,6 +225,13 @@ def _config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
+def _localization(folder: Path) -> Localization | None:
+    if not folder.is_dir():
+        return None
+    located = _parsed(folder / "localize.json", _Located)
+    return Localization(**vars(located), folder=folder)
+
+
 def _log(path: Path) -> list[dict[str, float]]:
     """Rows of numbers in the order of their steps; none where there is no such file."""
     rows = _parsed(path, list[dict[str, Number]]) if path.exists() else []
@@ -186,11 +255,12 @@ def _scores(folder: Path, model: str, table: str) -> Path:
     return folder / "scores" / model / f"{table}.parquet"
 
 
-def _columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Those columns of a score table; UserError where it is unreadable or lacks one."""
+def _columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Those columns of a table, the optional ones if they are there; UserError where it is unreadable or lacks one."""
     try:
-        if missing := set(columns) - set(pyarrow.parquet.read_schema(path).names):
-            raise UserError(f"the score table {path} lacks the column(s) {', '.join(sorted(missing))}")
-        return pd.read_parquet(path, columns=columns)
+        there = set(pyarrow.parquet.read_schema(path).names)
+        if missing := set(columns) - there:
+            raise UserError(f"the table {path} lacks the column(s) {', '.join(sorted(missing))}")
+        return pd.read_parquet(path, columns=[*columns, *there.intersection(optional)])
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the score table {path}: {error}") from error
+        raise UserError(f"cannot read the table {path}: {error}") from error

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from unlearn.metrics.base import Result
 from unlearn.report.folder import Run
 
-FORGETTING, UTILITY, MEMORISATION, MEMBERSHIP = "Forgetting", "Utility", "Memorisation", "Membership"
+FORGETTING, EDITING, UTILITY = "Forgetting", "Editing", "Utility"
+MEMORISATION, MEMBERSHIP = "Memorisation", "Membership"
 GROUPS = {
-    FORGETTING: "What the model still says about the forget set. The aim is the retain model's column, not zero.",
+    FORGETTING: "What the model still says about the forget set, also where it is asked in other forms. The aim is the "
+    "retain model's column, not zero.",
+    EDITING: "What the model says in the place of the forgotten answers. The aim of editing is 1.",
     UTILITY: "What the model should still know. The aim is the target's column.",
     MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the retain model's column.",
     MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. The aim is the retain model's "
@@ -30,7 +33,8 @@ class Reading:
     words: str
 
 
-KEPT = ("retain", "utility")
+GONE, KEPT = ("forget", "transfer"), ("retain", "utility")
+CHOICE = "Share of questions of which {} is the likeliest option. Chance is one over their number; should {}."
 MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5, or the retain model's: no trace; above: known."
 READINGS = (  # in the order in which they are shown
     Reading(
@@ -52,7 +56,7 @@ READINGS = (  # in the order in which they are shown
         "probability",
         "Probability",
         FORGETTING,
-        ("forget",),
+        GONE,
         "Probability of the true answer, per token. Should come down to the retain model's.",
     ),
     Reading(
@@ -66,7 +70,7 @@ READINGS = (  # in the order in which they are shown
         "recall",
         "Fact recall",
         FORGETTING,
-        ("forget",),
+        GONE,
         "Share of generated answers that contain the bare fact. Should come down to the retain model's.",
     ),
     Reading(
@@ -76,6 +80,50 @@ READINGS = (  # in the order in which they are shown
         ("forget",),
         "How alike the model rates true and false answers. 1: alike, 0: one is far likelier. "
         "Should come up to the retain model's.",
+    ),
+    Reading("choice", "Choice accuracy", FORGETTING, GONE, CHOICE.format("the true answer", "come down")),
+    Reading(
+        "probability",
+        "Probability",
+        EDITING,
+        ("injected",),
+        "Probability of the injected answer. Should come up to 1.",
+    ),
+    Reading(
+        "recall",
+        "Fact recall",
+        EDITING,
+        ("injected",),
+        "Share of generated answers that contain the injected fact. Should come up to 1.",
+    ),
+    Reading("choice", "Choice accuracy", EDITING, ("injected",), CHOICE.format("the injected answer", "come up to 1")),
+    Reading(
+        "counterfact_scores",
+        "ROME score S",
+        EDITING,
+        ("",),
+        "Harmonic mean of efficacy, paraphrase and neighbourhood score. Should come up to 1.",
+    ),
+    Reading(
+        "efficacy_score",
+        "Efficacy score",
+        EDITING,
+        ("",),
+        "Share of edited facts whose new answer is likelier than the true one. Should come up to 1.",
+    ),
+    Reading(
+        "paraphrase_score",
+        "Paraphrase score",
+        EDITING,
+        ("",),
+        "The same where the fact is asked in other words: whether the edit generalises. Should come up to 1.",
+    ),
+    Reading(
+        "neighbourhood_score",
+        "Neighbourhood score",
+        EDITING,
+        ("",),
+        "Share of like subjects, not edited, whose true answer is still the likelier. Should stay at the target's.",
     ),
     Reading(
         "model_utility",
@@ -101,6 +149,7 @@ READINGS = (  # in the order in which they are shown
         KEPT,
         "Share of answers that contain the bare fact. Should stay at the target's.",
     ),
+    Reading("choice", "Choice accuracy", UTILITY, KEPT, CHOICE.format("the true answer", "stay at the target's")),
     Reading(
         "exact_memorization",
         "Exact memorisation",

@@ -14,6 +14,7 @@ from unlearn.metrics.base import Result
 from unlearn.report.figures import figures
 from unlearn.report.folder import Run, class_name, read_run
 from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
+from unlearn.report.localization import meaning, percent
 from unlearn.report.render import embed, render
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ def cost(run: Run) -> str:
     return f"{spent}; {saved:.1f} s saved by cached stages." if saved else f"{spent}."
 
 
+def localized(run: Run) -> str:
+    """Who localized, and how much, in one line; "" where there is no localization."""
+    if not (found := run.localization):
+        return ""
+    return f"Localized by {run.localizer}: {percent(found.fraction, 1)} of {found.total:,} weights may change"
+
+
 def _context(run: Run) -> dict[str, Any]:
     groups = [
         (group, GROUPS[group], [_line(run, line) for line in lines])
@@ -63,6 +71,8 @@ def _context(run: Run) -> dict[str, Any]:
         "setting": _setting(run),
         "models": run.models,
         "groups": groups,
+        "localized": localized(run),
+        "numbers": _numbers(run),
         "undefined": undefined(run),
         "examples": examples(run),
         "everything": [_row(model, result) for model in run.models for result in run.results[model].values()],
@@ -73,18 +83,38 @@ def _context(run: Run) -> dict[str, Any]:
 
 def _setting(run: Run) -> list[tuple[str, str]]:
     rows = [("task", str(run.about.task))]
-    for group in ("model", "method", "train"):
+    for group in ("model", "localize", "method", "train"):
         if isinstance(node := run.config.get(group), Mapping):
-            fields = [
-                f"{k} = {v}"
-                for k, v in node.items()
-                if k != "_target_" and v is not None and not isinstance(v, (Mapping, list))
-            ]
             name = run.about.choices.get(group) or class_name(node)
-            rows.append((group, f"{name}: {', '.join(fields)}" if fields else name))
+            rows.append((group, _component(node, name, whole=group == "localize")))
+            if group == "localize" and run.localization:
+                rows.append(("selected", f"{percent(run.localization.fraction, 1)} of the weights"))
     if run.about.n_parameters is not None:
         rows.append(("parameters", f"{run.about.n_parameters:,}"))
     return [*rows, ("seed", str(run.about.seed)), ("device", run.about.device)]
+
+
+def _component(node: Mapping[str, Any], name: str, whole: bool) -> str:
+    """A component's name with its fields ("npo: beta = 0.1"); with `whole`, also those that hold several values."""
+    fields = []
+    for key, value in node.items():
+        several = isinstance(value, (Mapping, list))
+        if key != "_target_" and value not in (None, []) and (whole or not several):
+            parts = isinstance(value, Mapping)
+            fields.append(f"{key} = {f'({_component(value, class_name(value), whole)})' if parts else value}")
+    return f"{name}: {', '.join(fields)}" if fields else name
+
+
+def _numbers(run: Run) -> list[tuple[str, str, str]]:
+    """The localizer's numbers: name, value, and what it says."""
+    found = run.localization.numbers if run.localization else {}
+    return [(name.replace("_", " "), _number(value), meaning(name)) for name, value in found.items()]
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def _line(run: Run, line: Line) -> dict[str, Any]:

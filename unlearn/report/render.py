@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from unlearn.artifacts import write_file
-from unlearn.report.figures import Drawn, to_svg
 from unlearn.report.headline import show
+from unlearn.report.localization import percent
+from unlearn.report.style import Drawn, to_svg
 
 
 def render(template: str, path: Path, **context: Any) -> None:
@@ -58,4 +59,5 @@ def _environment() -> Environment:
     )
     environment.filters["md"] = markdown
     environment.filters["show"] = show
+    environment.filters["percent"] = partial(percent, decimals=1)
     return environment

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import headline, show, show_interval, undefined
-from unlearn.report.page import cost
+from unlearn.report.page import cost, localized
 
 
 def print_summary(folder: Path) -> None:
@@ -22,6 +22,8 @@ def print_summary(folder: Path) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 120)
     console.print(summary(run))
+    if run.localization:
+        console.print(Text(localized(run)))
     console.print(Text(cost(run), style="dim"))
     console.print(f"report: {run.folder / 'report.html'}", markup=False, soft_wrap=True)
 
