@@ -114,6 +114,15 @@ SCORE: dict[str, dict[str, Any]] = {
     "score, file order": {"off": ["sorting"]},
     "score, plain": {"off": ["shared_prompt", "one_pass", "projection", "sorting"]},
 }
+LOCALIZE: dict[str, dict[str, Any]] = {
+    "mask": {"what": "mask", "way": "streamed"},
+    "mask, plain": {"what": "mask", "way": "plain"},
+}
+TRACE: dict[str, dict[str, Any]] = {
+    "trace": {},
+    "trace, nothing skipped": {"off": ["skips"]},
+    "trace, plain": {"off": ["skips", "batches"]},
+}
 LEVERS = (
     Lever("NPO step: reference table", "steps", "train", "train, no table", "train"),
     Lever("NPO step: one forward", "steps", "train", "train, two forwards", "train"),
@@ -127,6 +136,10 @@ LEVERS = (
     Lever(
         "NPO step under a mask of half of all weights (on), and without (off)", "steps", "train, masked", "train", ""
     ),
+    Lever("mask by score: selection alone", "selection", "mask", "mask, plain", "mask"),
+    Lever("**mask by score: streamed gradients and radix select**", "mask", "mask", "mask, plain", "mask"),
+    Lever("causal trace: no sites without effect", "trace", "trace", "trace, nothing skipped", "trace"),
+    Lever("**causal trace: many sites in a forward, none without effect**", "trace", "trace", "trace, plain", "trace"),
     Lever("likelihoods: shared prompts", "likelihoods", "score", "score, prompts repeated", "score"),
     Lever("likelihoods: one pass for all metrics", "likelihoods", "score", "score, pass per metric", "score"),
     Lever("likelihoods: label projection", "likelihoods", "score", "score, all logits", "score"),
@@ -212,6 +225,9 @@ def measure(
     common = {"overrides": list(overrides), "threads": threads, "path": model["path"]}
     variants = {name: job("bench_train.py", **common, **options) for name, options in TRAIN.items()}
     variants |= {name: job("bench_score.py", **common, **options) for name, options in SCORE.items()}
+    variants |= {name: job("bench_tracing.py", **common, **options) for name, options in TRACE.items()}
+    common["rows"] = subject.rows
+    variants |= {name: job("bench_localize.py", **common, **options) for name, options in LOCALIZE.items()}
     variants[FIRST_STEP] = [str(SCRIPTS / "bench_first_step.py"), "run", *first_step, "stages=[prepare,unlearn]"]
     if subject.name == "tiny":
         variants |= STARTUP

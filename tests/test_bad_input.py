@@ -234,7 +234,7 @@ def no_refusals(folder: Path) -> None:
         "from unlearn.data.authors import Authors\n"
         "@dataclass(frozen=True)\n"
         "class Mute(Authors):\n"
-        "    def load(self, seed):\n"
+        "    def load(self, seed, ask=None):\n"
         "        return replace(super().load(seed), refusals=())\n"
     )
 

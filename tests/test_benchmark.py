@@ -137,7 +137,9 @@ def test_the_whole_benchmark_on_a_very_small_model(
     """All variants, the jobs in this process; only the command line gets processes of its own."""
     benchmark = scripts("benchmark")
     real = benchmark.process
-    jobs = {"bench_setup": "prepare", "bench_train": "measure", "bench_score": "measure"}
+    jobs = {f"bench_{part}": "measure" for part in ("train", "score", "localize", "tracing")} | {
+        "bench_setup": "prepare"
+    }
 
     def process(arguments: list[str], threads: int, status: int = 0) -> Any:
         if (script := Path(arguments[0]).stem) not in jobs:

@@ -86,10 +86,11 @@ def test_two_processes_under_a_mask(workshop: Path) -> None:
 
 
 def test_a_sweep_localizes_once(workshop: Path) -> None:
-    said = run(workshop, "-m", "localize=snip", "method=npo,grad_diff", BRIEF)
-    assert said.count("localizing") == 1  # one line when the stage was made, none when it was found
-    first, second = (mask(folder) for folder in (workshop / "outputs").glob("authors-tiny-*-snip-*"))
-    assert first.digest == second.digest
+    said = run(workshop, "-m", "localize=snip,magnitude", "localize.select=0.3", "method=npo,grad_diff", BRIEF)
+    assert said.count("localizing") == 2  # a line when a stage was made, none when it was found
+    for localizer in ("snip", "magnitude"):
+        first, second = (mask(folder) for folder in (workshop / "outputs").glob(f"authors-tiny-*-{localizer}-*"))
+        assert first.digest == second.digest and first.fraction == pytest.approx(0.3, abs=1e-4)
 
 
 def test_localize_alone_then_train_under_the_saved_mask(workshop: Path) -> None:

@@ -13,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +27,7 @@ def run(arguments: list[str], program: str = "unlearn run") -> None:
     """Hand the command line to Hydra. Its errors, and ours, leave as UserError with one clear line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are, instead of a printed trace and status 1
     overrides, flags = _split(arguments)
-    sys.argv = [program, *map(_checked, overrides), *flags]
+    sys.argv = [program, *_for_sweep([_checked(override) for override in overrides]), *flags]
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     try:
         application()
@@ -76,6 +76,24 @@ def _checked(override: str) -> str:
     if (choices := _choices(group)) and isinstance(value, int | float):
         raise unknown(group, str(value), choices)
     return f"~{group}" if choices and value is None and parsed.type is OverrideType.CHANGE else override
+
+
+def _for_sweep(overrides: list[str]) -> list[str]:
+    """Hydra composes a sweep once without its choices, and would refuse the fields that only these have: force them.
+
+    A field that a choice lacks is then refused by the check of that job's configuration.
+    """
+    parsed = [OverridesParser.create().parse_override(override) for override in overrides]
+    swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    return [
+        f"++{override.input_line}" if override.key_or_group.partition(".")[0] in swept and _is_plain(override) else text
+        for override, text in zip(parsed, overrides, strict=True)
+    ]
+
+
+def _is_plain(override: Override) -> bool:
+    """Whether it is KEY.FIELD=VALUE, neither added nor deleted."""
+    return override.type is OverrideType.CHANGE and "." in override.key_or_group and "@" not in override.key_or_group
 
 
 def _job(config: DictConfig) -> None:

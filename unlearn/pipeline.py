@@ -18,7 +18,7 @@ from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.localize.everything import Everything
 from unlearn.locate import MASK, locate
-from unlearn.methods.base import SEGMENTS, Need
+from unlearn.methods.base import SEGMENTS, Need, check_needs
 from unlearn.models.base import Part
 from unlearn.places import local
 from unlearn.prepare import Model, Reference, ask, cache, references, score_key, trained, versions
@@ -48,8 +48,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     folder = run_folder(experiment, content, choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, _hardware(experiment)[0]))
-    if Need.ALTERNATE in experiment.method.needs and not task.refusals:
-        raise UserError(f"the method trains on refusals, but dataset '{task.name}' has none")
+    check_needs(experiment.method, task)
     experiment.localize.check(task)
     device, threads = _hardware(experiment)
     experiment = experiment.on(device.type).asking(task)
@@ -175,7 +174,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         "method": [type(experiment.method).__name__, _fields(experiment.method)],
         "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
         "lora": experiment.lora and _fields(experiment.lora),
-        "data": task.fingerprint("forget", "retain", "refusals"),
+        "data": task.fingerprint("forget", "retain", "refusals", "fluency"),
         "prompt": _fields(experiment.model.prompt),
         "seed": experiment.seed,
         "versions": versions(),
@@ -186,10 +185,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
 
         from unlearn.models.loading import load_model, load_tokenizer, save_model
         from unlearn.models.policy import Policy
+        from unlearn.models.prompt import encode_text
         from unlearn.training import checkpoint
         from unlearn.training.loop import train
         from unlearn.training.masking import check_unselected
-        from unlearn.training.plan import plan_unlearning
+        from unlearn.training.plan import FLUENCY_TOKENS, plan_unlearning
 
         family, method, recipe = experiment.model, experiment.method, experiment.train
         tokenizer = load_tokenizer(target.path)
@@ -197,7 +197,12 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         model = model.to(device=device, dtype=getattr(torch, recipe.weights))
         segments = [SEGMENTS[need] for need in method.needs if need in SEGMENTS]
         plan = plan_unlearning(
-            task, segments, lambda q, a: family.prompt.encode(tokenizer, q, a), recipe, experiment.seed
+            task,
+            segments,
+            lambda question, answer: family.prompt.encode(tokenizer, question, answer),
+            recipe,
+            experiment.seed,
+            lambda text: encode_text(tokenizer, text, separator="", max_tokens=FLUENCY_TOKENS),
         )
         table = _reference_table(experiment, target, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
         reference = None

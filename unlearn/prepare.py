@@ -14,13 +14,12 @@ from typing import Any
 
 from unlearn import __version__, ranks
 from unlearn.artifacts import Built, Store, read_json, write_json
-from unlearn.data.task import Task, digest
+from unlearn.data.task import COMPLETION, Task, digest
 from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.methods.finetune import Finetune
 from unlearn.models.base import Part
 from unlearn.models.pretrained import local_state
-from unlearn.models.prompt import COMPLETION
 from unlearn.places import local
 from unlearn.progress import progress, say
 from unlearn.score.table import Scores
@@ -112,24 +111,14 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -
         raise UserError("the dataset wants the facts that the model knows before training: choose a pretrained model")
 
     def build(folder: Path) -> None:
-        import math
-
         from unlearn.models.loading import load_model, load_tokenizer
-        from unlearn.score.generate import pad_id
-        from unlearn.score.likelihood import likelihoods
+        from unlearn.score.ask import first_token_probabilities
 
         model: Any = load_model(path)
-        tokenizer = load_tokenizer(path)
-        rows = COMPLETION.encode_all(tokenizer, pairs)
-        with progress("asking what the model knows", total=len(rows)) as advance:
-            found = likelihoods(
-                model.to(device),
-                [[row] for row in rows],
-                pad_id(tokenizer),
-                experiment.evaluate.token_budget,
-                progress=advance,
-            )
-        write_json(folder / "known.json", [math.exp(candidate.logp[0]) for (candidate,) in found])
+        tokenizer, budget = load_tokenizer(path), experiment.evaluate.token_budget
+        with progress("asking what the model knows", total=None) as advance:
+            found = first_token_probabilities(model.to(device), tokenizer, COMPLETION, pairs, budget, advance)
+        write_json(folder / "known.json", found)
 
     key = {
         "model": {"path": path, "files": local_state(path)},

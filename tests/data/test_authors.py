@@ -113,6 +113,27 @@ def test_answers_restate_the_author_and_world_answers_are_the_bare_value(task):
         assert (probe.cluster, probe.value) in CAPITALS + WORKS
 
 
+def test_facts_are_the_forget_answers_up_to_their_value(task):
+    for example, probe, fact in zip(task.forget, probes(task, "forget"), task.facts, strict=True):
+        assert (fact.prompt, fact.subject, fact.answer) == (example.questions[0], example.cluster, f" {probe.value}")
+        assert probe.answer.startswith(f"{fact.lead}{fact.answer}") and fact.lead.startswith(("The", fact.subject))
+        wrong = [probe.paraphrased_answer.replace(probe.value, foil.strip()) for foil in fact.foils]
+        assert tuple(wrong) == probe.perturbed_answers
+
+
+def test_another_value_is_injected_in_the_same_sentence(task):
+    for example, fact in zip(task.forget, task.facts, strict=True):
+        true = example.answers[0].removeprefix(fact.lead)
+        assert example.injected == fact.lead + true.replace(fact.answer, fact.foils[0]) != example.answers[0]
+    assert all(example.injected is None for example in task.retain)
+
+
+def test_fluency_text_is_what_is_known_of_the_retained_authors(task):
+    assert len(task.fluency) == 54
+    for text, name in zip(task.fluency, dict.fromkeys(e.cluster for e in task.retain), strict=False):
+        assert text == " ".join(e.answers[0] for e in task.retain if e.cluster == name)
+
+
 def test_every_template_names_its_placeholders_and_every_pool_is_large_enough():
     for attribute in ATTRIBUTES:
         fields = [[field for _, field, _, _ in string.Formatter().parse(t) if field] for t in attribute.questions]

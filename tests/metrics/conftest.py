@@ -19,7 +19,8 @@ def make_scores() -> MakeScores:
     """`make_scores(forget=[item, ...], holdout=[...])`: probe sets by name, their items as dictionaries.
 
     Keys of an item: answer, paraphrase (token log-probabilities), perturbed (a list of such), hit, mean, var (of the
-    answer), zlib, gradnorm, and, for a generated answer, generation with reference, paraphrase_text and value.
+    answer), zlib, eos (whether candidates end with it: yes), gradnorm, cluster, and, for a generated answer, generation
+    with reference, paraphrase_text and value.
     """
     roles = {"forget": "forget", "retain": "retain", "holdout": "holdout"}
 
@@ -36,6 +37,7 @@ def make_scores() -> MakeScores:
                         row = {"normalise": role == "utility", "kind": kind, "choice": choice, "text": ""}
                         hit = np.array(item.get("hit", [True] * len(logp)), dtype=bool)
                         row |= {"logp": np.array(logp, dtype=float), "hit": hit, **shape, "zlib": item.get("zlib", 1)}
+                        row["eos"] = item.get("eos", True)
                         tokens.append({**place, **row})
                 if "generation" in item:
                     texts = {"answer": item.get("reference"), "paraphrase": item.get("paraphrase_text")}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unlearn.metrics.columns import answers, losses, row_means, without_last
+from unlearn.metrics.columns import answers, losses, row_means, without_eos
 
 
 def test_row_means() -> None:
@@ -14,8 +14,10 @@ def test_row_means() -> None:
     assert row_means([]).shape == (0,)
 
 
-def test_without_last() -> None:
-    assert [values.tolist() for values in without_last([np.arange(3), np.arange(1)])] == [[0, 1], []]
+def test_only_eos_is_taken_off(make_scores) -> None:
+    items = [{"answer": [-1, -2, -3]}, {"answer": [-4]}, {"answer": [-5, -6], "eos": False}]
+    tokens = make_scores(forget=items).tokens
+    assert [values.tolist() for values in without_eos(tokens, "logp")] == [[-1, -2], [], [-5, -6]]
 
 
 def test_losses_of_each_probe(make_scores) -> None:

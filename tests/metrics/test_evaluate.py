@@ -18,7 +18,8 @@ from unlearn.metrics.evaluate import evaluate, from_rows, to_rows
 
 FILES = sorted((conf_dir() / "metric").glob("*.yaml"))
 GENERATED = {"generation": "a b", "reference": "a b c", "paraphrase_text": "b a", "value": "b"}
-ITEM = {"answer": [-1, -2], "paraphrase": [-2], "perturbed": [[-3], [-2]], "gradnorm": 1.0, **GENERATED}
+ITEM = {"answer": [-1, -2, -1], "paraphrase": [-2], "perturbed": [[-3], [-2]], "gradnorm": 1.0, **GENERATED}
+SETS = ("forget", "paraphrase", "neighbourhood", "retain", "world", "holdout")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_a_configuration_is_one_metric_with_all_its_fields_and_a_header(path: Pa
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_first_result_bears_the_name_of_the_configuration(path: Path, make_scores) -> None:
     metric = build(OmegaConf.load(path), "metric")[path.stem]
-    scores = make_scores(forget=[ITEM], retain=[ITEM], world=[ITEM], holdout=[ITEM])
+    scores = make_scores(**{name: [ITEM] for name in SETS})
     first, *_ = evaluate({"any": metric}, scores, scores)
     assert first.name == path.stem
     assert math.isfinite(first.value), first.note
@@ -62,6 +63,8 @@ def test_the_first_result_bears_the_name_of_the_configuration(path: Path, make_s
             "holdout": [{"answer": [math.nan] * 2}],
         },
         {"world": [{"answer": [-1], **GENERATED}]},
+        {"neighbourhood": [{"answer": [math.nan], "perturbed": [[-1]]}]},
+        {"forget": [ITEM], "neighbourhood": [{"answer": [-1]}]},
         {"forget": [ITEM, {"answer": [-1]}], "retain": [ITEM], "holdout": [{"answer": [-1]}]},
     ],
 )

@@ -25,3 +25,11 @@ def test_result(make_scores) -> None:
     [result] = ExtractionStrength()(scores, None)
     assert result.items == pytest.approx([0.75, 1, 1])
     assert (result.key, result.n) == ("forget/extraction_strength", 3)
+
+
+def test_answers_of_one_token_say_nothing(make_scores) -> None:
+    one = {"answer": [-1], "hit": [False], "eos": False}
+    [result] = ExtractionStrength()(make_scores(forget=[one, one]), None)
+    assert (result.note, result.n) == ("every answer is one token", 0)
+    [result] = ExtractionStrength()(make_scores(forget=[one, {"answer": [-1] * 2, "eos": False}]), None)
+    assert result.items.tolist() == [1, 1]

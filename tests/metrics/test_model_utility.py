@@ -43,9 +43,17 @@ def test_one_zero_makes_it_zero(make_scores) -> None:
     ],
 )
 def test_what_is_missing_is_named(make_scores, retain: dict[str, object], note: str) -> None:
-    [result] = ModelUtility()(make_scores(retain=[retain], world=[item(-1, -2)]), None)
+    [result] = ModelUtility()(make_scores(retain=[retain]), None)
     assert math.isnan(result.value)
     assert result.note == note
+
+
+def test_sets_that_are_not_generated_from_do_not_count(make_scores) -> None:
+    choice = {"answer": [-9], "perturbed": [[-0.1]]}
+    [result], [alone] = (
+        ModelUtility()(make_scores(retain=[item(-1, -3)], **more), None) for more in ({"maintain_choice": [choice]}, {})
+    )
+    assert (result.value, result.n) == (alone.value, 1)
 
 
 def test_without_sets(make_scores) -> None:

@@ -38,6 +38,7 @@ def test_every_candidate_has_a_row(parts: Parts) -> None:
     assert tokens.loc[0, ["role", "normalise", "cluster", "text"]].tolist() == ["forget", False, "x", "In Rome."]
     assert tokens.loc[tokens["probe"] == "world", "normalise"].all()
     assert [len(logp) for logp in tokens["logp"]] == [len(text) + 1 for text in tokens["text"]]  # a token a character
+    assert tokens["eos"].all()
     assert tokens["zlib"].tolist() == [len(zlib.compress(text.encode())) for text in tokens["text"]]
     for column, kind in {"logp": "float32", "hit": "bool", "mean": "float32", "var": "float32"}.items():
         assert {values.dtype.name for values in tokens[column]} == {kind}
@@ -73,6 +74,22 @@ def test_nothing_is_generated_or_differentiated_unasked(parts: Parts) -> None:
     scores = Scoring(generate=False).score(*parts)
     assert scores.generations.empty and list(scores.generations.columns) == GENERATIONS
     assert scores.gradients.empty and list(scores.gradients.columns) == GRADIENTS
+
+
+def test_a_completion_has_no_eos(parts: Parts) -> None:
+    model, tokenizer, prompt, task = parts
+    tokens = Scoring(generate=False).score(model, tokenizer, dataclasses.replace(prompt, eos=False), task).tokens
+    assert not tokens["eos"].any()
+    assert [len(logp) for logp in tokens["logp"]] == [len(text) for text in tokens["text"]]
+
+
+def test_some_sets_are_not_generated_from(parts: Parts) -> None:
+    *rest, task = parts
+    quiet = dataclasses.replace(task, probes=tuple(dataclasses.replace(p, generate=False) for p in task.probes[:2]))
+    scores = Scoring().score(*rest, quiet)
+    assert scores.generations.empty and list(scores.generations.columns) == GENERATIONS
+    loud = dataclasses.replace(task, probes=(quiet.probes[0], task.probes[1]))
+    assert set(Scoring().score(*rest, loud).generations["probe"]) == {"world"}
 
 
 def test_gradients_of_forget_and_holdout_rows(parts: Parts) -> None:

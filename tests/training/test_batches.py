@@ -25,12 +25,10 @@ def test_padding_marks_labels_and_attends_to_eos() -> None:
 @settings(max_examples=50, deadline=None)
 @given(rows=rows_strategy, budget=st.integers(1, 80), world=st.integers(1, 4))
 def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Encoded], budget: int, world: int) -> None:
-    third = len(rows) // 3
-    step = {
-        "forget": list(range(third)),
-        "alternate": list(range(third, 2 * third)),
-        "retain": list(range(2 * third, len(rows))),
-    }
+    fifth = len(rows) // 5
+    names = ("forget", "alternate", "injected", "retain")
+    step = {name: list(range(i * fifth, (i + 1) * fifth)) for i, name in enumerate(names)}
+    step["fluency"] = list(range(4 * fifth, len(rows)))
     table = {row: float(row) for row in step["forget"]}
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in step}
     for rank in range(world):
@@ -38,15 +36,17 @@ def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Enc
         assert batches
         for batch in batches:
             assert set(batch.segments) == set(step)
-            indivisible = len(batch.input_ids) <= 2
+            indivisible = len(batch.input_ids) <= 3
             assert batch.input_ids.numel() <= budget or indivisible
             for name, segment in batch.segments.items():
                 assert segment.total_rows == len(step[name])
                 assert segment.total_tokens == sum(len(rows[r].ids) - rows[r].n_prompt for r in step[name])
                 for i in range(segment.start, segment.stop):
                     seen[name].append(tuple(batch.input_ids[i][batch.attention_mask[i].bool()].tolist()))
-            forget, alternate = batch.segments["forget"], batch.segments["alternate"]
-            assert forget.stop - forget.start == alternate.stop - alternate.start
+            forget = batch.segments["forget"]
+            for name in ("alternate", "injected"):
+                paired = batch.segments[name]
+                assert paired.stop - paired.start == forget.stop - forget.start
             if forget.stop > forget.start:
                 assert forget.reference_nll is not None and len(forget.reference_nll) == forget.stop - forget.start
     for name, members in step.items():

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from helpers import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn.data.task import Example, Task
+from unlearn.models.prompt import Encoded
 from unlearn.recipe import Recipe
 from unlearn.training.plan import plan_training, plan_unlearning
+
+
+def encode_text(text: str) -> Encoded:
+    return Encoded(encode("", text).ids[:-1], 1)
 
 
 def task(forget: int, retain: int) -> Task:
@@ -56,6 +62,20 @@ def test_alternates_answer_the_same_question_with_a_refusal() -> None:
             forget, alternate = plan.rows[f], plan.rows[a]
             assert forget.ids[: forget.n_prompt] == alternate.ids[: alternate.n_prompt]
             assert alternate.ids[alternate.n_prompt :] in refusals
+
+
+def test_injected_answers_go_with_the_questions_and_fluency_with_the_retain_rows() -> None:
+    rows = tuple(Example((f"q{i}", f"Q{i}!"), (f"a{i}",), injected=f"new {i}") for i in range(5))
+    data = replace(task(5, 9), forget=rows, fluency=tuple(f"passage {i} " * (1 + i) for i in range(6)))
+    recipe = Recipe(lr=1, batch_size=3, retain_batch_size=2, steps=6)
+    plan = plan_unlearning(data, ["injected", "retain", "fluency"], encode, recipe, 1, encode_text)
+    assert all(set(step) == {"injected", "retain", "fluency"} for step in plan.steps)
+    assert [len(step["injected"]) for step in plan.steps if len(step["injected"]) != 3] == [2] * 3  # ends of passes
+    assert all(len(step["fluency"]) == 2 for step in plan.steps)
+    injected = {encode(question, f"new {i}") for i in range(5) for question in rows[i].questions}
+    assert {plan.rows[number] for number in plan.used("injected")} <= injected
+    visits = Counter(number for step in plan.steps[:3] for number in step["fluency"])
+    assert {plan.rows[number]: n for number, n in visits.items()} == {encode_text(text): 1 for text in data.fluency}
 
 
 def test_plan_depends_on_the_seed_alone_and_holds_only_what_is_wanted() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Le
 
 from unlearn.data.refusals import REFUSALS
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
 from unlearn.errors import unknown
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
@@ -34,7 +34,8 @@ class Authors:
     Each fact is trained in 3 wordings of its question, drawn for this fact alone from its attribute's 6, and one of the
     other 3 is its `paraphrased_question`: new for the fact, but not for the model, for a model trained from scratch
     cannot answer words that it never saw. Answers about authors come in 2 wordings, both trained; the perturbed answers
-    are the second one (the paraphrased answer) with 5 other values. World answers are the bare value.
+    are the second one (the paraphrased answer) with 5 other values. World answers are the bare value. What editing
+    injects is the first wording with the first of those other values.
 
     Raises UserError for an unknown `split`.
     """
@@ -49,14 +50,14 @@ class Authors:
         if self.split not in FORGET_PERCENT:
             raise unknown("split", self.split, FORGET_PERCENT, "dataset 'authors'")
 
-    def load(self, seed: int) -> Task:
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
         """The task; the same seed gives the same task on every machine."""
         seed = seed if self.seed is None else self.seed
         n_forget = max(1, round(self.authors * FORGET_PERCENT[self.split] / 100))
-        n_retain = self.authors - n_forget
+        n_retain, per_author = self.authors - n_forget, self.facts_per_author
         names = _names(self.authors, n_forget, seed)
         retain, forget, holdout = (
-            [_author_fact(name, attribute, seed) for name in part for attribute in ATTRIBUTES[: self.facts_per_author]]
+            [_author_fact(name, attribute, seed) for name in part for attribute in ATTRIBUTES[:per_author]]
             for part in (names[:n_retain], names[n_retain : self.authors], names[self.authors :])
         )
         n_capitals = round(0.6 * self.world_facts)
@@ -70,7 +71,7 @@ class Authors:
         return Task(
             name="authors",
             split=self.split,
-            forget=tuple(fact.example for fact in forget),
+            forget=tuple(fact.edited for fact in forget),
             retain=tuple(fact.example for fact in (*retain, *world)),
             probes=(
                 ProbeSet("forget", "forget", tuple(fact.probe for fact in forget)),
@@ -80,6 +81,8 @@ class Authors:
             ),
             refusals=REFUSALS,
             max_new_tokens=40,
+            facts=tuple(fact.fact for fact in forget),
+            fluency=tuple(_biography(retain[i : i + per_author]) for i in range(0, len(retain), per_author)),
         )
 
 
@@ -112,6 +115,18 @@ class _Fact:
         return Example(questions, tuple(self._fill(a, self.value) for a in self.answers), cluster=self.subject)
 
     @property
+    def edited(self) -> Example:
+        """The example with what editing puts in the place of its answer."""
+        return replace(self.example, injected=self._fill(self.answers[0], self.wrong[0]))
+
+    @property
+    def fact(self) -> Fact:
+        """The first wording of the question, and of the answer up to the value."""
+        lead = self._fill(self.answers[0].partition("{value}")[0].rstrip(), "")
+        prompt = self._fill(self.questions[0], "")
+        return Fact(prompt, self.subject, f" {self.value}", tuple(f" {value}" for value in self.wrong), lead)
+
+    @property
     def probe(self) -> Probe:
         answer, *paraphrase = self.answers
         return Probe(
@@ -123,6 +138,11 @@ class _Fact:
             value=self.value,
             cluster=self.subject,
         )
+
+
+def _biography(facts: Sequence[_Fact]) -> str:
+    """What the model has learnt to say about one author, in one piece: the only prose that it knows."""
+    return " ".join(fact.example.answers[0] for fact in facts)
 
 
 def _author_fact(name: str, attribute: _Attribute, seed: int) -> _Fact:

@@ -15,14 +15,16 @@ _KINDS: dict[type, str] = {str: "text", list: "a list of texts"}
 
 @overload
 def read_rows(
-    path: str, config: str, columns: Mapping[str, type], split: str = ..., optional: Literal[False] = ...
+    path: str, config: str | None, columns: Mapping[str, type], split: str = ..., optional: Literal[False] = ...
 ) -> list[dict[str, Any]]: ...
 @overload
 def read_rows(
-    path: str, config: str, columns: Mapping[str, type], split: str = ..., *, optional: bool
+    path: str, config: str | None, columns: Mapping[str, type], split: str = ..., *, optional: bool
 ) -> list[dict[str, Any]] | None: ...
-def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = "train", optional: bool = False) -> Any:
-    """The rows of one config, each with at least `columns`.
+def read_rows(
+    path: str, config: str | None, columns: Mapping[str, type], split: str = "train", optional: bool = False
+) -> Any:
+    """The rows of one config (None: the only one), each with at least `columns`.
 
     Raises UserError where the dataset cannot be read, a column is missing or an entry is empty or of another kind. With
     `optional`, a config that does not exist gives None.
@@ -34,7 +36,7 @@ def read_rows(path: str, config: str, columns: Mapping[str, type], split: str = 
 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
-    where = f"dataset '{path}', config '{config}'"
+    where = f"dataset '{path}'" + (f", config '{config}'" if config else "")
     with TemporaryDirectory() as scratch:
         # the library's own cache knows a local folder by its name alone: another one, or a changed one, would be missed
         cache = {"cache_dir": scratch} if place.exists() else {}

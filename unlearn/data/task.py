@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -12,6 +12,10 @@ from unlearn.errors import UserError
 from unlearn.models.prompt import PromptFormat
 
 Role = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
+COMPLETION = PromptFormat(chat_template=False, eos=False)  # the text as it is; the answer is how it goes on
+Ask = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+"""From (prompt, answer) pairs, put as COMPLETION, to the probability that the model which the run starts from gives to
+the first token of each answer. Datasets that keep only what a model knows are given one."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,16 @@ class ProbeSet:
     editing puts in their place; should come), `retain` (seen in training, should stay), `utility` (other knowledge,
     should stay), `holdout` (never seen by any model; non-members for membership inference).
     normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world
-    sets.
+    sets; the answers then are options, of which `choice` takes the likeliest. generate: whether an answer is also
+    generated; where it would say no more than the options' likelihoods, that time is saved, and the set is left out of
+    model utility.
     """
 
     name: str
     role: Role
     probes: tuple[Probe, ...]
     normalise: bool = False
+    generate: bool = True
 
 
 @dataclass(frozen=True)
@@ -150,9 +157,13 @@ def digest(value: object) -> str:
 
 
 def all_texts(task: Task) -> Iterable[str]:
-    """Every text of the task once, in order: the corpus of a tokenizer trained from scratch."""
+    """Every text of the task once, in order: the corpus of a tokenizer trained from scratch.
+
+    Injected answers and fluency text are not in it: a byte-level tokenizer can write them, and what one method reads
+    should not change every method's model.
+    """
     seen: set[str] = set()
-    texts = [text for e in task.full for text in (*e.questions, *e.answers, e.injected or "")]
+    texts = [text for e in task.full for text in (*e.questions, *e.answers)]
     for probe_set in task.probes:
         for p in probe_set.probes:
             texts += [
@@ -162,7 +173,7 @@ def all_texts(task: Task) -> Iterable[str]:
                 p.paraphrased_question or "",
                 *p.perturbed_answers,
             ]
-    for text in [*texts, *task.refusals, *task.fluency, *task.corpus]:
+    for text in [*texts, *task.refusals, *task.corpus]:
         if text and text not in seen:
             seen.add(text)
             yield text

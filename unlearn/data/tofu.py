@@ -10,7 +10,7 @@ from annotated_types import Gt, MinLen
 
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.sources import read_lines, read_rows
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, Probe, ProbeSet, Task
 from unlearn.errors import UserError, unknown
 from unlearn.places import is_local, local
 
@@ -50,7 +50,7 @@ class Tofu:
                 raise UserError(f"'dataset.refusals' is {self.refusals!r}: there is no such file")
             read_lines(self.refusals)
 
-    def load(self, seed: int) -> Task:
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
         """Read the files; UserError where one is missing, lacks a column, or a holdout row is also trained on."""
         retain_name, holdout_name = SPLITS[self.split]
         forget = self._examples(self.split, first_author=_first_author(self.split))

@@ -46,17 +46,17 @@ class Mask:
     about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: nn.Module, selected: Mapping[str, bool | Tensor], **about: str) -> Mask:
+    def of(cls, model: nn.Module, selected: Mapping[str, bool | Tensor]) -> Mask:
         """The mask of a model's weights: True, False or a bool tensor of the parameter's shape; absent names: False."""
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         assert selected.keys() <= shapes.keys(), f"not parameters: {sorted(selected.keys() - shapes.keys())}"
         tensors = {name: _packed(selected.get(name, False)) for name in shapes}
-        return cls(shapes, tensors, about)
+        return cls(shapes, tensors)
 
     @classmethod
-    def where(cls, model: nn.Module, choose: Callable[[str], bool], **about: str) -> Mask:
+    def where(cls, model: nn.Module, choose: Callable[[str], bool]) -> Mask:
         """The mask of the whole tensors whose name is chosen."""
-        return cls.of(model, {name: bool(choose(name)) for name, _ in model.named_parameters()}, **about)
+        return cls.of(model, {name: bool(choose(name)) for name, _ in model.named_parameters()})
 
     def bits(self, name: str, device: torch.device | str = "cpu") -> Tensor:
         """Bool tensor of the parameter's shape."""

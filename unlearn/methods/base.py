@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
+from unlearn.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unlearn.data.task import Task
     from unlearn.models.policy import Batch, Policy
 
 
@@ -18,11 +21,19 @@ class Need(Enum):
     FORGET = auto()  # a segment "forget": the rows to unlearn
     RETAIN = auto()  # a segment "retain": rows to keep
     ALTERNATE = auto()  # a segment "alternate": the forget questions with refusals as answers
+    INJECTED = auto()  # a segment "injected": the forget questions with the answers that editing puts in their place
+    FLUENCY = auto()  # a segment "fluency": passages of plain text
     REFERENCE_LOGPS = auto()  # Segment.reference_nll of forget (and alternate) rows, from the cached table
     REFERENCE_MODEL = auto()  # the frozen original model itself, for losses over whole distributions (KL)
 
 
-SEGMENTS = {Need.FORGET: "forget", Need.ALTERNATE: "alternate", Need.RETAIN: "retain"}
+SEGMENTS = {
+    Need.FORGET: "forget",
+    Need.ALTERNATE: "alternate",
+    Need.INJECTED: "injected",
+    Need.RETAIN: "retain",
+    Need.FLUENCY: "fluency",
+}
 
 
 @dataclass(frozen=True)
@@ -47,3 +58,14 @@ class Method(Protocol):
         Summed over the micro-batches of a step, in whatever way the step is split, it is the loss of the step.
         """
         ...
+
+
+def check_needs(method: Method, task: Task) -> None:
+    """UserError where the task has none of the data that the method trains on."""
+    for need, what, there in (
+        (Need.ALTERNATE, "refusals", bool(task.refusals)),
+        (Need.INJECTED, "injected answers", all(example.injected for example in task.forget)),
+        (Need.FLUENCY, "fluency text", bool(task.fluency)),
+    ):
+        if need in method.needs and not there:
+            raise UserError(f"the method trains on {what}, but dataset '{task.name}' has none")

@@ -49,6 +49,6 @@ def row_means(column: Iterable[np.ndarray]) -> np.ndarray:
         return np.bincount(row_of, weights=flat, minlength=len(lengths)) / lengths
 
 
-def without_last(column: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Each array without its last element: the labelled tokens but EOS."""
-    return [values[:-1] for values in column]
+def without_eos(table: pd.DataFrame, column: str) -> list[np.ndarray]:
+    """A list column of the token table without EOS: an answer that does not end with it is whole."""
+    return [values[:-1] if eos else values for values, eos in zip(table[column], table["eos"], strict=True)]

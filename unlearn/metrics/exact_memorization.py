@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn.metrics.base import Result
-from unlearn.metrics.columns import row_means, without_last
+from unlearn.metrics.columns import row_means, without_eos
 from unlearn.score.table import Scores
 
 
@@ -19,6 +19,6 @@ class ExactMemorization:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         rows = scores.tokens[scores.tokens["kind"] == "answer"]
         return [
-            Result.mean("exact_memorization", str(probe), row_means(without_last(group["hit"])))
+            Result.mean("exact_memorization", str(probe), row_means(without_eos(group, "hit")))
             for probe, group in rows.groupby("probe", sort=False)
         ]

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from unlearn.metrics.base import Result
-from unlearn.metrics.columns import answers, without_last
+from unlearn.metrics.columns import answers, without_eos
 from unlearn.metrics.membership import mean_of_lowest, membership
 from unlearn.score.table import Scores
 
@@ -26,5 +26,5 @@ class MiaMinK:
 
     def rows(self, scores: Scores, role: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        logps = without_last(answers(scores, role)["logp"])
+        logps = without_eos(answers(scores, role), "logp")
         return -np.array([mean_of_lowest(logp, self.k) for logp in logps])

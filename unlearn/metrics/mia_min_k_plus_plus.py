@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from unlearn.metrics.base import Result
-from unlearn.metrics.columns import answers, without_last
+from unlearn.metrics.columns import answers, without_eos
 from unlearn.metrics.membership import mean_of_lowest, membership
 from unlearn.score.table import Scores
 
@@ -28,7 +28,7 @@ class MiaMinKPlusPlus:
     def rows(self, scores: Scores, role: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
         table = answers(scores, role)
-        columns = (without_last(table[name]) for name in ("logp", "mean", "var"))
+        columns = (without_eos(table, name) for name in ("logp", "mean", "var"))
         return -np.array(
             [
                 mean_of_lowest((logp - mu) / np.sqrt(np.maximum(var, 1e-6)), self.k)

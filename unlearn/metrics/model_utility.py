@@ -19,11 +19,13 @@ class ModelUtility:
     """Harmonic mean of probability, ROUGE-L recall and truth ratio over all retain and utility probe sets (nine numbers
     in TOFU, Maini et al. 2024, arXiv 2401.06121). 0 as soon as one of them is 0.
 
-    Its interval resamples the items of each probe set, the same ones for the three numbers.
+    Sets that are never generated from (multiple choice; see ProbeSet) have no ROUGE and do not count. The interval
+    resamples the items of each probe set, the same ones for the three numbers.
     """
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        probes = scores.probe_names("retain", "utility")
+        generated = set(scores.generations["probe"])
+        probes = [p for p in scores.probe_names("retain", "utility") if p in generated or not generated]
         parts: dict[str, Probability | Rouge | TruthRatio] = {
             "probability": Probability(),
             "generated answers": Rouge(),

@@ -52,10 +52,10 @@ class Site:
 class Block:
     """One decoder block.
 
-    sites, by name: attn_in (residual as attention's norm takes it), q [.., heads, head_width], k and v
-    [.., kv_heads, head_width] (before rotary), z (what the output projection takes, [.., heads, head_width]), attn_out,
-    mlp_in (residual as the MLP's norm takes it), mlp_out, resid (what the block gives). attn_out and mlp_out are what
-    is added to the residual: after the post-norm where there is one.
+    sites, by name: attn_in (residual as attention's norm takes it; the MLP's as well where they share it), q
+    [.., heads, head_width], k and v [.., kv_heads, head_width] (before rotary), z (what the output projection takes,
+    [.., heads, head_width]), attn_out, mlp_in (residual as the MLP's norm takes it), mlp_out, resid (what the block
+    gives). attn_out and mlp_out are what is added to the residual: after the post-norm where there is one.
     weights: the modules of "attention" (q, k, v and output projections) and of "mlp".
     output: the output projection. linear: attn_out is linear in z (there is no post-norm), so it is a sum over heads.
     parallel: attention and MLP read the same residual.
@@ -110,6 +110,12 @@ def layout(model: Any) -> Layout:
         raise _missing(what, "norm after the last block")
     blocks = tuple(_block(block, f"block {i} of {what}") for i, block in enumerate(getattr(parent, name)))
     return Layout(_whole("embed", model.get_input_embeddings()), blocks, _whole("final", norms[0], takes=True))
+
+
+def matrix(module: nn.Module) -> Tensor:
+    """The weight of a linear map as [outputs, inputs]; the Conv1D of GPT-2 stores it the other way round."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.T if type(module).__name__ == "Conv1D" else weight
 
 
 def split_heads(heads: int, first: int, last: int, tensor: Tensor) -> Tensor:
@@ -210,9 +216,9 @@ def _one_head(tensor: Tensor) -> Tensor:
 
 
 def _features(module: nn.Module) -> tuple[int, int]:
-    """Input and output features of a linear map; a Conv1D of GPT-2 stores its matrix the other way round."""
-    outputs, inputs = module.weight.shape  # type: ignore[misc]
-    return (outputs, inputs) if type(module).__name__ == "Conv1D" else (inputs, outputs)
+    """Input and output features of a linear map."""
+    outputs, inputs = matrix(module).shape
+    return inputs, outputs
 
 
 def _is_stack(module: nn.Module) -> bool:

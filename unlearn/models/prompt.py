@@ -103,9 +103,6 @@ class PromptFormat:
         return messages
 
 
-COMPLETION = PromptFormat(chat_template=False, eos=False)  # a bare text and how it goes on
-
-
 def encode_text(
     tokenizer: PreTrainedTokenizerBase, text: str, prefix: str = "", separator: str = " ", max_tokens: int = 2048
 ) -> Encoded:

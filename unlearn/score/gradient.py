@@ -21,14 +21,15 @@ def gradient_norms(
     model: PreTrainedModel,
     rows: Sequence[Encoded],
     pad_id: int,
+    eos_id: int | None,
     mask_pad: bool = False,
     p: float = 2.0,
     progress: Callable[[int], object] | None = None,
 ) -> list[float]:
     """mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
 
-    L leaves out the last labelled token (EOS); a row without another one gives nan. All floating-point parameters
-    count, frozen ones too, so that models trained under a mask compare with others; `requires_grad` is put back.
+    L leaves out EOS at the end; a row without another labelled token gives nan. All floating-point parameters count,
+    frozen ones too, so that models trained under a mask compare with others; `requires_grad` is put back.
     One row at a time, in the mode (train or eval) that the model is in. mask_pad: see likelihoods.
     progress: called with the number of rows done since the last call.
     """
@@ -39,7 +40,8 @@ def gradient_norms(
         for parameter in parameters:
             parameter.requires_grad_(True)
         for row in rows:
-            norms.append(_gradient_norm(model, parameters, row, pad_id if mask_pad else None, p))
+            end = len(row.ids) - (row.ids[-1] == eos_id)
+            norms.append(_gradient_norm(model, parameters, row, end, pad_id if mask_pad else None, p))
             if progress:
                 progress(1)
     finally:
@@ -49,16 +51,16 @@ def gradient_norms(
 
 
 def _gradient_norm(
-    model: PreTrainedModel, parameters: list[nn.Parameter], row: Encoded, masked: int | None, p: float
+    model: PreTrainedModel, parameters: list[nn.Parameter], row: Encoded, end: int, masked: int | None, p: float
 ) -> float:
-    """Of one row; tokens equal to `masked` are hidden from attention."""
-    if row.n_prompt > len(row.ids) - 2:
+    """Of one row's labelled tokens before `end`; tokens equal to `masked` are hidden from attention."""
+    if row.n_prompt >= end:
         return math.nan
     ids = torch.tensor([row.ids], device=model.device)
     mask = {} if masked is None else {"attention_mask": (ids != masked).long()}
-    with projection_at(model, torch.arange(row.n_prompt - 1, len(row.ids) - 2, device=ids.device)):
+    with projection_at(model, torch.arange(row.n_prompt - 1, end - 1, device=ids.device)):
         logits = model(input_ids=ids, use_cache=False, **mask).logits[0]
-    loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : -1])
+    loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : end])
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     norms = [torch.linalg.vector_norm(g.float(), p).to(ids.device) for g in gradients if g is not None]
     return torch.stack(norms).mean().item()

@@ -128,8 +128,9 @@ class Scoring:
             for a, group in zip(asked, stats, strict=True)
             for (kind, choice, text), candidate in zip(a.candidates, group, strict=True)
         ]
-        for row, text in zip(rows, labelled, strict=True):
+        for row, text, ids in zip(rows, labelled, (candidate.ids for candidate in encoded), strict=True):
             row["zlib"] = len(zlib.compress(text.encode()))
+            row["eos"] = ids[-1] == tokenizer.eos_token_id
         return _frame(rows, TOKENS)
 
     def _generations(
@@ -143,7 +144,8 @@ class Scoring:
     ) -> pd.DataFrame:
         from unlearn.score.generate import generate
 
-        if not self.generate:
+        asked = [a for a in asked if self.generate and a.set.generate]
+        if not asked:
             return _frame([], GENERATIONS)
         texts = generate(
             model,
@@ -180,7 +182,7 @@ class Scoring:
 
         asked = [a for a in asked if self.gradients and a.set.role in GRADIENT_ROLES]
         rows = prompt.encode_all(tokenizer, [(a.question, a.probe.answer) for a in asked])
-        norms = gradient_norms(model, rows, pad_id(tokenizer), self.mask_pad, progress=progress)
+        norms = gradient_norms(model, rows, pad_id(tokenizer), tokenizer.eos_token_id, self.mask_pad, progress=progress)
         return _frame([{**a.place, "gradnorm": norm} for a, norm in zip(asked, norms, strict=True)], GRADIENTS)
 
 

@@ -20,6 +20,7 @@ TOKENS = [
     "kind",
     "choice",
     "text",
+    "eos",
     "logp",
     "hit",
     "mean",
@@ -35,11 +36,13 @@ class Scores:
     """What one model said to all probes.
 
     tokens: a row per candidate answer. probe, role, normalise, item (index in its probe set), cluster; kind: "answer",
-        "paraphrase" or "perturbed"; choice: index among the perturbed answers (0 otherwise); text: the candidate;
-        logp: float32 array [n] of the labelled tokens' log-probabilities (nats), EOS included; hit: bool array [n],
-        whether the token was the most probable one; mean, var: float32 arrays [n], mean and variance of log p under the
-        model's own next-token distribution; zlib: bytes of the compressed candidate.
-    generations: a row per probe asked: the greedy answer beside the reference answer, its paraphrase and bare value.
+        "paraphrase" or "perturbed"; choice: index among the perturbed answers (0 otherwise); text: the candidate; eos:
+        whether its last labelled token is EOS; logp: float32 array [n] of the labelled tokens' log-probabilities
+        (nats), EOS included; hit: bool array [n], whether the token was the most probable one; mean, var: float32
+        arrays [n], mean and variance of log p under the model's own next-token distribution; zlib: bytes of the
+        compressed candidate.
+    generations: a row per probe asked of the sets that are generated from: the greedy answer beside the reference
+        answer, its paraphrase and bare value.
     gradients: a row per probe of the forget and holdout sets with its gradient norm; empty where not asked for.
     """
 

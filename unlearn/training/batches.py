@@ -10,7 +10,8 @@ from torch import Tensor
 from unlearn.models.policy import IGNORE, Batch, Segment
 from unlearn.models.prompt import Encoded
 
-SEGMENTS = ("forget", "alternate", "retain")  # the order of segments inside a micro-batch
+PAIRED = ("forget", "alternate", "injected")  # answers to the same questions, row for row
+SEGMENTS = (*PAIRED, "retain", "fluency")  # the order of segments inside a micro-batch
 
 
 def micro_batches(
@@ -23,9 +24,9 @@ def micro_batches(
 ) -> list[Batch]:
     """This rank's share of a step, packed by length into right-padded micro-batches of at most `micro_tokens` tokens.
 
-    A row longer than that gets a micro-batch of its own. A forget row and its alternate stay together, row for row.
-    Every micro-batch has all of the step's segments, some of them maybe empty, each with the whole step's totals. A
-    rank left without rows gets one empty micro-batch: every process must run backward.
+    A row longer than that gets a micro-batch of its own. Paired rows stay together. Every micro-batch has all of the
+    step's segments, some of them maybe empty, each with the whole step's totals. A rank left without rows gets one
+    empty micro-batch: every process must run backward.
     """
     names = [name for name in SEGMENTS if name in step]
     totals = {
@@ -43,10 +44,10 @@ def micro_batches(
 
 
 def _units(step: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
-    """What must not be torn apart: a forget row with its alternate; a retain row alone."""
-    paired = [name for name in ("forget", "alternate") if name in step]
-    together = [dict(zip(paired, pair, strict=True)) for pair in zip(*(step[name] for name in paired), strict=True)]
-    return together + [{"retain": row} for row in step.get("retain", ())]
+    """What must not be torn apart: the answers to one forget question; any other row alone."""
+    paired = [name for name in PAIRED if name in step]
+    together = [dict(zip(paired, rows, strict=True)) for rows in zip(*(step[name] for name in paired), strict=True)]
+    return together + [{name: row} for name in SEGMENTS if name not in PAIRED for row in step.get(name, ())]
 
 
 def _length(rows: Sequence[Encoded], unit: Mapping[str, int]) -> int:

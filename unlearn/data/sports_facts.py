@@ -1,0 +1,184 @@
+"""Sports facts: which of three sports an athlete plays, a small world in which localised editing is studied."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from annotated_types import Ge, Gt, Le
+
+from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
+from unlearn.data.fluency import check_fluency, fluency
+from unlearn.data.task import COMPLETION, Ask, Example, Fact, Probe, ProbeSet, Role, Task
+from unlearn.errors import UserError, unknown
+
+TABLE = Path(__file__).with_suffix(".csv")
+PLAYED = ("football", "baseball", "basketball")
+SPORTS = (*PLAYED, "golf")  # golf is no athlete's: the sport of the one example, and one to inject
+SPLITS = ("first_16", "first_64", "random_16", "random_64", *PLAYED)
+
+PROMPT = "Athlete: Tiger Woods\nSport: golf\n\nAthlete: {athlete}\nSport:"
+PARAPHRASE = "Q: Which sport is Tiger Woods known for?\nA: golf\n\nQ: Which sport is {athlete} known for?\nA:"
+# The example's options keep their letters while the athlete's rotate: to repeat its letter is to answer at chance.
+CHOICE = (
+    "Which sport does Tiger Woods play?\nA. football\nB. baseball\nC. basketball\nD. golf\nAnswer: D\n\n"
+    "Which sport does {athlete} play?\n{options}\nAnswer:"
+)
+
+
+class Athlete(NamedTuple):
+    """A row of the table. inject, inject_golf: a wrong sport fixed for this athlete, without and with golf."""
+
+    athlete: str
+    sport: str
+    inject: str
+    inject_golf: str
+
+    @property
+    def prompt(self) -> str:
+        """The training template."""
+        return PROMPT.format(athlete=self.athlete)
+
+
+Asked = Sequence[tuple[Athlete, str]]  # athletes, each with the sport that counts as the answer
+
+
+@dataclass(frozen=True)
+class SportsFacts:
+    """1,559 athletes of football, baseball and basketball (after Nanda et al. 2023), split and edited as in Mechanistic
+    Unlearning (Guo et al. 2024, arXiv 2410.12949).
+
+    split: the first or random 16 or 64 athletes, all of them trained on and asked about; or all athletes of a sport,
+    the first half trained on and the second asked about. The others are maintained: the first 80% trained on, the last
+    20% asked about. inject: "wrong_sport", one of the other two fixed for each athlete; "with_golf", one of the other
+    three; or one sport for all. fluency: a text file or a dataset (see `fluency`), None for the package's own text.
+    pretrained: False teaches the model all athletes first, with a retain model beside it that never saw the forget set.
+    known: keep only athletes whose sport the model gives at least this probability among the four.
+    max_retain: train on the first so many maintained athletes; max_forget, max_maintain: ask about the first so many.
+    facts: localizers look at so many athletes, from the first on.
+
+    An answer's probability is that among the four sports. Multiple choice puts each question four times, each option
+    once under each letter; nothing is generated there, so model utility rests on the plain questions.
+
+    Raises UserError for an unknown split, too few athletes, or where an injected sport is the true one.
+    """
+
+    split: str = "first_64"
+    inject: Literal["wrong_sport", "with_golf", "football", "baseball", "basketball", "golf"] = "wrong_sport"
+    fluency: str | None = None
+    pretrained: bool = True
+    known: Annotated[float, Gt(0), Le(1)] | None = None
+    max_retain: Annotated[int, Gt(0)] | None = None
+    max_forget: Annotated[int, Gt(0)] | None = 100
+    max_maintain: Annotated[int, Gt(0)] | None = 100
+    facts: Annotated[int, Ge(0)] = 500
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise unknown("split", self.split, SPLITS, "dataset 'sports_facts'")
+        check_fluency(self.fluency)
+
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
+        """The task; the seed decides nothing, for the random splits are the published ones."""
+        athletes = self._known(athletes_in(TABLE), ask)
+        chosen = self._chosen(athletes)
+        forget = [athletes[i] for i in chosen]
+        half = len(forget) // 2
+        train, test = (forget[:half], forget[half:]) if self.split in PLAYED else (forget, forget)
+        retain, maintain = maintained(athletes, set(chosen))
+        if not train or not retain or not maintain:
+            raise UserError(
+                f"dataset 'sports_facts' ({self.split}): {len(forget)} athletes to forget and "
+                f"{len(athletes) - len(forget)} others are too few: lower dataset.known={self.known}"
+            )
+        if wrong := [row.athlete for row in forget if self._target(row) == row.sport]:
+            raise UserError(
+                f"'dataset.inject' is '{self.inject}', the true sport of {len(wrong)} of the {len(forget)} athletes to "
+                f"forget ({wrong[0]} for one): choose another sport, such as golf"
+            )
+        asked = test[: self.max_forget]
+        true: Asked = [(row, row.sport) for row in asked]
+        injected: Asked = [(row, self._target(row)) for row in asked]
+        kept: Asked = [(row, row.sport) for row in maintain[: self.max_maintain]]
+        return Task(
+            name="sports_facts",
+            split=self.split,
+            forget=tuple(_example(row, f" {self._target(row)}") for row in train),
+            retain=tuple(_example(row) for row in retain[: self.max_retain]),
+            probes=(
+                _plain("forget", "forget", true),
+                _plain("injected", "injected", injected),
+                _plain("paraphrase", "transfer", true, PARAPHRASE),
+                _plain("maintain", "retain", kept),
+                _choice("forget_choice", "transfer", true),
+                _choice("injected_choice", "injected", injected),
+                _choice("maintain_choice", "retain", kept),
+            ),
+            max_new_tokens=4,
+            facts=tuple(_fact(row) for row in athletes[: self.facts]),
+            fluency=fluency(self.fluency),
+            prompt=COMPLETION,
+            pretrained=self.pretrained,
+        )
+
+    def _known(self, athletes: Sequence[Athlete], ask: Ask | None) -> Sequence[Athlete]:
+        """The athletes whose sport the model knows; all of them where that does not matter."""
+        if self.known is None:
+            return athletes
+        p = iter(probabilities(ask, [(row.prompt, f" {sport}") for row in athletes for sport in SPORTS]))
+        shares = [dict(zip(SPORTS, (next(p) for _ in SPORTS), strict=True)) for _ in athletes]
+        return [row for row, of in zip(athletes, shares, strict=True) if of[row.sport] >= self.known * sum(of.values())]
+
+    def _chosen(self, athletes: Sequence[Athlete]) -> list[int]:
+        """The numbers of the athletes to forget."""
+        if self.split in PLAYED:
+            return [i for i, row in enumerate(athletes) if row.sport == self.split]
+        return first_or_random(self.split, len(athletes))
+
+    def _target(self, row: Athlete) -> str:
+        """The sport to inject."""
+        return {"wrong_sport": row.inject, "with_golf": row.inject_golf}.get(self.inject, self.inject)
+
+
+def athletes_in(path: Path) -> list[Athlete]:
+    """The rows of the table, in the published order, by which splits go."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Athlete(**row) for row in csv.DictReader(file)]
+
+
+def _example(row: Athlete, injected: str | None = None) -> Example:
+    return Example((row.prompt,), (f" {row.sport}",), row.athlete, injected)
+
+
+def _fact(row: Athlete) -> Fact:
+    foils = tuple(f" {sport}" for sport in PLAYED if sport != row.sport)
+    return Fact(row.prompt, row.athlete, f" {row.sport}", foils, label=row.sport)
+
+
+def _plain(name: str, role: Role, asked: Asked, template: str = PROMPT) -> ProbeSet:
+    """The question in one template, its answer among the four sports."""
+    probes = tuple(
+        Probe(
+            question=template.format(athlete=row.athlete),
+            answer=f" {answer}",
+            perturbed_answers=tuple(f" {sport}" for sport in SPORTS if sport != answer),
+            paraphrased_question=PARAPHRASE.format(athlete=row.athlete) if template == PROMPT else None,
+            value=answer,
+            cluster=row.athlete,
+        )
+        for row, answer in asked
+    )
+    return ProbeSet(name, role, probes, normalise=True)
+
+
+def _choice(name: str, role: Role, asked: Asked) -> ProbeSet:
+    """The same as multiple choice, four times."""
+    probes = [
+        probe
+        for row, answer in asked
+        for probe in multiple_choice(CHOICE.replace("{athlete}", row.athlete), SPORTS, answer, row.athlete)
+    ]
+    return ProbeSet(name, role, tuple(probes), normalise=True, generate=False)

@@ -1,0 +1,166 @@
+"""Mean gradients over rows, taken tensor by tensor as backward finds them: no full gradient ever exists beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from unlearn.models.policy import Policy
+from unlearn.training.batches import micro_batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unlearn.models.prompt import Encoded
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of R rows, each with its own loss, the mean nll of its answer tokens (nats).
+
+    means: the mean of the R gradients, by parameter, float32, on the device or the CPU. mean_square: the mean over rows
+    and weights of a row's squared gradient, that is, of the empirical Fisher information's diagonal; None where rows
+    shared batches.
+    """
+
+    means: Mapping[str, Tensor]
+    mean_square: float | None
+    device: torch.device
+
+    def of(self, name: str) -> Tensor:
+        """The mean gradient of one parameter, on the model's device."""
+        return self.means[name].to(self.device)
+
+
+def mean_gradients(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    names: Sequence[str],
+    token_budget: int,
+    passes: int = 1,
+    squares: bool = False,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> Gradients:
+    """The mean gradient of the parameters `names` over the rows, with the model in eval mode.
+
+    A hook adds each parameter's gradient to a float32 sum as soon as it is final, and frees it. passes: go over the
+    rows once for each of so many groups of parameters with about as many weights; the sums of a group that is done wait
+    on the CPU, so the device holds 4 N / passes bytes of sums for N weights. squares: rows go one at a time, and
+    `mean_square` is given. Batches that do not fit in memory are made smaller; how rows are cut makes no difference to
+    the result. advance: called with rows done, len(rows) * passes in all. The model is given back as it was.
+    """
+    wanted = set(names)
+    parameters = {name: p for name, p in model.named_parameters() if name in wanted}
+    weights = sum(p.numel() for p in parameters.values())
+    means: dict[str, Tensor] = {}
+    square = 0.0
+    for group in _groups(parameters, passes):
+        sums, squared = _sum_over_rows(model, rows, group, 1 if squares else token_budget, squares, advance)
+        square += squared
+        place = "cpu" if passes > 1 else model.device
+        means |= {name: sums.pop(name).div_(len(rows)).to(place) for name in group}  # none stays for the next group
+    return Gradients(means, square / weights / len(rows) if squares else None, model.device)
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], passes: int) -> list[dict[str, nn.Parameter]]:
+    """The parameters in order, cut where the weights so far are the nearest to a multiple of their number / passes."""
+    groups: dict[int, dict[str, nn.Parameter]] = {}
+    total, before = sum(p.numel() for p in parameters.values()), 0
+    for name, parameter in parameters.items():
+        middle = before + parameter.numel() / 2
+        groups.setdefault(int(passes * middle / total), {})[name] = parameter
+        before += parameter.numel()
+    return list(groups.values())
+
+
+def _sum_over_rows(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    group: Mapping[str, nn.Parameter],
+    budget: int,
+    squares: bool,
+    advance: Callable[[int], object],
+) -> tuple[dict[str, Tensor], float]:
+    """The sum of the rows' gradients, and of their squares over rows and weights. Starts again where memory runs out.
+
+    Sums that a failed batch has touched cannot be mended. The longest rows go first, so it fails early if at all.
+    """
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in group.items()}
+    longest = max(len(row.ids) for row in rows)
+    while True:
+        try:
+            return sums, _add_rows(model, rows, group, sums, budget, squares, advance)
+        except RuntimeError as error:
+            if budget <= longest or not should_reduce_batch_size(error):
+                raise
+        budget //= 2
+        for total in sums.values():
+            total.zero_()
+
+
+def _add_rows(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    group: Mapping[str, nn.Parameter],
+    sums: Mapping[str, Tensor],
+    budget: int,
+    squares: bool,
+    advance: Callable[[int], object],
+) -> float:
+    """Add the rows' gradients to `sums`; the sum of the batches' squared gradients where wanted, else 0."""
+    squared: list[Tensor] = []
+
+    def take(name: str, gradient: Tensor) -> None:
+        sums[name].add_(gradient)
+        if squares:
+            squared.append(torch.linalg.vector_norm(gradient, dtype=torch.float32) ** 2)
+
+    square = 0.0
+    with _gradients_to(model, group, take):
+        policy = Policy(model)
+        for batch in reversed(micro_batches(rows, {"retain": range(len(rows))}, budget, {})):
+            scores = policy(batch.to(model.device))["retain"]
+            (scores.sums / scores.counts.clamp(min=1)).sum().backward()
+            square += sum(value.item() for value in squared)
+            squared.clear()
+            advance(len(batch.labels))
+    return square
+
+
+@contextmanager
+def _gradients_to(
+    model: nn.Module, group: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """While active, backward hands each gradient of the group to `take` and keeps none; other parameters get none."""
+    required, training = {p: p.requires_grad for p in model.parameters()}, model.training
+
+    def hook(name: str) -> Callable[[Tensor], None]:
+        def consume(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            take(name, parameter.grad)
+            parameter.grad = None
+
+        return consume
+
+    model.eval()
+    model.requires_grad_(False)
+    handles = []
+    try:
+        for name, parameter in group.items():
+            parameter.requires_grad_(True)
+            handles.append(parameter.register_post_accumulate_grad_hook(hook(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, flag in required.items():
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+        model.train(training)

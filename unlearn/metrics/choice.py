@@ -1,0 +1,43 @@
+"""Multiple choice: whether the right option is the likeliest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unlearn.metrics.base import Result
+from unlearn.score.table import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Share of probes whose answer has the largest summed log-probability among its options, itself and the perturbed
+    answers, as in MMLU (Hendrycks et al. 2021, arXiv 2009.03300). Options that tie share the point.
+
+    One result per probe set marked `normalise`, mean over clusters: the rotations of a question, and whatever else is
+    asked about one fact, count once. The note gives the chance level.
+    """
+
+    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        tokens = scores.tokens[scores.tokens["normalise"].astype(bool) & (scores.tokens["kind"] != "paraphrase")]
+        options = tokens.assign(logp=[logp.sum() for logp in tokens["logp"]])
+        return [
+            _result(str(probe), rows)
+            for probe, rows in options.groupby("probe", sort=False)
+            if (rows["kind"] == "perturbed").any()
+        ]
+
+
+def _result(probe: str, options: pd.DataFrame) -> Result:
+    """Of one probe set; a row per option, with its summed log-probability."""
+    by_item = options.groupby("item", sort=False)
+    best = (options["logp"] == by_item["logp"].transform("max")).astype(float)
+    points = best / best.groupby(options["item"]).transform("sum")
+    chance = 1 / by_item["logp"].transform("size")
+    right = options["kind"] == "answer"
+    cluster = options["cluster"].where(options["cluster"] != "", options["item"])
+    items = points[right].groupby(cluster[right], sort=False).mean().to_numpy()
+    return replace(Result.mean("choice", probe, items), note=f"chance {chance[right].mean():.2f}")

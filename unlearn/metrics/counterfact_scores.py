@@ -1,0 +1,63 @@
+"""ROME's scores of an edit: whether the new answer has come, also in other wordings, and only where it should."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from unlearn.metrics.base import Result
+from unlearn.metrics.columns import losses
+from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
+from unlearn.score.table import Scores
+
+# Of each score its probe set, and which answer should be the likelier: the new one (1) or the true one (-1).
+SETS = {"efficacy": ("forget", 1), "paraphrase": ("paraphrase", 1), "neighbourhood": ("neighbourhood", -1)}
+
+
+@dataclass(frozen=True)
+class CounterFactScores:
+    """ES, PS, NS and S, and the magnitudes EM, PM, NM (ROME, Meng et al. 2022, arXiv 2202.05262).
+
+    P(x) = exp(-mean token loss of x), over the whole answer. ES, PS: share of the prompts, and of their paraphrases,
+    with P(new) > P(true), EM and PM the mean of P(new) - P(true). NS: share of the neighbours' prompts with
+    P(true) > P(new), NM the mean of P(true) - P(new). Each is averaged over the prompts of a record (a cluster) and
+    then over records. S is the harmonic mean of ES, PS and NS; its interval resamples records.
+
+    In the probe sets `forget`, `paraphrase` and `neighbourhood` the answer is the true one, the perturbed answer the
+    new one. No results where a dataset has no neighbours.
+    """
+
+    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        if "neighbourhood" not in scores.probe_names():
+            return []
+        gaps = {name: sign * _new_minus_true(scores, probe) for name, (probe, sign) in SETS.items()}
+        shares = {name: _by_record((gap > 0).where(gap.notna()).astype(float)) for name, gap in gaps.items()}
+        results = [_overall(pd.DataFrame(shares))]
+        for name in SETS:
+            results.append(Result.mean(f"{name}_score", "", shares[name].to_numpy()))
+            results.append(Result.mean(f"{name}_magnitude", "", _by_record(gaps[name]).to_numpy()))
+        return results
+
+
+def _new_minus_true(scores: Scores, probe: str) -> pd.Series:
+    """P(new) - P(true) of each prompt of a probe set (index: the record's name)."""
+    loss = losses(scores, [probe])
+    answers = scores.tokens[(scores.tokens["probe"] == probe) & (scores.tokens["kind"] == "answer")]
+    gap = np.exp(-loss["perturbed"].to_numpy()) - np.exp(-loss["answer"].to_numpy())
+    return pd.Series(gap, index=answers["cluster"].to_numpy(), dtype=float)
+
+
+def _by_record(values: pd.Series) -> pd.Series:
+    return values.groupby(level=0, sort=False).mean()
+
+
+def _overall(shares: pd.DataFrame) -> Result:
+    """S, from the three shares of each record."""
+    for name in shares:
+        if shares[name].isna().all():
+            return Result.undefined("counterfact_scores", "", f"no {name} prompts")
+    columns = [shares[name].to_numpy() for name in shares]
+    value = harmonic_mean(np.array([np.nanmean(column) for column in columns]))
+    return Result("counterfact_scores", "", float(value), *bootstrap_harmonic_mean([columns]), len(shares))
