@@ -12,11 +12,11 @@ from unittest import mock
 import torch
 from bench_setup import Setup, now, passed
 
+from unlearn.data.prompt import Encoded
 from unlearn.localize import threshold
 from unlearn.localize.base import Subject
 from unlearn.localize.interaction import Interaction
 from unlearn.localize.mask import Mask
-from unlearn.models.prompt import Encoded
 
 Way = Literal["streamed", "plain"]
 SELECT = 0.8

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unlearn.models.prompt import Encoded
+from unlearn.data.prompt import Encoded
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearn.data.prompt import Encoded
 from unlearn.localize.mask import Mask
-from unlearn.models.prompt import Encoded
 
 
 def row_gradients(model: Any, rows: Sequence[Encoded]) -> dict[str, Tensor]:

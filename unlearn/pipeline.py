@@ -183,9 +183,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
     def build(folder: Path) -> None:
         import torch
 
+        from unlearn.data.prompt import encode_text
+        from unlearn.localize.adapters import adapted
+        from unlearn.localize.mask import Mask
         from unlearn.models.loading import load_model, load_tokenizer, save_model
         from unlearn.models.policy import Policy
-        from unlearn.models.prompt import encode_text
         from unlearn.training import checkpoint
         from unlearn.training.loop import train
         from unlearn.training.masking import check_unselected
@@ -209,10 +211,11 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         if Need.REFERENCE_MODEL in method.needs:
             reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
         allowed = mask
-        if experiment.lora:
+        if lora := experiment.lora:
+            modules = adapted(model, mask, lora.modules(model)) if mask else None
+            allowed = mask and Mask.where(model, {f"{name}.weight" for name in modules or ()}.__contains__)
             torch.manual_seed(experiment.seed)
-            allowed = mask and experiment.lora.adapted(model, mask)
-            model = experiment.lora.attach(model, allowed)
+            model = lora.attach(model, modules)
 
         def evaluate(step: int) -> dict[str, float]:
             return _curve_point(experiment, task, model, tokenizer, known)
@@ -230,7 +233,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
                 experiment.seed,
                 reference,
                 table,
-                None if experiment.lora else mask,  # adapters are what is trained, and only they
+                None if lora else mask,  # adapters are what is trained, and only they
                 evaluate,
                 advance=advance,
                 record=record,
@@ -238,7 +241,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
             )
         if not ranks.is_main():
             return
-        if experiment.lora:
+        if lora:
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
         if allowed:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Fact, Task
 from unlearn.localize.base import Subject
-from unlearn.models.prompt import PromptFormat
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Fact, Task
 from unlearn.errors import UserError
 from unlearn.localize.base import Subject
 from unlearn.localize.facts import check_facts, collate, corrupt_facts, encode_facts
-from unlearn.models.prompt import PromptFormat
 
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}\n{% endfor %}"

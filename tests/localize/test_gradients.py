@@ -10,9 +10,9 @@ from plain_gradients import mean, row_gradients
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unlearn.data.prompt import Encoded
 from unlearn.localize.base import Subject
 from unlearn.localize.gradients import mean_gradients
-from unlearn.models.prompt import Encoded
 
 
 @pytest.fixture

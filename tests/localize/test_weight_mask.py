@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unlearn.data.prompt import Encoded
 from unlearn.errors import UserError
 from unlearn.localize.base import Subject
 from unlearn.localize.mask import Mask
@@ -20,7 +21,6 @@ from unlearn.localize.random_parts import RandomParts
 from unlearn.localize.shrink import Settings, Term, kept, nll, probability, removed, shrink, unlikelihood
 from unlearn.localize.weight_mask import WeightMask
 from unlearn.models.policy import Batch, Policy, Segment
-from unlearn.models.prompt import Encoded
 
 SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0)
 A, B, C, D, E, G = range(6)

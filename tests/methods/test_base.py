@@ -10,7 +10,7 @@ from unlearn.methods.base import SEGMENTS, check_needs
 from unlearn.methods.grad_diff import GradDiff
 from unlearn.methods.inject import Inject
 from unlearn.methods.po import PO
-from unlearn.training import batches
+from unlearn.models import batches
 
 EDITED = Example(("q",), ("a",), injected="b")
 TASK = Task("toy", "all", (EDITED,), (Example(("r",), ("s",)),), (), refusals=("no",), fluency=("text",))

@@ -5,11 +5,11 @@ import torch
 from stub_policy import StubPolicy, step, take
 from three_rows import tiny_llama
 
+from unlearn.data.prompt import Encoded
 from unlearn.methods.base import Need
 from unlearn.methods.inject import Inject
+from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Policy
-from unlearn.models.prompt import Encoded
-from unlearn.training.batches import micro_batches
 
 NLL = torch.tensor(
     [[1.0, 2.0, 9.0, 9.0, 9.0], [6.0, 9.0, 9.0, 9.0, 9.0], [2.0, 3.0, 4.0, 9.0, 9.0], [0.5, 0.5, 1.0, 2.0, 9.0]]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
 from unlearn.data.tofu import Tofu
 from unlearn.metrics.base import Metric
@@ -34,7 +35,6 @@ from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
 from unlearn.metrics.truth_ratio import TruthRatio, ratio, right_and_wrong
 from unlearn.models.loading import load_model, load_tokenizer
-from unlearn.models.prompt import PromptFormat
 from unlearn.score.probes import Scoring
 from unlearn.score.table import Scores
 

@@ -17,7 +17,7 @@ from unlearn.localize import attribution
 from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.facts import EncodedFact, collate
 from unlearn.localize.sites import Key, Patch, at_rest, capture, run_patched
-from unlearn.localize.tracing import KINDS, site_patches, token_patches, trace
+from unlearn.localize.tracing import site_patches, token_patches, trace, windowed
 from unlearn.models.layout import Layout, layout
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -191,9 +191,13 @@ def test_causal_tracing_of_embeddings_and_logits(fixture: Fixture, case: str) ->
     def difference(logits: Tensor) -> Tensor:
         return logits[:, fact.answer] - logits[:, fact.foils[0]]
 
-    for kind, name in (("hidden", "resid"), ("mlp", "mlp_window1"), ("attention", "attn_window1")):
-        sites = keys(fixture.layout, KINDS[kind])
-        patches = [Patch((key,), token=token) for key in sites for token in tokens]
+    layers = len(fixture.layout.blocks)
+    windows = [name for name in expected if "_window" in name]
+    for name in ("resid", *windows):
+        part, _, width = name.partition("_window")
+        sites = keys(fixture.layout, {"mlp": "mlp_out", "attn": "attn_out"}.get(part, part))
+        spans = [windowed(layer, layers, int(width or 1)) for layer in range(layers)]
+        patches = [Patch(tuple(sites[at] for at in span), token=token) for span in spans for token in tokens]
         _, clean = capture(fixture.model, fixture.layout, sites, collate([fact.ids], "cpu"))
         source = {key: values[0] for key, values in clean.items()}
         found = run_patched(fixture.model, fixture.layout, fact.ids, patches, source, difference, 500, noise=noise)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Task
 from unlearn.localize.base import Localizer, Subject
 from unlearn.localize.gradient import Gradient
@@ -24,7 +25,6 @@ from unlearn.localize.snip import Snip
 from unlearn.localize.wagle import Wagle, importance
 from unlearn.localize.wanda import Wanda
 from unlearn.models.policy import IGNORE
-from unlearn.models.prompt import Encoded
 
 Named = dict[str, Tensor]
 Make = Callable[..., Localizer]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
-from unlearn.models.prompt import PromptFormat
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from unlearn.models.prompt import Encoded
+from unlearn.data.prompt import Encoded
 from unlearn.score.gradient import gradient_norms
 
 EOS = 1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from unlearn.models.prompt import Encoded
+from unlearn.data.prompt import Encoded
 from unlearn.score import likelihood
 from unlearn.score.likelihood import TREE_ATTENTION, TokenStats, Tree, likelihoods
 

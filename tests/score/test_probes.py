@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.config import build, conf_dir
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
 from unlearn.errors import UserError
-from unlearn.models.prompt import PromptFormat
 from unlearn.score.probes import Scoring
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 

@@ -7,8 +7,8 @@ from helpers import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Task
-from unlearn.models.prompt import Encoded
 from unlearn.recipe import Recipe
 from unlearn.training.plan import plan_training, plan_unlearning
 

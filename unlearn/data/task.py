@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.errors import UserError
-from unlearn.models.prompt import PromptFormat
 
 Role = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
 COMPLETION = PromptFormat(chat_template=False, eos=False)  # the text as it is; the answer is how it goes on
@@ -36,7 +36,7 @@ class Example:
 class Fact:
     """A fact as localizers look for it inside a model: asked `prompt`, it answers `lead` + `answer`.
 
-    subject: what the fact is about, as written in prompt (its last occurrence counts). lead: how the answer begins,
+    subject: what the fact is about, as written in prompt and maybe in lead (its last mention counts). lead: how the answer begins,
     before the fact itself. answer: the fact, with the space before it where it has one; its first token is what is
     looked at. foils: wrong answers in the same form. label: the fact's class where there are few ("football"), else "".
     """

@@ -23,7 +23,6 @@ EMBED: Key = (0, "embed")
 BACKWARD = 16  # a backward pass keeps the activations of all layers: it gets this part of the token budget
 SMALL_GAP = 0.1  # logits
 Pair = tuple[EncodedFact, EncodedFact]  # the run that is looked at, and the one that values come from
-Values = dict[Key, Tensor]  # [B, T, heads, width] by site
 Seen = Callable[[Key, Tensor], None]
 
 
@@ -131,7 +130,7 @@ def run_backward(
     gradients in the backward, all [B, T, heads, width]. The gradient of what a module takes is that through this module
     alone. embeddings [B, T, d]: in the place of the inputs' own.
     """
-    seen, wanted = set(seen), set(wanted)
+    seen, wanted = dict.fromkeys(seen), dict.fromkeys(wanted)
     rows = len(inputs.ids)
     leaf: list[Tensor] = []
 
@@ -153,7 +152,7 @@ def run_backward(
 
         return site, look
 
-    with torch.enable_grad(), edited((layout.embed, begin), *map(at, seen | wanted)):
+    with torch.enable_grad(), edited((layout.embed, begin), *map(at, {**seen, **wanted})):
         metric = contrast(logits_at(model, inputs.ids, inputs.index), facts)
         torch.autograd.grad(metric.sum(), leaf)
     return metric.detach()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Gt, Le
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.models.prompt import PromptFormat
 
 if TYPE_CHECKING:
     import pandas as pd

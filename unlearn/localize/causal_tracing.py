@@ -29,16 +29,17 @@ GROUPS = ("first subject", "middle subject", "last subject", "first after", "mid
 class CausalTracing(BlockBudget):
     """Blocks whose clean state best restores the answer in a run with a noised subject.
 
-    Noise N(0, nu^2) is added to the embeddings of the subject's tokens, in `samples` draws that are the same for all
-    of a prompt's sites. p is the answer's probability (its first token's), averaged over the draws.
+    Noise N(0, nu^2) is added to the embeddings of the subject's tokens, wherever it is named, in `samples` draws that
+    are the same for all of a prompt's sites. p is the probability of the answer's first token, averaged over the draws.
     Total effect TE = p(clean) - p(noised), indirect effect IE = p(restored) - p(noised); both are averaged over
     prompts, and the normalised effect is mean IE / mean TE. noise: rome3, nu = 3 std over all subjects' embeddings;
     sqrt3, nu = sqrt(3 std) over the prompt's own subject's; or nu itself.
 
     form "sites" (Mechanistic Unlearning): every head's output and every MLP's is restored, at all tokens; a block is
     pooled from these scores. form "tokens" (ROME): at one token, the hidden state after a layer, or the MLP or the
-    attention outputs of `window` layers around it; a block's score is its window's mean IE at the subject's last token.
-    Effects that can only be 0 are not computed: before the subject, and of the last layer at any token but the last.
+    attention outputs of `window` layers around it (at most a third of all); a block's score is its window's mean IE at
+    the subject's last token. Effects that can only be 0 are not computed: before the subject, and of the last layer at
+    any token but the last.
 
     max_facts: how many facts are traced. known_only: only those whose answer is the model's first choice.
     seed: of the noise (null: the run's).
@@ -77,7 +78,8 @@ class CausalTracing(BlockBudget):
             if self.form == "sites":
                 patches = [site_patches(parts)] * len(facts)
             else:
-                patches = [token_patches(fact, len(parts.blocks), self.window) for fact in facts]
+                window = min(self.window, max(1, len(parts.blocks) // 3))
+                patches = [token_patches(fact, len(parts.blocks), window) for fact in facts]
             with progress("causal tracing", total=sum(len(cells) + 1 for cells in patches)) as advance:
                 runs = [
                     trace(model, parts, *prompt, subject.token_budget, advance)

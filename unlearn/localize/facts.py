@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearn.data.prompt import Encoded, PromptFormat
 from unlearn.data.task import Fact, Task
 from unlearn.errors import UserError
 from unlearn.localize.base import Subject
+from unlearn.models.batches import pad_rows
 from unlearn.models.policy import projection_at
-from unlearn.models.prompt import Encoded, PromptFormat
 from unlearn.score.batching import map_batches
-from unlearn.training.batches import pad_rows
 
 TRIES = 100
 Span = tuple[int, int]

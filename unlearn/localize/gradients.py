@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Policy
-from unlearn.training.batches import micro_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from unlearn.models.prompt import Encoded
+    from unlearn.data.prompt import Encoded
 
 
 @dataclass(frozen=True)

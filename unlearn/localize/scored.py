@@ -15,9 +15,9 @@ from unlearn.errors import UserError
 from unlearn.localize.base import Fraction, Located, Subject
 
 if TYPE_CHECKING:
+    from unlearn.data.prompt import Encoded
     from unlearn.localize.gradients import Gradients
     from unlearn.localize.threshold import Score, Selection
-    from unlearn.models.prompt import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)

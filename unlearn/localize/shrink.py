@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unlearn.data.prompt import Encoded
 from unlearn.errors import UserError
 from unlearn.localize.mask import Mask
+from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Batch, Policy, TokenScores, precise
-from unlearn.models.prompt import Encoded
-from unlearn.training.batches import micro_batches
 
 _ROWS = "retain"  # the segment that rows are scored as, whatever their part
 

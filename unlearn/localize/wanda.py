@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.pytorch_utils import Conv1D
 
-    from unlearn.models.prompt import Encoded
+    from unlearn.data.prompt import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)

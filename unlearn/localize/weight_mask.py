@@ -16,9 +16,9 @@ from unlearn.localize.ffn import FFN
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unlearn.data.prompt import Encoded
     from unlearn.localize.mask import Mask
     from unlearn.localize.shrink import Term
-    from unlearn.models.prompt import Encoded
 
 STEPS = 3  # points of the removal curve beside 0
 FLUENCY_TOKENS = 100
@@ -101,8 +101,8 @@ class WeightMask:
         return Located(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
 
     def _terms(self, subject: Subject) -> list[Term]:
+        from unlearn.data.prompt import encode_text
         from unlearn.localize.shrink import Term, nll, unlikelihood
-        from unlearn.models.prompt import encode_text
 
         task = subject.task
         if self.objective == "inject" or (self.objective == "auto" and _has_injected(task)):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Gt, Le
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.models.prompt import PromptFormat
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import MinLen
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
 from unlearn.errors import UserError
 from unlearn.models.base import Part, Threads
-from unlearn.models.prompt import PromptFormat
 from unlearn.places import is_local, local
 from unlearn.recipe import Recipe
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task, all_texts
 from unlearn.models.base import Part, Threads
-from unlearn.models.prompt import PromptFormat
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from unlearn.score.likelihood import likelihoods
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from unlearn.models.prompt import PromptFormat
+    from unlearn.data.prompt import PromptFormat
 
 
 def first_token_probabilities(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from unlearn.models.prompt import Encoded
+    from unlearn.data.prompt import Encoded
 
 
 def gradient_norms(

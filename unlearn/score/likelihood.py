@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from unlearn.models.prompt import Encoded
+    from unlearn.data.prompt import Encoded
 
 # Architectures that take a 4-D attention mask and explicit positions as they are. Others (ALiBi biases, positions taken
 # from the mask, recurrent state) get one plain row for each candidate.

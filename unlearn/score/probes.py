@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from unlearn.data.prompt import PromptFormat
     from unlearn.data.task import Probe, ProbeSet, Task
-    from unlearn.models.prompt import PromptFormat
 
 Progress = Callable[[int], object]
 GRADIENT_ROLES = ("forget", "holdout")

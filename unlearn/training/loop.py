@@ -16,10 +16,10 @@ from unlearn import ranks
 from unlearn.errors import UserError
 from unlearn.localize.mask import Mask
 from unlearn.methods.base import Method
+from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Batch, Policy
 from unlearn.recipe import Recipe
 from unlearn.training import checkpoint
-from unlearn.training.batches import micro_batches
 from unlearn.training.checkpoint import Log
 from unlearn.training.masking import Masking
 from unlearn.training.optimizers import make_optimizers, set_lr

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Task
-from unlearn.models.prompt import Encoded
 from unlearn.recipe import Recipe
 
 Encode = Callable[[str, str], Encoded]

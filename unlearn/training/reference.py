@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from unlearn.data.prompt import Encoded
+from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Batch, Policy
-from unlearn.models.prompt import Encoded
-from unlearn.training.batches import micro_batches
 
 
 def reference_nll(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from unlearn.data.prompt import Encoded, PromptFormat, encode_text
 from unlearn.errors import UserError
-from unlearn.models.prompt import Encoded, PromptFormat, encode_text
 
 IGNORE = -100
 

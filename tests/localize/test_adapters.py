@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from unlearn.errors import UserError
+from unlearn.localize.adapters import adapted
 from unlearn.localize.mask import Mask
 from unlearn.models.lora import Lora
+
+
+def chosen(model: PreTrainedModel, mask: Mask, **lora: Any) -> set[str]:
+    return set(adapted(model, mask, Lora(**lora).modules(model)))
 
 
 @pytest.fixture
@@ -18,21 +25,13 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def whole(mask: Mask) -> set[str]:
-    assert all(isinstance(value, bool) for value in mask.tensors.values())
-    return {name for name, value in mask.tensors.items() if value}
-
-
 def test_whole_tensors_get_adapters(model: LlamaForCausalLM) -> None:
     mask = Mask.where(model, lambda name: ".1.mlp." in name or "norm" in name or "embed" in name)
-    adapted = Lora(rank=2).adapted(model, mask)
-    expected = {f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
-    assert whole(adapted) == expected  # neither norms nor embeddings are linear layers
-    wrapped = Lora(rank=2).attach(model, adapted)
+    expected = {f"model.layers.1.mlp.{part}_proj" for part in ("gate", "up", "down")}
+    assert chosen(model, mask) == expected  # neither norms nor embeddings are linear layers
+    wrapped = Lora(rank=2).attach(model, sorted(expected))
     trainable = {name for name, p in wrapped.named_parameters() if p.requires_grad}
-    assert {name.partition(".lora_")[0].removeprefix("base_model.model.") for name in trainable} == {
-        name.removesuffix(".weight") for name in expected
-    }
+    assert {name.partition(".lora_")[0].removeprefix("base_model.model.") for name in trainable} == expected
 
 
 def test_partly_selected_matrices_need_more_than_the_average(model: LlamaForCausalLM) -> None:
@@ -42,23 +41,23 @@ def test_partly_selected_matrices_need_more_than_the_average(model: LlamaForCaus
     bits[poor][:1, 0] = True
     mask = Mask.of(model, bits)
     assert mask.share(poor) < mask.fraction < mask.share(rich)
-    assert whole(Lora(rank=2).adapted(model, mask)) == {rich}
+    assert chosen(model, mask) == {rich.removesuffix(".weight")}
 
 
 def test_targets_narrow_the_choice(model: LlamaForCausalLM) -> None:
     mask = Mask.where(model, lambda name: ".0." in name)
-    assert whole(Lora(targets=("q_proj",)).adapted(model, mask)) == {"model.layers.0.self_attn.q_proj.weight"}
-    assert whole(Lora(targets=r".*\.0\..*gate_proj").adapted(model, mask)) == {"model.layers.0.mlp.gate_proj.weight"}
+    assert chosen(model, mask, targets=("q_proj",)) == {"model.layers.0.self_attn.q_proj"}
+    assert chosen(model, mask, targets=r".*\.0\..*gate_proj") == {"model.layers.0.mlp.gate_proj"}
 
 
 def test_gpt2_keeps_its_matrices_in_conv1d() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=8, n_layer=1, n_head=2))
     mask = Mask.where(model, lambda name: "mlp.c_fc" in name)
-    assert whole(Lora().adapted(model, mask)) == {"transformer.h.0.mlp.c_fc.weight"}
+    assert chosen(model, mask) == {"transformer.h.0.mlp.c_fc"}
 
 
 def test_a_mask_without_linear_layers(model: LlamaForCausalLM) -> None:
     for choose in ("norm", "nothing"):
         mask = Mask.where(model, lambda name, choose=choose: choose in name)
         with pytest.raises(UserError, match="selects no linear module"):
-            Lora().adapted(model, mask)
+            chosen(model, mask)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from unlearn.data.prompt import Encoded
 from unlearn.models.policy import IGNORE, Batch, Segment
-from unlearn.models.prompt import Encoded
 
 PAIRED = ("forget", "alternate", "injected")  # answers to the same questions, row for row
 SEGMENTS = (*PAIRED, "retain", "fluency")  # the order of segments inside a micro-batch
