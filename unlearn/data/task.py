@@ -36,9 +36,10 @@ class Example:
 class Fact:
     """A fact as localizers look for it inside a model: asked `prompt`, it answers `lead` + `answer`.
 
-    subject: what the fact is about, as written in prompt and maybe in lead (its last mention counts). lead: how the answer begins,
-    before the fact itself. answer: the fact, with the space before it where it has one; its first token is what is
-    looked at. foils: wrong answers in the same form. label: the fact's class where there are few ("football"), else "".
+    subject: what the fact is about, as written in prompt and maybe in lead (its last mention counts). lead: how the
+    answer begins, before the fact itself. answer: the fact, with the space before it where it has one; its first token
+    is what is looked at. foils: wrong answers in the same form. label: the fact's class where there are few
+    ("football"), else "".
     """
 
     prompt: str
