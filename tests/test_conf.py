@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from unlearn.catalog import choices, groups
+from unlearn.catalog import choices, groups, print_catalog
 from unlearn.config import build, conf_dir
 from unlearn.data.task import Example, Task
 from unlearn.experiment import Experiment
@@ -64,5 +64,12 @@ def test_published_checkpoints_follow_the_split() -> None:
 
 
 def test_the_catalog_lists_every_group() -> None:
-    assert {"methods", "datasets", "models", "metrics", "trackers"} <= set(groups())
-    assert all(line for folder in groups().values() for line in choices(folder).values())
+    assert {"methods", "localizers", "datasets", "models", "metrics", "trackers"} <= set(groups())
+    assert all(line for folder in groups().values() for line, _ in choices(folder).values())
+
+
+def test_a_single_group_is_listed_with_its_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    print_catalog("localizers")
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = (i for i, line in enumerate(lines) if line.startswith("  wagle "))
+    assert "arxiv.org/abs/2410.17509" in lines[place + 1]
