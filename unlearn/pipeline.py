@@ -59,12 +59,12 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     stages: list[Built] = []
     try:
         if experiment.stages == ("localize",):
-            _localize(experiment, task, trained(experiment, task, "target", device), store, device)
+            _localize(experiment, task, trained(experiment, task, "target", device), store, device, tracker)
         elif experiment.stages != ("report",):
             known = references(experiment, task, device, threads)
             stages += [stage for reference in known.values() for stage in reference.stages]
             if "localize" in experiment.stages:
-                stages += _localize(experiment, task, known["target"], store, device)
+                stages += _localize(experiment, task, known["target"], store, device, tracker)
             if "unlearn" in experiment.stages:
                 stages.append(_unlearn(experiment, task, known, store, device, tracker))
             if "score" in experiment.stages:
@@ -153,13 +153,21 @@ def _localizes(experiment: Experiment) -> bool:
     return not isinstance(experiment.localize, Everything)
 
 
-def _localize(experiment: Experiment, task: Task, target: Model, store: Store, device: Any) -> list[Built]:
+def _localize(
+    experiment: Experiment, task: Task, target: Model, store: Store, device: Any, tracker: Any
+) -> list[Built]:
     """Find the mask, or take it from the cache, and put it into the run folder with what explains it."""
     if not _localizes(experiment):
         return []
+    import pandas as pd
+
     located = locate(experiment, task, target, device)
     mine = store.stage("localize", {"located": located.folder.name}, functools.partial(_copy, located.folder))
     about = read_json(mine.folder / "localize.json")
+    numbers = {"fraction": about["fraction"], **about["numbers"]}
+    tracker.log({f"localize/{name}": value for name, value in numbers.items()}, 0)
+    for path in sorted(mine.folder.glob("*.parquet")):
+        tracker.log_table(f"localize/{path.stem}", pd.read_parquet(path))
     say(f"localized: {about['fraction']:.1%} of {about['total']:,} weights may change ({mine.folder / MASK})")
     return [located]
 
