@@ -7,8 +7,10 @@ import pytest
 from annotated_types import Gt
 from omegaconf import OmegaConf
 
-from unlearn.config import build
+from unlearn.config import build, check
 from unlearn.errors import UserError
+from unlearn.localize.base import Localizer
+from unlearn.localize.everything import Everything
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,12 @@ def test_bad_values_name_key_value_and_what_is_allowed(values: dict[str, Any], w
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"'whole\.rate' is not set"):
         build(OmegaConf.create({"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}), "whole")
+
+
+def test_an_optional_component() -> None:
+    """`Localizer | None`: null, or a component of that kind."""
+    wanted = Localizer | None
+    assert check(None, wanted, "localize.match") is None
+    assert check(Everything(), wanted, "localize.match") == Everything()
+    with pytest.raises(UserError, match=r"'localize.match' is '3': a Localizer is wanted"):
+        check(3, wanted, "localize.match")

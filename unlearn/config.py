@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, runtime_checkable
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from unlearn.errors import UserError, nearest, unknown
@@ -42,6 +42,8 @@ def build(node: Any, where: str = "") -> Any:
     if isinstance(node, DictConfig):
         try:
             node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise UserError(f"'{error.full_key}' is not set") from error
         except OmegaConfBaseException as error:
             raise UserError("; ".join(str(error).split("\n")[:2])) from error
     if isinstance(node, Mapping):
@@ -83,6 +85,8 @@ def check(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` says (an int passes for a float, a list for a tuple); UserError where it is not."""
     if isinstance(value, Mapping) and get_origin(hint) is dict:
         return {key: check(item, get_args(hint)[1], _join(where, key)) for key, item in value.items()}
+    if type(None) in (options := get_args(hint)) and getattr(options[0], "_is_protocol", False):
+        return None if value is None else check(value, options[0], where)
     if getattr(hint, "_is_protocol", False):
         if not (dataclasses.is_dataclass(value) and isinstance(value, runtime_checkable(hint))):
             wanted = f"a {hint.__name__} is wanted (choose one by name, as in {where}=NAME)"

@@ -8,11 +8,12 @@ from typing import Any
 
 from unlearn.artifacts import Built, write_json
 from unlearn.config import content
-from unlearn.data.task import Task
+from unlearn.data.task import Task, digest
+from unlearn.errors import UserError
 from unlearn.experiment import Experiment
 from unlearn.localize.base import Located, Subject
 from unlearn.prepare import Model, cache, versions
-from unlearn.progress import progress
+from unlearn.progress import progress, say
 
 MASK = "mask.safetensors"
 
@@ -35,8 +36,13 @@ def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Bu
         with progress("localizing", total=None):
             located = experiment.localize.localize(subject)
         name = type(experiment.localize).__name__
-        mask = replace(located.mask, about={"localizer": name, "model": target.path})
-        _save(replace(located, mask=mask), name, folder)
+        if not located.mask.selected:
+            raise UserError(f"localize= ({name}) selects no weight at all: there would be nothing to train")
+        mine = {"localizer": name, "model": target.path, "weights": digest(target.key), "task": task.fingerprint()}
+        about = located.mask.about or mine
+        if about.get("weights", mine["weights"]) != mine["weights"]:
+            say(f"localize: the mask was made for other weights of the same shapes ({about.get('model', 'unknown')})")
+        _save(replace(located, mask=replace(located.mask, about=about)), name, folder)
 
     key = {
         "target": target.key,

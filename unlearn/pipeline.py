@@ -58,7 +58,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     tracker = experiment.tracker.start(folder.name, config, folder)
     stages: list[Built] = []
     try:
-        if experiment.stages == ("localize",):
+        if set(experiment.stages) <= {"prepare", "localize"} and "localize" in experiment.stages:  # nothing to compare
             _localize(experiment, task, trained(experiment, task, "target", device), store, device, tracker)
         elif experiment.stages != ("report",):
             known = references(experiment, task, device, threads)
@@ -100,6 +100,8 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
+    if experiment.stages == ("localize",) and not _localizes(experiment):
+        raise UserError("'stages' has localize alone, but localize=none selects everything: choose localize=NAME")
     for stage, before, product in _MADE_BEFORE:
         if before == "localize" and not _localizes(experiment):
             continue

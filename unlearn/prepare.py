@@ -50,7 +50,7 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
     parts: list[Part] = ["target", "retain"] if _has_retain(experiment, task) else ["target"]
     to_train = [p for p in parts if not experiment.model.published(task, p) and not _is_trained(experiment, task, p)]
     if to_train and "prepare" not in experiment.stages:
-        raise _not_there(to_train[0])
+        raise UserError(f"there is no {to_train[0]} model yet: add prepare to stages=")
     helper = None
     if len(to_train) == 2 and threads == 1 and device.type == "cpu" and ranks.world_size() == 1:
         helper = multiprocessing.get_context("spawn").Process(
@@ -92,8 +92,6 @@ def trained(experiment: Experiment, task: Task, part: Part, device: Any) -> Mode
     """One of the two models, not scored: the published one, or trained here."""
     if published := experiment.model.published(task, part):
         return Model(published, {"path": published, "files": local_state(published)})
-    if not ("prepare" in experiment.stages or _is_trained(experiment, task, part)):
-        raise _not_there(part)
     key = finetune_key(experiment, task, part)
     built = cache(experiment).stage(
         part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
@@ -151,10 +149,6 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
-
-
-def _not_there(part: Part) -> UserError:
-    return UserError(f"there is no {part} model yet: add prepare to stages=")
 
 
 def _has_retain(experiment: Experiment, task: Task) -> bool:

@@ -21,15 +21,13 @@ class Recipe:
     clip: largest global gradient norm, over trainable parameters (None: no clipping). clip_order: under a mask, whether
         the norm is that of the selected weights' gradient ("mask_first") or of the whole one ("clip_first", as in the
         code released with WAGLE).
-    weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs (in
-    which
-        small updates are lost). precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32
-        on a CPU.
+    weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs, in
+        which small updates are lost. precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and
+        fp32 on a CPU.
     bucket: draw rows of like length into one step, which saves padding. micro_tokens: most padded tokens in one
-    forward;
-        larger steps are accumulated from several, with exactly the same gradient.
+        forward; larger steps are accumulated from several, with exactly the same gradient.
     evaluate_at: fractions of the training after which the trade-off curve gets a point; evaluate_every: the same by
-    steps.
+        number of steps.
     checkpoint_seconds: how often the state is saved, so that a killed run goes on from there.
     """
 

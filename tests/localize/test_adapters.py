@@ -47,6 +47,10 @@ def test_partly_selected_matrices_need_more_than_the_average(model: LlamaForCaus
 def test_targets_narrow_the_choice(model: LlamaForCausalLM) -> None:
     mask = Mask.where(model, lambda name: ".0." in name)
     assert chosen(model, mask, targets=("q_proj",)) == {"model.layers.0.self_attn.q_proj"}
+    everything = Mask.where(model, lambda name: True)
+    assert chosen(model, everything, targets=("self_attn.q_proj",)) == {  # parts of names count as peft counts them
+        f"model.layers.{layer}.self_attn.q_proj" for layer in (0, 1)
+    }
     assert chosen(model, mask, targets=r".*\.0\..*gate_proj") == {"model.layers.0.mlp.gate_proj"}
 
 

@@ -88,7 +88,7 @@ def test_a_part_that_is_no_localizer_is_refused() -> None:
 def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) -> None:
     mask = Rows(2).localize(subject).mask
     mask.save(tmp_path / "run" / "localize" / "mask.safetensors")
-    for path in (tmp_path / "run", tmp_path / "run" / "localize" / "mask.safetensors"):
+    for path in (tmp_path / "run", tmp_path / "run" / "localize", tmp_path / "run" / "localize" / "mask.safetensors"):
         localizer = FromFile(str(path))
         nothing: Any = None
         localizer.check(nothing)

@@ -17,7 +17,7 @@ from unlearn.places import local
 
 @dataclass(frozen=True)
 class FromFile:
-    """The mask in `path`: a mask.safetensors, or a run folder that has one (RUN/localize/mask.safetensors).
+    """The mask in `path`: a mask.safetensors, a folder that has one, or a run (RUN/localize/mask.safetensors).
 
     UserError where there is none, or where it was made for a model with other weights.
     """
@@ -28,7 +28,10 @@ class FromFile:
     def file(self) -> Path:
         """Where the mask is."""
         place = local(self.path)
-        return place / "localize" / "mask.safetensors" if place.is_dir() else place
+        if not place.is_dir():
+            return place
+        inside = place / "mask.safetensors"
+        return inside if inside.is_file() else place / "localize" / "mask.safetensors"
 
     def content(self) -> dict[str, str]:
         """The file's hash: a mask is what is in it, wherever it is."""

@@ -70,4 +70,4 @@ class Lora:
             return True
         if isinstance(self.targets, str):
             return re.fullmatch(self.targets, module) is not None
-        return module.rpartition(".")[2] in self.targets
+        return any(module == target or module.endswith(f".{target}") for target in self.targets)
