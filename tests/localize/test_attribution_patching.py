@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from families import FAMILIES, family
 from torch import Tensor, nn
 
 from unlearn.errors import UserError
+from unlearn.localize import attribution
 from unlearn.localize.attribution import attribute, attribute_edges, exact
 from unlearn.localize.attribution_patching import SITES, AttributionPatching
 from unlearn.localize.base import Subject
@@ -117,7 +119,8 @@ def test_the_contrast_is_of_each_prompts_own_tokens() -> None:
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
-def test_the_localizer(subject: Subject, direction: str) -> None:
+def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "LEAST_GAP", -math.inf)  # a model that has learnt nothing
     subject.model.lm_head.weight.requires_grad_(False)
     options = {"direction": direction, "max_facts": 5, "exact": 0.2, "select": None, "count": 2}
     found = AttributionPatching(**options).localize(subject)  # type: ignore[arg-type]
@@ -149,7 +152,7 @@ def test_the_edge_localizer(subject: Subject) -> None:
     found = EdgeAttribution(count=2, max_facts=3).localize(subject)
     edges, blocks = found.tables["edges"], found.tables["blocks"].set_index(["kind", "layer"])
     heads = edges[edges["source"].str.startswith("head.1.")]
-    assert blocks.loc[("attention", 1), "score"] == pytest.approx(heads["score"].abs().sum())
+    assert blocks.loc[("attention", 1), "score"] == pytest.approx(heads["score"].pow(2).mean() ** 0.5)
     assert blocks["selected"].sum() == 2 and len(blocks) == 6
 
 
@@ -162,5 +165,10 @@ def test_facts_that_nothing_tells_apart_are_refused(subject: Subject, capsys: py
             localizer.check(replace(subject.task, facts=()))
     with torch.no_grad():
         subject.model.lm_head.weight.zero_()
-    AttributionPatching(exact=0, max_facts=2).localize(subject)
-    assert "mean little" in capsys.readouterr().err
+    for localizer, table in (
+        (AttributionPatching(exact=0, max_facts=2), "sites"),
+        (EdgeAttribution(max_facts=2), "edges"),
+    ):
+        found = localizer.localize(subject)
+        assert "hardly depend on their subjects" in capsys.readouterr().err
+        assert found.tables[table]["normalised"].isna().all() and found.tables[table]["score"].notna().all()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, combinations
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unlearn.data.task import Task
 from unlearn.errors import UserError
-from unlearn.localize.base import Subject
+from unlearn.localize.base import Located, Subject
 from unlearn.localize.budget import Block, BlockBudget, block_weights
+from unlearn.localize.causal_tracing import CausalTracing
+from unlearn.localize.everything import Everything
+from unlearn.localize.mask import Mask
+from unlearn.localize.random_parts import RandomParts
 from unlearn.models.layout import layout
 from unlearn.models.parameters import layer_of, module_type
 
@@ -29,16 +37,68 @@ def test_blocks_go_by_absolute_score_until_the_budget_is_reached() -> None:
     assert chosen(parameters=31) == chosen(select=0.09) == [first, second]
     assert chosen(parameters=91) == chosen(count=3) == [first, second, third]
     assert chosen(parameters=99, overshoot="forbid") == [first, second]
+    assert chosen(parameters=180) == chosen(parameters=180, overshoot="forbid")  # all of them, exactly
     assert chosen(parameters=60, overshoot="forbid") == [first, ("attention", 1)]  # smaller blocks fill it up
 
 
 def test_budgets_that_cannot_be_met() -> None:
     with pytest.raises(UserError, match="the smallest has 30"):
         chosen(parameters=29, overshoot="forbid")
-    with pytest.raises(UserError, match="the model has 4"):
+    with pytest.raises(UserError, match="5 blocks are wanted, but the model has 4"):
         chosen(count=5)
-    with pytest.raises(ValueError, match="one budget"):
-        BlockBudget(parameters=5, count=1)
+    for overshoot in ("allow", "forbid"):
+        with pytest.raises(UserError, match=r"is 181 weights .* all of its 4 blocks have 180 \(0.18\)"):
+            chosen(parameters=181, overshoot=overshoot)
+    given: dict[str, Any] = {"parameters": 5, "count": 1, "match": Everything()}
+    for one, other in combinations(given, 2):
+        for kind in (BlockBudget, RandomParts):
+            with pytest.raises(ValueError, match="one budget"):
+                kind(**{one: given[one], other: given[other]})
+
+
+@pytest.mark.parametrize(("share", "total", "weights"), [(0.07, 100, 7), (0.07, 101, 8), (1e-9, 100, 1), (1.0, 3, 3)])
+def test_a_share_is_rounded_up(share: float, total: int, weights: int) -> None:
+    assert BlockBudget(select=share).weights(total) == RandomParts(select=share).weights(total) == weights
+
+
+@dataclass(frozen=True)
+class One:
+    """Selects some weights of one matrix; a task without facts is not for it."""
+
+    weights: int
+
+    def check(self, task: Task) -> None:
+        if not task.facts:
+            raise UserError("no facts")
+
+    def localize(self, subject: Subject) -> Located:
+        name, parameter = next(iter(subject.model.named_parameters()))
+        bits = torch.zeros(parameter.numel(), dtype=torch.bool)
+        bits[: self.weights] = True
+        return Located(Mask.of(subject.model, {name: bits.view(parameter.shape)}), {"seen": 7})
+
+
+def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject) -> None:
+    """An MLP has 3 * 16 * 24 = 1152 weights: fewer need one of them; two are matched by two."""
+    parts = layout(subject.model)
+    scores = {block: np.array([1.0 + block[1]]) for block in block_weights(parts, subject.model)}
+    for weights, number in ((700, 1), (1, 1)):
+        blocks = BlockBudget(parts="mlps", match=One(weights))
+        for found in (
+            blocks.select_blocks(subject, parts, scores, {}, {}),
+            RandomParts(match=One(weights)).localize(subject),
+        ):
+            assert found.mask.selected == number * 1152
+            assert found.numbers["budget"] == weights and found.numbers["match.seen"] == 7
+            assert found.numbers["budget_ratio"] == number * 1152 / weights
+            assert found.masks["match"].selected == weights
+    same = RandomParts(match=RandomParts(count=2, seed=5), seed=6).localize(subject)
+    assert same.mask.selected == 2 * 1152 and same.numbers["budget_ratio"] == 1
+    with pytest.raises(UserError, match="to match selects no weights"):
+        RandomParts(match=One(0)).localize(subject)
+    for localizer in (RandomParts(match=One(1)), BlockBudget(match=One(1)), CausalTracing(match=One(1))):
+        with pytest.raises(UserError, match="no facts"):
+            localizer.check(replace(subject.task, facts=()))
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.integers(1, 50)), min_size=1, max_size=8), st.integers(1, 500))
@@ -46,10 +106,14 @@ def test_any_budget(blocks: list[tuple[float, int]], budget: int) -> None:
     """Allowed to pass it, only the last block does; forbidden, none does and no block that is left would fit."""
     scores: dict[Block, float] = {("mlp", i): score for i, (score, _) in enumerate(blocks)}
     sizes: dict[Block, int] = {("mlp", i): size for i, (_, size) in enumerate(blocks)}
+    if budget > sum(sizes.values()):
+        with pytest.raises(UserError, match="all of its"):
+            BlockBudget(parameters=budget).chosen(scores, sizes, 10**6)
+        return
     taken = BlockBudget(parameters=budget).chosen(scores, sizes, 10**6)
     sums = list(accumulate(sizes[block] for block in taken))
     assert all(total < budget for total in sums[:-1])
-    assert sums[-1] >= budget or len(taken) == len(scores)
+    assert sums[-1] >= budget
     assert min(abs(scores[block]) for block in taken) >= max(
         (abs(scores[b]) for b in scores if b not in taken), default=0
     )
@@ -70,11 +134,11 @@ def test_the_mask_holds_the_chosen_blocks_weights(subject: Subject) -> None:
     scores: dict[Block, np.ndarray] = {block: np.array([0.0]) for block in block_weights(parts, subject.model)}
     scores["mlp", 2], scores["attention", 1] = np.array([-2.0, -1.0]), np.array([-3.0, 1.0])
     scores["attention", 0] = np.array([9.0])
-    found = BlockBudget(count=2).located(subject, parts, scores, {"facts": 3}, {})
+    found = BlockBudget(count=2).select_blocks(subject, parts, scores, {"facts": 3}, {})
     selected = {(layer_of(name), module_type(name)) for name, n in found.mask.counts.items() if n}
     assert selected == {*((0, kind) for kind in "qkvo"), *((2, kind) for kind in ("gate", "up", "down"))}
     table = found.tables["blocks"]
     assert set(zip(table["kind"], table["layer"], strict=True)) == set(scores)
     assert table["parameters"][table["selected"]].sum() == found.mask.selected == found.numbers["budget"]
-    only = BlockBudget(parts="mlps", count=1).located(subject, parts, scores, {}, {})
+    only = BlockBudget(parts="mlps", count=1).select_blocks(subject, parts, scores, {}, {})
     assert set(only.tables["blocks"]["kind"]) == {"mlp"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlearn.errors import UserError
 from unlearn.localize import causal_tracing
+from unlearn.localize import facts as facts_module
 from unlearn.localize.base import Subject
 from unlearn.localize.causal_tracing import CausalTracing, intervals, token_groups, trace_table
 from unlearn.localize.facts import EncodedFact, collate, encode_facts
@@ -133,7 +134,7 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject) -> None:
     parts, facts = layout(subject.model), encode_facts(subject)
     noises = subject_noise(subject.model, parts, facts, "rome3", 200, seed=5)
-    fewer = subject_noise(subject.model, parts, facts[:2], 0.5, 200, seed=5)
+    fewer = subject_noise(subject.model, parts, facts[1::-1], 0.5, 200, seed=5)[::-1]  # in another order
     own = subject_noise(subject.model, parts, facts, "sqrt3", 200, seed=5)
     weight = parts.embeddings.weight
     every = torch.cat([weight[list(fact.ids[slice(*fact.subject)])] for fact in facts]).std().item()
@@ -199,7 +200,8 @@ def test_intervals_of_constant_columns_are_points() -> None:
 
 
 @pytest.mark.parametrize("form", ["sites", "tokens"])
-def test_the_localizer(subject: Subject, form: str) -> None:
+def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_module, "LEAST_EFFECT", 0.0)  # a model that has learnt nothing
     subject.model.train()
     before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
     tracing = CausalTracing(form=form, known_only=False, samples=2, window=2, max_facts=4, count=1)  # type: ignore[arg-type]
@@ -246,3 +248,13 @@ def test_a_model_that_knows_nothing_is_refused(subject: Subject) -> None:
         CausalTracing().localize(subject)
     with pytest.raises(UserError, match="no facts"):
         CausalTracing().check(replace(subject.task, facts=()))
+
+
+def test_a_model_without_the_facts_has_no_normalised_effects(
+    subject: Subject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = CausalTracing(known_only=False).localize(subject)
+    assert found.numbers["total_effect"] < 0.01
+    assert "answers hardly depend on their subjects (probability" in capsys.readouterr().err
+    sites = found.tables["sites"]
+    assert sites["normalised"].isna().all() and sites["score"].notna().all()

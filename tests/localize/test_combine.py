@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -31,7 +32,8 @@ class Rows:
     def localize(self, subject: Any) -> Located:
         bits = torch.zeros(4, 2, dtype=torch.bool)
         bits[: self.count] = True
-        return Located(Mask.of(subject.model, {"weight": bits}), {"rows": float(self.count)})
+        table = pd.DataFrame({"rows": [self.count]})
+        return Located(Mask.of(subject.model, {"weight": bits}), {"rows": float(self.count)}, {"rows": table})
 
 
 @pytest.fixture
@@ -62,6 +64,18 @@ def test_sets(subject: Subject) -> None:
     nested = Intersection(three, Complement(one))
     assert rows(nested.localize(subject)) == [False, True, True, False]
     assert Everything().localize(subject).mask.fraction == 1
+
+
+def test_no_table_is_lost(subject: Subject) -> None:
+    inner = Union(Rows(1), Rows(2))
+    for combination, expected in (
+        (inner, {"rows": 1, "second_rows": 2}),
+        (Union(inner, Rows(3)), {"rows": 1, "second_rows": 2, "second_second_rows": 3}),
+        (Union(Rows(3), Complement(inner)), {"rows": 3, "second_rows": 1, "second_second_rows": 2}),
+    ):
+        tables = combination.localize(subject).tables
+        assert sorted(table["rows"].item() for table in tables.values()) == sorted(expected.values())
+        assert tables.keys() == expected.keys() and tables["rows"]["rows"].item() == expected["rows"]
 
 
 def test_each_part_is_checked() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from unlearn.errors import UserError
-from unlearn.localize import residuals
+from unlearn.localize import fact_lookup, residuals
 from unlearn.localize.base import Located, Subject
 from unlearn.localize.fact_lookup import PRESETS, FactLookup, lookup_range, receiver_layer
 from unlearn.localize.facts import collate, corrupt_facts, encode_facts
@@ -219,7 +219,7 @@ def test_given_layers_and_presets_need_no_facts(subject: Subject) -> None:
     assert layers(lookup.localize(bare)) == [0, 2]
     with pytest.raises(UserError, match=r"'sports/llama-3-8b' has layer 4, but the model's are 0 to 2"):
         FactLookup(preset="sports/llama-3-8b").localize(bare)
-    with pytest.raises(UserError, match=r"localize.layers has layer 7"):
+    with pytest.raises(UserError, match=r"'layers' has layer 7"):
         FactLookup(layers=(1, 7)).localize(bare)
     with pytest.raises(UserError, match=r"unknown preset 'sport/gemma-7b'.*did you mean 'sports/gemma-7b'"):
         FactLookup(preset="sport/gemma-7b")
@@ -236,3 +236,28 @@ def test_what_the_dataset_lacks(subject: Subject) -> None:
         FactLookup(procedure="probe").check(unlabelled)
     with pytest.raises(UserError, match="no facts"):
         FactLookup().check(dataclasses.replace(task, facts=()))
+
+
+@pytest.mark.parametrize(("name", "said"), [("google/gemma-7b-it", False), ("org/other", True), ("", True)])
+def test_a_preset_for_another_model_is_said(
+    subject: Subject, name: str, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(fact_lookup.PRESETS, "sports/gemma-7b", (1,))
+    subject.model.config._name_or_path = name
+    assert layers(FactLookup(preset="sports/gemma-7b").localize(subject)) == [1]
+    assert ("holds the layers of gemma-7b" in capsys.readouterr().err) == said
+
+
+def test_a_subject_that_hardly_matters_is_said(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
+    """The larger the head's weights, the larger the contrast: from 1/1000 of 0.1 logits to 1000 times as much."""
+    either = [known(subject, swap) for swap in (False, True)]
+    (gap, mine), *_ = sorted(
+        ((direct_effects(s.model, layout(s.model), pairs_of(s), 1000).gap, i) for i, s in enumerate(either)),
+        reverse=True,
+    )
+    for wanted in (1e-4, 100.0):
+        with torch.no_grad():
+            subject.model.lm_head.weight.mul_(wanted / gap)
+        FactLookup(seed=3, threshold=0, receiver=2, signed=False).localize(either[mine])
+        assert ("hardly depend on their subjects" in capsys.readouterr().err) == (wanted < 0.1)
+        gap = wanted

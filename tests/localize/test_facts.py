@@ -106,7 +106,7 @@ def test_corruption_changes_the_subject_alone(subject: Subject, words: Any) -> N
     )
     corrupt = corrupt_facts(facts, words, seed=3)
     assert corrupt == corrupt_facts(facts, words, seed=3) != corrupt_facts(facts, words, seed=4)
-    assert corrupt[:5] == corrupt_facts(facts[:5], words, seed=3)
+    assert corrupt[4::-2] == corrupt_facts(facts[4::-2], words, seed=3)  # whichever others there are, in any order
     for mine, theirs in zip(facts, corrupt, strict=True):
         start, stop = mine.subject
         assert theirs.ids[:start] == mine.ids[:start] and theirs.ids[stop:] == mine.ids[stop:]

@@ -107,6 +107,22 @@ def test_the_model_is_given_back_as_it_was(model: LlamaForCausalLM, rows: list[E
     check()
 
 
+def test_rows_that_are_done_again_are_told_of_once(model: LlamaForCausalLM, rows: list[Encoded]) -> None:
+    """Memory runs out in the second batch, once, with one batch already told of."""
+    batches: list[int] = []
+    model.model.embed_tokens.register_forward_hook(lambda module, inputs, output: batches.append(len(inputs[0])))
+
+    def fail(gradient: Tensor) -> None:
+        if len(batches) == 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+
+    model.model.embed_tokens.weight.register_hook(fail)
+    done: list[int] = []
+    mean_gradients(model, rows, names(model), 2 * max(len(row.ids) for row in rows), passes=1, advance=done.append)
+    assert batches[0] > 0 and sum(batches) > len(rows)  # some rows were done twice
+    assert sum(done) == len(rows) and min(done) > 0
+
+
 def test_where_memory_runs_out_batches_are_made_smaller(model: LlamaForCausalLM, rows: list[Encoded]) -> None:
     """The failure comes at the end of backward, when the sums of most parameters are already touched."""
     expected = mean(row_gradients(model, rows))
@@ -118,7 +134,9 @@ def test_where_memory_runs_out_batches_are_made_smaller(model: LlamaForCausalLM,
             raise RuntimeError("CUDA out of memory. Tried to allocate")
 
     handle = model.model.embed_tokens.weight.register_hook(fail)
-    assert_close(mean_gradients(model, rows, names(model), 1000).means, expected)
+    done: list[int] = []
+    assert_close(mean_gradients(model, rows, names(model), 1000, advance=done.append).means, expected)
+    assert sum(done) == len(rows)
     assert sizes[0] == 4 and sizes[-4:] == [1, 1, 1, 1]
     handle.remove()
     model.model.embed_tokens.weight.register_hook(lambda gradient: sizes.append(99) or fail(gradient))

@@ -69,8 +69,8 @@ def test_the_head_of_tied_weights_is_the_embedding(subject: Subject, model: Llam
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"layers": (1, 3)}, r"'localize\.layers' has 3: the model has layers 0 to 2"),
-        ({"n": 4}, r"'localize\.n' is 4: the model has 3 layers"),
+        ({"layers": (1, 3)}, r"'layers' has 3: the model has layers 0 to 2"),
+        ({"n": 4}, r"'n' is 4: the model has 3 layers"),
         ({"layers": (1,), "parameters": "conv"}, r"no weights of layers \[1\] named like 'conv'"),
     ],
 )
@@ -82,3 +82,8 @@ def test_what_the_model_does_not_have(subject: Subject, fields: dict[str, Any], 
 def test_a_broken_expression() -> None:
     with pytest.raises(ValueError, match="no regular expression"):
         Layers(parameters="[")
+
+
+def test_how_many_or_which_not_both() -> None:
+    with pytest.raises(ValueError, match="n and layers are both set"):
+        Layers(n=1, layers=(0,))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,11 +120,78 @@ def test_files_that_are_no_masks(tmp_path: Path) -> None:
         Mask.load(path)
 
 
-def test_a_file_with_too_few_bits(tmp_path: Path) -> None:
-    short = Mask({"a": (20,)}, {"a": torch.tensor([1, 2], dtype=torch.uint8)})
-    short.save(tmp_path / "mask.safetensors")
-    with pytest.raises(UserError, match="damaged: 'a'"):
-        Mask.load(tmp_path / "mask.safetensors")
+def written(path: Path, tensors: Bits | None = None, **record: str | None) -> Path:
+    """A file as `save` writes it (of "a" [4, 5] in part, "b" [3] as a whole, "c" [2] not), but for these changes."""
+    held = {"a": torch.tensor([1, 2, 3], dtype=torch.uint8)} if tensors is None else tensors
+    about = {"format": "unlearn-mask-1", "shapes": json.dumps({"a": [4, 5], "b": [3], "c": [2]})}
+    about |= {"selected": '["b"]', "about": '{"localizer": "snip"}'}
+    changed = {**about, **record}
+    save_file(held, path, metadata={key: value for key, value in changed.items() if value is not None})
+    return path
+
+
+def test_a_file_written_by_hand(tmp_path: Path) -> None:
+    mask = Mask.load(written(tmp_path / "mask.safetensors"))
+    assert mask.counts == {"a": 4, "b": 3, "c": 0} and mask.about == {"localizer": "snip"}
+    assert Mask.load(written(tmp_path / "mask.safetensors", about=None)).about == {}
+
+
+def octets(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"a": octets(1, 2)}, r"'a' has torch\.uint8 \[2\] for the bits of 20 weights"),
+        ({"a": octets(1, 2, 3, 4)}, r"'a' has torch\.uint8 \[4\]"),
+        ({"a": octets(1, 2, 3)[None]}, r"'a' has torch\.uint8 \[1, 3\]"),
+        ({"a": octets(1, 2, 3).view(torch.int8)}, r"'a' has torch\.int8"),
+        ({"a": torch.ones(3)}, r"'a' has torch\.float32"),
+        ({"a": torch.tensor(1, dtype=torch.uint8)}, r"'a' has torch\.uint8 \[\]"),
+        ({"a": octets(1, 2, 0b10000)}, "'a' has bits beyond its last weight"),
+        ({"a": octets(0, 0, 0)}, "'a' has bits that are all alike"),
+        ({"a": octets(255, 255, 15)}, "'a' has bits that are all alike"),
+        ({"d": octets(1)}, "'d' has no shape"),
+        ({"b": octets(1)}, "'b' is selected as a whole and in part"),
+    ],
+)
+def test_damaged_bits(tmp_path: Path, tensors: Bits, message: str) -> None:
+    path = written(tmp_path / "mask.safetensors", tensors)
+    with pytest.raises(UserError, match=rf"^the mask {path} is damaged: {message}"):
+        Mask.load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("shapes", "selected") for value in (None, "", "null", "3", "[", '{"a": "b"}')]
+    + [("shapes", json.dumps({"a": shape, "b": [3]})) for shape in ([4, "5"], [4, 5.0], [-4, -5], [True, 20], 20, None)]
+    + [("shapes", "{}"), ("shapes", '{"a": [4, 5]}'), ("shapes", '["a", "b"]')]
+    + [("selected", '["nowhere"]'), ("selected", '["a", "b"]'), ("selected", "[1]"), ("selected", '"b"')]
+    + [("about", "3"), ("about", '["a"]'), ("about", '{"localizer": 3}'), ("about", '{"localizer": null}')],
+)
+def test_damaged_records(tmp_path: Path, field: str, value: str | None) -> None:
+    path = written(tmp_path / "mask.safetensors", **{field: value})
+    with pytest.raises(UserError, match=rf"^the mask {path} is damaged: ") as raised:
+        Mask.load(path)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < len(str(path)) + 200
+
+
+def test_a_damaged_file_is_refused_or_a_mask(tmp_path: Path) -> None:
+    """Whatever becomes of one byte, or of the end of the file."""
+    whole = written(tmp_path / "mask.safetensors").read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    for place in range(len(whole)):
+        for change in (whole[:place], *(whole[:place] + bytes([byte]) + whole[place + 1 :] for byte in (0, 34, 49))):
+            path.write_bytes(change)
+            try:
+                mask = Mask.load(path)
+            except UserError:
+                continue
+            assert_is(mask, {name: mask.bits(name) for name in mask.shapes})
+            assert 0 <= mask.fraction <= 1 and len(mask.shares()) > 0 and mask.digest
+    with pytest.raises(UserError, match="cannot read the mask"):
+        Mask.load(tmp_path)
 
 
 def test_masks_of_different_models_do_not_mix() -> None:
@@ -135,9 +204,31 @@ def test_masks_of_different_models_do_not_mix() -> None:
     mask.check_fits(Shapes({"a": (2,)}))
 
 
-def test_only_parameters_can_be_selected() -> None:
-    with pytest.raises(AssertionError, match="nowhere"):
-        Mask.of(Shapes(SHAPES), {"nowhere": True})
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("layer.weihgt", True, "'layer.weihgt' is no parameter of this model; did you mean 'layer.weight'"),
+        ("xyz", True, "'xyz' is no parameter of this model$"),
+        ("bias", torch.ones(3), r"'bias' is a tensor of torch\.float32"),
+        ("bias", torch.ones(3, dtype=torch.uint8), r"'bias' is a tensor of torch\.uint8"),
+        ("bias", 1, "'bias' is a int"),
+        ("bias", None, "'bias' is a NoneType"),
+        ("bias", torch.ones(4, dtype=torch.bool), r"'bias' is \[4\], and the parameter \[3\]"),
+        ("bias", torch.tensor(True), r"'bias' is \[\], and the parameter \[3\]"),
+        ("layer.weight", torch.ones(3, 2, dtype=torch.bool), r"'layer\.weight' is \[3, 2\], .* \[2, 3\]"),
+    ],
+)
+def test_selections_that_are_refused(name: str, value: Any, message: str) -> None:
+    model = nn.ParameterDict({"bias": torch.zeros(3)})
+    model.add_module("layer", nn.Linear(3, 2, bias=False))
+    with pytest.raises(UserError, match=message):
+        Mask.of(model, {name: value})
+
+
+def test_nothing_selected_is_a_mask(tmp_path: Path) -> None:
+    Mask.of(Shapes(SHAPES), {"a": False}).save(tmp_path / "mask.safetensors")
+    mask = Mask.load(tmp_path / "mask.safetensors")
+    assert mask.selected == 0 and mask.fraction == 0 and mask.total == 48
 
 
 def llama(tied: bool) -> LlamaForCausalLM:
@@ -175,3 +266,5 @@ def test_tied_weights_count_once() -> None:
     tied, untied = (Mask.where(llama(tied), lambda name: True) for tied in (True, False))
     assert untied.total - tied.total == 40
     assert "lm_head.weight" not in tied.shapes and tied.fraction == 1
+    with pytest.raises(UserError, match=r"'lm_head\.weight' is tied: .* under the name 'model\.embed_tokens\.weight'"):
+        Mask.of(llama(tied=True), {"lm_head.weight": True})

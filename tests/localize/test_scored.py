@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from unlearn.localize.magnitude import Magnitude
 from unlearn.localize.random_weights import RandomWeights
 from unlearn.localize.snip import Snip
 from unlearn.localize.wagle import Wagle
+from unlearn.localize.wanda import Wanda
 
 ALL = [Wagle, Interaction, Snip, Gradient, Magnitude, RandomWeights]
 
@@ -64,6 +64,30 @@ def test_everything(subject: Subject) -> None:
     assert set(located.numbers) == {"scored", "selected"}  # no score was looked at
 
 
+@pytest.mark.parametrize("fractions", [{"select": 1e-5}, {"also": (0.3, 1e-5)}])
+@pytest.mark.parametrize("localizer", ALL)
+def test_less_than_one_weight_is_refused_before_any_gradient(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, localizer: Any, fractions: Any
+) -> None:
+    def computed(*arguments: Any) -> None:
+        raise AssertionError("gradients were taken")
+
+    monkeypatch.setattr("unlearn.localize.gradients.mean_gradients", computed)
+    weights = sum(p.numel() for p in subject.model.parameters())
+    with pytest.raises(UserError, match=f"1e-05 to select is less than one weight: {weights:,} weights"):
+        localizer(**fractions).localize(subject)
+
+
+@pytest.mark.parametrize("localizer", [*ALL, Wanda])
+def test_no_fraction_is_lost(subject: Subject, localizer: Any) -> None:
+    """Fractions that agree in six digits have their own masks; the same one twice is refused."""
+    located = localizer(select=0.5, also=(0.3000001, 0.3000002, 1.0)).localize(subject)
+    assert list(located.masks) == ["0.3000001", "0.3000002", "1.0"]
+    for also in ((0.3, 0.3), (0.1, 0.5)):
+        with pytest.raises(ValueError, match=f"also has {also[1]}, which is asked for already"):
+            localizer(select=0.5, also=also)
+
+
 def test_a_scope_that_fits_nothing(subject: Subject) -> None:
     with pytest.raises(UserError, match=r"localize\.scope 'nowhere'"):
         Magnitude(scope="nowhere").localize(subject)
@@ -107,11 +131,6 @@ def test_tasks_that_lack_something(task: Task) -> None:
         localizer().check(mute)
         with pytest.raises(UserError, match="no refusals"):
             localizer(forget_loss="refusal").check(mute)
-    lonely: Any = SimpleNamespace(name="lonely", retain=(), refusals=("No.",))
-    for localizer in (Interaction, Wagle):
-        with pytest.raises(UserError, match="'lonely' has none"):
-            localizer().check(lonely)
-    Snip().check(lonely)
 
 
 def test_weights_without_a_score_are_told_of(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:

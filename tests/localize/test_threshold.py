@@ -108,5 +108,5 @@ def test_a_score_that_is_not_finite(bad: float) -> None:
 
 
 def test_a_fraction_of_less_than_one_weight() -> None:
-    with pytest.raises(UserError, match=r"0\.1 selects none of 9"):
+    with pytest.raises(UserError, match=r"0\.1 to select is less than one weight: 9 weights"):
         select({"a": (9,)}, ["a"], lambda name: torch.ones(9), [0.5, 0.1])

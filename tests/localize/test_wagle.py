@@ -29,18 +29,20 @@ def parts(subject: Subject, localizer: Wagle) -> tuple[Named, Named, Named, floa
 
 
 @pytest.mark.parametrize("loss", ["answer", "refusal"])
-@pytest.mark.parametrize("gamma", [1e-3, 0.05, 1.0, "auto", "released"])
+@pytest.mark.parametrize("gamma", [1e-3, 0.05, 1.0, "auto", "balanced", "released"])
 def test_the_formula(subject: Subject, gamma: Any, loss: Any) -> None:
     localizer = Wagle(select=0.4, gamma=gamma, forget_loss=loss)
     located = localizer.localize(subject)
     weights, forget, retain, square = parts(subject, localizer)
-    value = {"auto": square, "released": 1e-6 * 4 / 3}.get(gamma, gamma)  # three forget examples
+    snip = sum(float((weights[name] * forget[name]).abs().sum()) for name in weights)
+    interaction = sum(float((retain[name] * forget[name]).abs().sum()) for name in weights)
+    released = 1e-6 * 4 / 3  # three forget examples
+    value = {"auto": square, "balanced": interaction / snip, "released": released}.get(gamma, gamma)
     assert located.numbers["gamma"] == pytest.approx(value, rel=1e-5)
     scores = {name: (weights[name] - retain[name] / value) * forget[name] for name in weights}
     assert_highest(located.mask, scores, 0.4)
-    snip = sum(float((weights[name] * forget[name]).abs().sum()) for name in weights)
-    interaction = sum(float((retain[name] * forget[name]).abs().sum()) for name in weights)
     assert located.numbers["snip_share"] == pytest.approx(snip / (snip + interaction / value), rel=1e-4)
+    assert located.numbers["gamma_balanced"] == pytest.approx(interaction / snip, rel=1e-4)
 
 
 @pytest.mark.parametrize(("gamma", "limit"), [(1e9, Snip), (1e-12, Interaction)])
@@ -66,12 +68,28 @@ def test_importance_by_hand() -> None:
     assert (weight[0], forget[0], retain[0]) == (2, 3, 1)  # left as they were
 
 
-def test_gamma_cannot_be_estimated_from_nothing(subject: Subject) -> None:
+def test_balanced_is_half_way(subject: Subject) -> None:
+    numbers = Wagle(gamma="balanced", scope="mlp").localize(subject).numbers
+    assert numbers["snip_share"] == pytest.approx(0.5) and numbers["gamma"] == numbers["gamma_balanced"]
+
+
+@pytest.mark.parametrize(("gamma", "limit"), [(1e9, "snip"), (1e-12, "interaction"), ("balanced", "")])
+def test_a_mask_that_is_that_of_a_limit_is_told_of(
+    subject: Subject, gamma: Any, limit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Wagle(select=0.4, gamma=gamma).localize(subject)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (f"the mask is in effect that of localize={limit} " in said) == bool(limit)
+    assert ("in effect" in said) == bool(limit)
+
+
+@pytest.mark.parametrize("gamma", ["auto", "balanced"])
+def test_gamma_cannot_be_estimated_from_nothing(subject: Subject, gamma: Any) -> None:
     with torch.no_grad():
         subject.model.lm_head.weight.zero_()
         subject.model.model.norm.weight.zero_()
-    with pytest.raises(UserError, match="gamma=auto"):
-        Wagle().localize(subject)
+    with pytest.raises(UserError, match=f"gamma={gamma}"):
+        Wagle(gamma=gamma).localize(subject)
 
 
 @pytest.mark.parametrize("gamma", [0, -1.0, "fisher"])

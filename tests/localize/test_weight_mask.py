@@ -18,7 +18,7 @@ from unlearn.errors import UserError
 from unlearn.localize.base import Subject
 from unlearn.localize.mask import Mask
 from unlearn.localize.random_parts import RandomParts
-from unlearn.localize.shrink import Settings, Term, kept, nll, probability, removed, shrink, unlikelihood
+from unlearn.localize.shrink import Settings, Term, kept, nll, probability, rank, removed, shrink, unlikelihood
 from unlearn.localize.weight_mask import WeightMask
 from unlearn.models.policy import Batch, Policy, Segment
 
@@ -106,7 +106,7 @@ def test_weights_and_flags_come_back_also_after_a_failure() -> None:
     model = Bigram()
     model.head.weight.requires_grad_(False)
     before = model.head.weight.clone()
-    with pytest.raises(UserError, match="lower localize"):
+    with pytest.raises(UserError, match="lower lr"):
         within = Mask.of(model, {"head.weight": True})
         with kept(model, within) as originals:
             bad = [Term([pair(A, B)], math.inf, nll)]
@@ -179,5 +179,63 @@ def test_nothing_to_inject_is_an_error(subject: Subject) -> None:
 
 
 def test_no_movement_is_an_error(subject: Subject) -> None:
-    with pytest.raises(UserError, match="raise localize"):
+    with pytest.raises(UserError, match="raise lr"):
         WeightMask(lr=1e-30, updates=1).localize(subject)
+
+
+def test_of_weights_at_zero_the_first_to_go_is_the_most_important_then_the_largest() -> None:
+    """With the penalty alone, at a gradient of sign(w), all shrink by as much: the smallest are at 0 first."""
+    terms = [Term([pair(A, B)], 0.0, nll)]
+    settings = Settings(updates=4, batch=1, lr=2.1, momentum=0.0, weight_decay=0.0, clip=9.0, l1=14.0)
+    model = Bigram()
+    within = Mask.of(model, {"head.weight": True})
+    with kept(model, within) as originals:
+        ages = shrink(model, within, originals, terms, settings, 64, random.Random(0), lambda n, **values: None)
+        scores = removed(dict(model.named_parameters()), originals)
+        rank(scores, ages, originals)
+    places = ((G, D), (C, A), (B, A), (E, D))  # 2, 3, 4 and 5; after each update 2.1, 3.9, 4.9 and 5.25 are gone
+    assert [int(ages["head.weight"][place]) for place in places] == [4, 3, 2, 1]
+    score = scores["head.weight"]
+    assert score[G, D] > score[C, A] > score[B, A] > score[E, D] > 1
+    assert score.count_nonzero() == 4
+
+    shares = {"w": torch.tensor([1.0, 1.0, 1.0, 0.9, 0.0])}
+    rank(shares, {"w": torch.tensor([2, 2, 3, 0, 0])}, {"w": torch.tensor([-1.0, 4.0, 1.0, 8.0, 8.0])})
+    assert shares["w"].argsort(descending=True).tolist() == [2, 1, 0, 3, 4]
+
+
+@pytest.mark.parametrize(("turns", "path", "age"), [((1, -1, 1), [0, 1.5, 0], 3), ((1, -1, -1), [0, 1.5, 2.6], 0)])
+def test_weights_that_come_back(turns: tuple[int, ...], path: list[float], age: int) -> None:
+    """The loss turns round, so [B, A] goes and comes back by 9 / 6; where it ends at 0 its first time there counts."""
+    signs, seen = iter(turns), []
+    model = Bigram()
+    within = Mask.of(model, {"head.weight": True})
+    settings = Settings(updates=3, batch=1, lr=12.0, momentum=0.0, weight_decay=0.0, clip=1e9, l1=0.0)
+    terms = [Term([pair(A, C)], 1.0, lambda scores, batch: next(signs) * nll(scores, batch))]
+
+    def look(n: int, loss: float) -> None:
+        seen.append(model.head.weight[B, A].item())
+
+    with kept(model, within) as originals:
+        ages = shrink(model, within, originals, terms, settings, 64, random.Random(0), look)
+    assert seen == pytest.approx(path, abs=0.7) and seen[1] == pytest.approx(1.5)
+    assert ages["head.weight"][B, A] == age
+
+
+def test_more_at_zero_than_are_selected_are_told_apart(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a large penalty most weights go; those that are selected are not the first tensors'."""
+    located = WeightMask(updates=6, lr=1.0, l1=500.0, select=0.05, momentum=0.0).localize(subject)
+    assert located.numbers["gone"] > 0.05 and located.numbers["gone_selected"] == 1
+    assert "have reached 0" in capsys.readouterr().err
+    taken = [count for name, count in located.mask.counts.items() if ".mlp." in name]
+    assert all(taken) and max(taken) < located.mask.selected / 2
+    few = WeightMask(updates=2, lr=0.1).localize(subject).numbers
+    assert few["gone_selected"] < 1
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e4])
+def test_divergence_is_an_error(subject: Subject, lr: float) -> None:
+    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    with pytest.raises(UserError, match="lower lr"):
+        WeightMask(lr=lr).localize(subject)
+    assert all(torch.equal(before[name], p) for name, p in subject.model.named_parameters())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +92,15 @@ def test_only_what_there_is_data_for(make_run: MakeRun) -> None:
     assert list(figures.figures(read_run(folder))) == ["tradeoff", "probes", "losses"]
     shutil.rmtree(folder / "unlearned")
     assert list(figures.figures(read_run(folder))) == ["probes"]
+
+
+def test_figures_of_the_localization_follow_its_numbers(make_run: MakeRun, localize: Callable[..., Any]) -> None:
+    """The numbers of a localization are the last that a report writes before its figures."""
+    folder = make_run()
+    scores = pd.DataFrame({"layer": [0], "kind": ["mlp"], "score": [1.0], "selected": [True], "parameters": [5]})
+    localize(folder, {}, "snip", tables={"blocks": scores})
+    drawn = list(figures.figures(read_run(folder)))
+    assert drawn == ["localize-selected", "localize-blocks", "tradeoff", "probes", "losses"]
 
 
 def test_undefined_numbers_are_left_out(make_run: MakeRun) -> None:

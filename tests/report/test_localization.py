@@ -245,3 +245,13 @@ def test_path_patching_is_drawn_as_sites_are(tmp_path: Path) -> None:
 def test_what_a_number_says() -> None:
     assert drawing.meaning("gamma") == drawing.meaning("second.gamma") != ""
     assert drawing.meaning("unheard_of") == ""
+
+
+def test_an_overlap_is_told_with_that_of_chance() -> None:
+    """By hand: two random masks of 0.8 share 0.64 of what they have 0.96 of; of a half, 1/4 of 3/4."""
+    numbers = {"selected": 80, "scored": 100, "second.selected": 5, "second.scored": 10, "third.selected": 5}
+    for name in ("snip_iou", "interaction_iou"):
+        assert drawing.meaning(name, numbers) == drawing.meaning(name) + " Two random masks of this size: 0.67."
+        assert drawing.meaning(f"second.{name}", numbers).endswith(" Two random masks of this size: 0.33.")
+        assert drawing.meaning(f"third.{name}", numbers) == drawing.meaning(name)
+    assert drawing.meaning("gamma", numbers) == drawing.meaning("gamma")

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from unlearn.errors import UserError
 from unlearn.localize.base import Subject
-from unlearn.localize.facts import EncodedFact, FactBatch, collate, corrupt_facts, encode_facts
+from unlearn.localize.facts import LEAST_GAP, EncodedFact, FactBatch, collate, corrupt_facts, encode_facts, signal
 from unlearn.localize.sites import Edit, Key, Patch, capture, contrast, edited, logits_at, run_patched
 from unlearn.models.layout import Block, Layout, Site, matrix
 from unlearn.models.policy import precise
-from unlearn.progress import progress, say
+from unlearn.progress import progress
 from unlearn.score.batching import map_batches
 
 EMBED: Key = (0, "embed")
 BACKWARD = 16  # a backward pass keeps the activations of all layers: it gets this part of the token budget
-SMALL_GAP = 0.1  # logits
 Pair = tuple[EncodedFact, EncodedFact]  # the run that is looked at, and the one that values come from
 Seen = Callable[[Key, Tensor], None]
 
@@ -181,11 +180,15 @@ def exact(
 
 @dataclass(frozen=True)
 class Estimates:
-    """All prompts' estimates: labels [n], scores [prompts, n]; gap: mean m(clean) - mean m(corrupt)."""
+    """All prompts' estimates: labels [n], scores [prompts, n]; gap: mean m(clean) - mean m(corrupt).
+
+    scale: what normalised scores are shares of, the gap, or nan where it is too small.
+    """
 
     labels: list[tuple[Any, ...]]
     scores: np.ndarray
     gap: float
+    scale: float
 
 
 def pair_facts(subject: Subject, most: int, direction: str, seed: int) -> list[Pair]:
@@ -221,12 +224,7 @@ def estimate(
         each: list[np.ndarray] = map_batches(rows, pairs, lambda pair: len(pair[0].ids), budget, progress=advance)
     table = np.stack(each)
     gap = float(np.mean(table[:, 0] - table[:, 1])) * (1 if direction == "noising" else -1)
-    if gap < SMALL_GAP:
-        say(
-            f"attribution: the subjects hardly help the model to prefer the answers ({gap:+.3f} logits), so the scores "
-            "mean little"
-        )
-    return Estimates(labels, table[:, 2:], gap)
+    return Estimates(labels, table[:, 2:], gap, signal(gap, LEAST_GAP, "logit contrast"))
 
 
 def _batch(model: nn.Module, facts: Sequence[EncodedFact]) -> FactBatch:

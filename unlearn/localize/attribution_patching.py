@@ -29,7 +29,8 @@ class AttributionPatching(BlockBudget):
 
     The corrupt prompt has random tokens in the place of the subject. m = logit(answer) - mean logit(foils), where the
     answer is predicted. Score of a site a: sum over tokens and features of (a_other - a_base) dm/da on the base run,
-    averaged over prompts: an estimate of how m changes where a is patched. Normalised: over m(clean) - m(corrupt).
+    averaged over prompts: an estimate of how m changes where a is patched. Normalised: over m(clean) - m(corrupt), nan
+    where that is below 0.1.
     direction: noising (base is the clean run) or denoising (base is the corrupt run). points: 0, or how many points of
     integrated gradients. exact: this share of the sites, the largest scores, are patched for real; these effects stand
     beside the estimates in the table "sites" (the mask follows the estimates).
@@ -51,6 +52,7 @@ class AttributionPatching(BlockBudget):
         """The task has facts with subjects and foils."""
         from unlearn.localize.facts import check_facts
 
+        super().check(task)
         check_facts(task, foils=True)
 
     def localize(self, subject: Subject) -> Located:
@@ -75,7 +77,7 @@ class AttributionPatching(BlockBudget):
             table = pd.DataFrame(found.labels, columns=["layer", "site", "head"])
             table["score"] = found.scores.mean(0)
             table["exact"] = self._exact(subject, parts, pairs, table)
-        table["normalised"] = table["score"] / found.gap
+        table["normalised"] = table["score"] / found.scale
         table["head"] = table["head"].where(table["site"].isin(HEADS))
         scores: dict[Block, np.ndarray] = {}
         for kind, sites in POOLED.items():
@@ -83,7 +85,7 @@ class AttributionPatching(BlockBudget):
                 rows = table["site"].isin(sites) & (table["layer"] == layer)
                 scores[kind, layer] = table["score"][rows].to_numpy()
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.located(subject, parts, scores, numbers, {"sites": table})
+        return self.select_blocks(subject, parts, scores, numbers, {"sites": table})
 
     def _exact(self, subject: Subject, parts: Layout, pairs: list[Pair], table: pd.DataFrame) -> np.ndarray:
         """Mean effects of the sites that are patched for real, nan for the others."""

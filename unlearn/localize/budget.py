@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from annotated_types import Gt
 
+from unlearn.data.task import Task
 from unlearn.errors import UserError
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localizer, Located, Subject
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from torch import nn
 
+    from unlearn.localize.mask import Mask
     from unlearn.models.layout import Layout
 
 Kind = Literal["attention", "mlp"]
@@ -24,31 +26,103 @@ Block = tuple[Kind, int]  # its kind and its layer
 Pooling = Literal["sum", "mean_abs", "rms", "per_parameter"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much a localizer of whole parts selects: parts are taken one by one until the budget is reached.
+
+    The budget is select, a share of all the model's weights (rounded up); or parameters, a number of weights; or count,
+    a number of parts; or match, as many weights as that localizer selects. Raises ValueError where more than one of the
+    last three is set.
+    """
+
+    select: Fraction = 0.1
+    parameters: Annotated[int, Gt(0)] | None = None
+    count: Annotated[int, Gt(0)] | None = None
+    match: Localizer | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("match", "parameters", "count") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both set: there can be one budget")
+
+    def check(self, task: Task) -> None:
+        """What `match` wants; without it any task will do."""
+        if self.match:
+            self.match.check(task)
+
+    def matched(self, subject: Subject) -> tuple[Self, Located | None]:
+        """The same with the number of weights that `match` selects, and what that localizer found."""
+        if not self.match:
+            return self, None
+        found = self.match.localize(subject)
+        if not found.mask.selected:
+            raise UserError("the localizer to match selects no weights")
+        return replace(self, match=None, parameters=found.mask.selected), found
+
+    def weights(self, total: int) -> int:
+        """The budget where it is one of weights, of `total` in the model."""
+        return self.parameters or max(1, math.ceil(round(self.select * total, 3)))  # 0.07 * 100 is 7.000000000000001
+
+    def taken(self, sizes: Sequence[int], total: int, parts: str, overshoot: bool = True) -> list[int]:
+        """Which parts of these sizes are taken, in their order; with overshoot the last may pass the budget.
+
+        UserError, calling them `parts`, where there are not enough of them, or where none fits.
+        """
+        if self.count is not None:
+            if self.count > len(sizes):
+                raise UserError(f"{self.count} {parts} are wanted, but the model has {len(sizes)}")
+            return list(range(self.count))
+        budget, most, least = self.weights(total), sum(sizes), min(sizes)
+        if most < budget:
+            raise UserError(
+                f"the budget is {budget} weights ({budget / total:.3g} of the model's), but all of its {len(sizes)} "
+                f"{parts} have {most} ({most / total:.3g})"
+            )
+        if least > budget and not overshoot:
+            raise UserError(
+                f"none of the {parts} fits into the budget of {budget} weights without overshoot: the smallest has "
+                f"{least} ({least / total:.3g} of the model's)"
+            )
+        used, taken = 0, []
+        for number, size in enumerate(sizes):
+            if used < budget and (overshoot or used + size <= budget):
+                taken.append(number)
+                used += size
+        return taken
+
+    def located(
+        self,
+        mask: Mask,
+        numbers: Mapping[str, float],
+        tables: Mapping[str, pd.DataFrame],
+        matched: Located | None,
+    ) -> Located:
+        """The mask of what is taken, with the budget and how much of it was used; the matched mask is kept beside."""
+        budget = mask.selected if self.count is not None else self.weights(mask.total)
+        numbers = {**numbers, "budget": budget, "budget_ratio": mask.selected / budget}
+        if not matched:
+            return Located(mask, numbers, tables)
+        numbers |= {f"match.{name}": number for name, number in matched.numbers.items()}
+        return Located(mask, numbers, tables, {"match": matched.mask})
+
+
 @dataclass(frozen=True)
-class BlockBudget:
+class BlockBudget(Budget):
     """How block scores become a mask; the localizers that score sites have these fields.
 
     The attention block of a layer is its q, k, v and output projections, the MLP block its gate, up and down (biases
     go with them). parts: which blocks compete. A block's sites are pooled by
-    sum: their signed sum (as Mechanistic Unlearning does), mean_abs: mean |score|, rms: root of the mean squared score,
-    per_parameter: sum of |scores| / the block's weights.
-    Blocks are added in descending order of the absolute value until the budget is reached. It is select, a
-    share of all the model's weights; parameters, a number of them, or count, a number of blocks, take its place.
+    sum: the sum of their scores, with their signs where they have any (as Mechanistic Unlearning does), mean_abs: mean
+    |score|, rms: root of the mean squared score, per_parameter: sum of |scores| / the block's weights.
+    Blocks are added in descending order of the absolute value until the budget is reached (see Budget).
     overshoot: whether the last block may pass the budget; forbid skips what would, and fills up with smaller blocks.
 
     Mechanistic Unlearning (Guo et al., 2024), https://arxiv.org/abs/2410.12949
     """
 
     parts: Literal["blocks", "mlps"] = "blocks"
-    select: Fraction = 0.1
-    parameters: Annotated[int, Gt(0)] | None = None
-    count: Annotated[int, Gt(0)] | None = None
     pooling: Pooling = "sum"
     overshoot: Literal["allow", "forbid"] = "allow"
-
-    def __post_init__(self) -> None:
-        if self.parameters and self.count:
-            raise ValueError("parameters and count are both set: there can be one budget")
 
     def pooled(self, scores: np.ndarray, parameters: int) -> float:
         """One number, to rank a block by, from the scores of its sites [n] and its weights."""
@@ -62,32 +136,13 @@ class BlockBudget:
             return float(np.sqrt(np.square(scores).mean()))
         return float(np.abs(scores).sum()) / parameters
 
-    def chosen(self, scores: Mapping[Block, float], parameters: Mapping[Block, int], total: int) -> list[Block]:
-        """The blocks that are selected, best first; ties go to the lower layer, attention first.
-
-        UserError where none fits into the budget, or there are fewer than `count`.
-        """
+    def chosen(self, scores: Mapping[Block, float], sizes: Mapping[Block, int], total: int) -> list[Block]:
+        """The blocks that are selected, best first; ties go to the lower layer, attention first."""
         order = sorted(scores, key=lambda block: (-abs(scores[block]), block[1], block[0]))
-        if self.count is not None:
-            if self.count > len(order):
-                raise UserError(f"localize.count={self.count}: the model has {len(order)} such blocks")
-            return order[: self.count]
-        budget, used, taken = self._budget(total), 0, []
-        for block in order:
-            if used >= budget:
-                break
-            if self.overshoot == "allow" or used + parameters[block] <= budget:
-                taken.append(block)
-                used += parameters[block]
-        if not taken:
-            least = min(parameters[block] for block in order)
-            raise UserError(
-                f"no block fits into the budget of {budget} weights without overshoot: the smallest has {least} "
-                f"({least / total:.3g} of all)"
-            )
-        return taken
+        ranked = [sizes[block] for block in order]
+        return [order[number] for number in self.taken(ranked, total, self.parts, self.overshoot == "allow")]
 
-    def located(
+    def select_blocks(
         self,
         subject: Subject,
         layout: Layout,
@@ -100,19 +155,15 @@ class BlockBudget:
 
         from unlearn.localize.mask import Mask
 
-        model = subject.model
+        model, (mine, matched) = subject.model, self.matched(subject)
         names = block_weights(layout, model)
-        total = sum(p.numel() for p in model.parameters())
         sizes = {block: sum(names[block].values()) for block in scores}
         ranked: dict[Block, float] = {
             block: self.pooled(values, sizes[block])
             for block, values in scores.items()
             if self.parts == "blocks" or block[0] == "mlp"
         }
-        chosen = self.chosen(ranked, sizes, total)
-        selected = {name: True for block in chosen for name in names[block]}
-        used = sum(sizes[block] for block in chosen)
-        budget = self._budget(total) if self.count is None else used
+        chosen = mine.chosen(ranked, sizes, sum(p.numel() for p in model.parameters()))
         rows = [
             {
                 "kind": kind,
@@ -123,14 +174,8 @@ class BlockBudget:
             }
             for (kind, layer), score in ranked.items()
         ]
-        return Located(
-            Mask.of(model, selected),
-            {**numbers, "budget": budget, "budget_ratio": used / budget, "blocks": len(chosen)},
-            {**tables, "blocks": pd.DataFrame(rows)},
-        )
-
-    def _budget(self, total: int) -> int:
-        return self.parameters or math.ceil(self.select * total)
+        mask = Mask.of(model, {name: True for block in chosen for name in names[block]})
+        return mine.located(mask, {**numbers, "blocks": len(chosen)}, {**tables, "blocks": pd.DataFrame(rows)}, matched)
 
 
 def block_weights(layout: Layout, model: nn.Module) -> dict[Block, dict[str, int]]:

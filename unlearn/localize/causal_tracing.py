@@ -32,8 +32,8 @@ class CausalTracing(BlockBudget):
     Noise N(0, nu^2) is added to the embeddings of the subject's tokens, wherever it is named, in `samples` draws that
     are the same for all of a prompt's sites. p is the probability of the answer's first token, averaged over the draws.
     Total effect TE = p(clean) - p(noised), indirect effect IE = p(restored) - p(noised); both are averaged over
-    prompts, and the normalised effect is mean IE / mean TE. noise: rome3, nu = 3 std over all subjects' embeddings;
-    sqrt3, nu = sqrt(3 std) over the prompt's own subject's; or nu itself.
+    prompts, and the normalised effect is mean IE / mean TE (nan where mean TE is below 0.01). noise: rome3, nu = 3 std
+    over all subjects' embeddings; sqrt3, nu = sqrt(3 std) over the prompt's own subject's; or nu itself.
 
     form "sites" (Mechanistic Unlearning): every head's output and every MLP's is restored, at all tokens; a block is
     pooled from these scores. form "tokens" (ROME): at one token, the hidden state after a layer, or the MLP or the
@@ -59,12 +59,14 @@ class CausalTracing(BlockBudget):
         """The task has facts with subjects."""
         from unlearn.localize.facts import check_facts
 
+        super().check(task)
         check_facts(task)
 
     def localize(self, subject: Subject) -> Located:
         """UserError where the model knows none of the facts."""
         import numpy as np
 
+        from unlearn.localize.facts import LEAST_EFFECT, signal
         from unlearn.localize.sites import at_rest
         from unlearn.localize.tracing import site_patches, subject_noise, token_patches, trace
         from unlearn.models.layout import layout
@@ -90,14 +92,15 @@ class CausalTracing(BlockBudget):
             "p_clean": float(np.mean([run.clean for run in runs])),
             "total_effect": float(np.mean([run.total_effect for run in runs])),
         }
+        scale = signal(numbers["total_effect"], LEAST_EFFECT, "probability")
         scores: dict[Block, np.ndarray] = {}
         if self.form == "sites":
-            table = site_table(runs, numbers["total_effect"])
+            table = site_table(runs, scale)
             for kind, site in SITES.items():
                 for layer in range(len(parts.blocks)):
                     rows = (table["site"] == site) & (table["layer"] == layer)
                     scores[kind, layer] = table["score"][rows].to_numpy()
-            return self.located(subject, parts, scores, numbers, {"sites": table})
+            return self.select_blocks(subject, parts, scores, numbers, {"sites": table})
         words = [subject.tokenizer.batch_decode([[token] for token in fact.ids]) for fact in facts]
         table = trace_table(facts, words, runs, len(parts.blocks))
         at_subject = table[(table["prompt"] == "average") & (table["token_text"] == "last subject")]
@@ -105,7 +108,7 @@ class CausalTracing(BlockBudget):
             for layer in range(len(parts.blocks)):
                 rows = (at_subject["kind"] == kind) & (at_subject["layer"] == layer)
                 scores[kind, layer] = at_subject["effect"][rows].to_numpy()
-        return self.located(subject, parts, scores, numbers, {"trace": table})
+        return self.select_blocks(subject, parts, scores, numbers, {"trace": table})
 
     def _facts(self, subject: Subject) -> list[EncodedFact]:
         """The first `max_facts` facts (that the model knows); only as many are tried as it takes."""
@@ -122,13 +125,13 @@ class CausalTracing(BlockBudget):
         if not known:
             raise UserError(
                 f"the model answers none of the {len(facts)} facts of dataset '{subject.task.name}', so there is "
-                "nothing to trace (localize.known_only=false traces them all the same)"
+                "nothing to trace (known_only=false traces them all the same)"
             )
         return known[: self.max_facts]
 
 
-def site_table(runs: Sequence[Trace], total_effect: float) -> pd.DataFrame:
-    """A row for each site: its mean IE with a 95% interval over prompts, also as a share of the mean TE."""
+def site_table(runs: Sequence[Trace], scale: float) -> pd.DataFrame:
+    """A row for each site: its mean IE with a 95% interval over prompts, also as a share of `scale`, the mean TE."""
     import numpy as np
     import pandas as pd
 
@@ -137,7 +140,7 @@ def site_table(runs: Sequence[Trace], total_effect: float) -> pd.DataFrame:
     low, high = intervals(effects)
     table = pd.DataFrame(cells, columns=["site", "layer", "head"]).assign(score=effects.mean(0), low=low, high=high)
     table["head"] = table["head"].where(table["site"] == "z")  # an MLP has none
-    return table.assign(normalised=table["score"] / total_effect, exact=np.nan)
+    return table.assign(normalised=table["score"] / scale, exact=np.nan)
 
 
 def trace_table(

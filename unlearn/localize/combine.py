@@ -33,14 +33,19 @@ class Pair(ABC):
         """The mask of the two."""
 
     def localize(self, subject: Subject) -> Located:
-        """Ask both. Where both give a table of the same name, the first one's is kept."""
+        """Ask both. Where both give a table of the same name, the second one's is called second_NAME."""
         first, second = self.first.localize(subject), self.second.localize(subject)
         numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
         numbers |= {f"{which}.fraction": part.mask.fraction for which, part in _named(first, second)}
+        tables = dict(first.tables)
+        for name, table in second.tables.items():
+            while name in tables:  # more than once, where the parts are combinations
+                name = f"second_{name}"
+            tables[name] = table
         return Located(
             self.combine(first.mask, second.mask),
             {"iou": first.mask.iou(second.mask), **numbers},
-            {**second.tables, **first.tables},
+            tables,
             {which: part.mask for which, part in _named(first, second)},
         )
 

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Located, Subject
-from unlearn.localize.budget import Block, BlockBudget, Kind
+from unlearn.localize.budget import Block, BlockBudget, Kind, Pooling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,8 @@ class EdgeAttribution(BlockBudget):
 
     Score of an edge u -> d: (u_other - u_base) . dm/d(the residual that d reads) on the base run, averaged over
     prompts; runs and m as in attribution patching. u: embed, head.l.h, mlp.l; d: attn.l, mlp.l, logits. A block's sites
-    are its outgoing edges (those of all its heads), each as |mean score|. The table "edges" holds them.
+    are its outgoing edges (those of all its heads), each as |mean score|. Pooled is their root mean square: a sum would
+    grow with the number of heads, and with that of the layers that follow. The table "edges" holds the edges.
 
     direction: noising (base is the clean run) or denoising (base is the corrupt run). max_facts: how many facts are
     read. seed: of the corrupt prompts (null: the run's).
@@ -31,6 +32,7 @@ class EdgeAttribution(BlockBudget):
     Attribution Patching Outperforms Automated Circuit Discovery (Syed et al., 2023), https://arxiv.org/abs/2310.10348
     """
 
+    pooling: Pooling = "rms"
     direction: Literal["noising", "denoising"] = "noising"
     max_facts: Annotated[int, Gt(0)] = 32
     seed: Annotated[int, Ge(0)] | None = None
@@ -39,6 +41,7 @@ class EdgeAttribution(BlockBudget):
         """The task has facts with subjects and foils."""
         from unlearn.localize.facts import check_facts
 
+        super().check(task)
         check_facts(task, foils=True)
 
     def localize(self, subject: Subject) -> Located:
@@ -59,7 +62,7 @@ class EdgeAttribution(BlockBudget):
             )
         sources, targets, _ = zip(*found.labels, strict=True)
         table = pd.DataFrame({"source": sources, "target": targets, "score": found.scores.mean(0)})
-        table["normalised"] = table["score"] / found.gap
+        table["normalised"] = table["score"] / found.scale
         outgoing: dict[Block, list[float]] = {}
         for source, score in zip(table["source"], table["score"].abs(), strict=True):
             name, *place = source.split(".")
@@ -67,4 +70,4 @@ class EdgeAttribution(BlockBudget):
                 outgoing.setdefault((SOURCES[name], int(place[0])), []).append(score)
         scores: dict[Block, np.ndarray] = {block: np.array(values) for block, values in outgoing.items()}
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.located(subject, parts, scores, numbers, {"edges": table})
+        return self.select_blocks(subject, parts, scores, numbers, {"edges": table})

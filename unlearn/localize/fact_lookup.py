@@ -78,8 +78,9 @@ class FactLookup:
     is known.
 
     "auto" probes where facts have labels. layers, preset: those layers and no procedure; presets are the authors'
-    choices, "sports/gemma-7b" or "counterfact-64/llama-3-8b". probe_facts, path_facts: how many facts at most, from the
-    first. seed: of the split and of corrupt subjects; None: the run's.
+    choices, "sports/gemma-7b" or "counterfact-64/llama-3-8b" (a line says so where the model has another name).
+    probe_facts, path_facts: how many facts at most, from the first. seed: of the split and of corrupt subjects; None:
+    the run's.
 
     Tables: "probes" (layer, prompt "full" or "name", accuracy, control: with shuffled labels), "extraction" (layer,
     head, score), "enrichment" (layer, score). UserError where a layer is not in the model, or nothing is found.
@@ -103,7 +104,7 @@ class FactLookup:
         if self.preset is not None and self.layers is not None:
             raise ValueError("give layers or preset, not both")
         if self.preset is not None and self.preset not in PRESETS:
-            raise unknown("preset", self.preset, PRESETS, "localize.preset")
+            raise unknown("preset", self.preset, PRESETS)
 
     def check(self, task: Task) -> None:
         """Facts with labels for probes, with wrong answers for paths; none where the layers are given."""
@@ -113,7 +114,7 @@ class FactLookup:
             labels = {fact.label for fact in task.facts[: self.probe_facts] if fact.label}
             if len(labels) < 2:
                 raise UserError(
-                    f"dataset '{task.name}' has facts of {len(labels)} classes, and localize.procedure=probe tells at "
+                    f"dataset '{task.name}' has facts of {len(labels)} classes, and procedure=probe tells at "
                     "least two apart (allowed with it: path)"
                 )
         else:
@@ -127,8 +128,10 @@ class FactLookup:
 
         units, given = mlps(subject.model), self._given
         if given and max(given) >= len(units):
-            where = f"preset '{self.preset}'" if self.preset else "localize.layers"
+            where = f"preset '{self.preset}'" if self.preset else "'layers'"
             raise UserError(f"{where} has layer {max(given)}, but the model's are 0 to {len(units) - 1}")
+        if self.preset:
+            _check_name(self.preset, getattr(subject.model.config, "_name_or_path", ""))
         find = self._probe if self._probes(subject.task) else self._trace
         layers, numbers, tables = (given, {}, {}) if given else find(subject)
         mask = union(subject.model, [units[layer] for layer in layers])
@@ -183,7 +186,7 @@ class FactLookup:
     def _trace(self, subject: Subject) -> Found:
         import pandas as pd
 
-        from unlearn.localize.facts import corrupt_facts, encode_facts
+        from unlearn.localize.facts import LEAST_GAP, corrupt_facts, encode_facts, signal
         from unlearn.localize.path_patching import direct_effects, enrichment
         from unlearn.models.layout import layout
         from unlearn.progress import progress
@@ -193,9 +196,7 @@ class FactLookup:
         if not facts:
             raise UserError(f"dataset '{subject.task.name}': no fact has a wrong answer whose first token is another")
         if self.receiver and self.receiver >= len(parts.blocks):
-            raise UserError(
-                f"localize.receiver is {self.receiver}: the model's layers are 0 to {len(parts.blocks) - 1}"
-            )
+            raise UserError(f"'receiver' is {self.receiver}: the model's layers are 0 to {len(parts.blocks) - 1}")
         seed = subject.seed if self.seed is None else self.seed
         pairs = list(zip(facts, corrupt_facts(facts, subject.tokenizer, seed), strict=True))
         with progress("fact lookup: extraction heads", total=len(pairs)) as advance:
@@ -205,6 +206,7 @@ class FactLookup:
                 f"the model does not know the facts: destroying their subjects does not hurt their answers (mean logit "
                 f"contrast {float(direct.clean.mean()):.3f}, {float(direct.corrupt.mean()):.3f} without the subject)"
             )
+        signal(direct.gap, LEAST_GAP, "logit contrast")
         scores = direct.recovered.tolist()
         receiver = self.receiver or receiver_layer(scores, self.heads)
         with progress(f"fact lookup: MLPs before layer {receiver}", total=len(pairs)) as advance:
@@ -213,7 +215,7 @@ class FactLookup:
         layers = [layer for layer, score in enumerate(strength) if score > self.threshold]
         if not layers:
             raise UserError(
-                f"no MLP before layer {receiver} brings back more than localize.threshold={self.threshold:g} of the "
+                f"no MLP before layer {receiver} brings back more than threshold={self.threshold:g} of the "
                 f"answers (most: {max(strength):.3f}, layer {strength.index(max(strength))})"
             )
         heads = [(layer, head, score) for layer, row in enumerate(scores) for head, score in enumerate(row)]
@@ -242,6 +244,15 @@ def receiver_layer(scores: Sequence[Sequence[float]], heads: int) -> int:
         raise UserError("path patching needs a model of two layers or more")
     most = min(heads, max(1, sum(map(len, scores)) // 10))
     return min(layer for _, layer in ranked[:most])
+
+
+def _check_name(preset: str, name: str) -> None:
+    """Say so where the preset is not for the model of this name; Meta-Llama-3-8B and Llama-3.1-8B are other models."""
+    from unlearn.progress import say
+
+    model = preset.rpartition("/")[2]
+    if model not in name.lower():
+        say(f"preset '{preset}' holds the layers of {model}, and the model is '{name}': they may be others here")
 
 
 def _taught(subjects: Sequence[str], seed: int) -> Tensor:

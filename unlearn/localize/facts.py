@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +18,12 @@ from unlearn.errors import UserError
 from unlearn.localize.base import Subject
 from unlearn.models.batches import pad_rows
 from unlearn.models.policy import projection_at
+from unlearn.progress import say
 from unlearn.score.batching import map_batches
 
 TRIES = 100
+LEAST_EFFECT = 0.01  # of a probability: what destroying the subject does, or effects on it are noise
+LEAST_GAP = 0.1  # the same of logits
 Span = tuple[int, int]
 
 
@@ -108,7 +113,7 @@ def corrupt_facts(facts: Sequence[EncodedFact], tokenizer: Any, seed: int) -> li
     """The same prompts with random tokens in the place of every token of the subject's, the length kept.
 
     The tokens are drawn from those that decode to ASCII, again and again (up to 100 times) until their text is as many
-    tokens long. The draw for fact i depends on (seed, i) alone.
+    tokens long. What is drawn for a fact depends on the seed, its prompt and its subject's place alone.
     """
     vocabulary = torch.tensor(_ascii_tokens(tokenizer))
 
@@ -120,17 +125,26 @@ def corrupt_facts(facts: Sequence[EncodedFact], tokenizer: Any, seed: int) -> li
         return drawn
 
     corrupted = []
-    for i, fact in enumerate(facts):
-        generator, ids = seeded(seed, i), list(fact.ids)
+    for fact in facts:
+        generator, ids = seeded(seed, fact), list(fact.ids)
         for start, stop in fact.mentions:
             ids[start:stop] = draw(stop - start, generator)
         corrupted.append(replace(fact, ids=tuple(ids)))
     return corrupted
 
 
-def seeded(seed: int, index: int) -> torch.Generator:
-    """The generator of fact `index`: what is drawn for a fact does not depend on which others there are."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + index)
+def seeded(seed: int, fact: EncodedFact) -> torch.Generator:
+    """A generator for (seed, prompt, subject): what is drawn for a fact does not depend on which others there are."""
+    digest = hashlib.sha256(repr((seed, fact.ids, fact.mentions)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def signal(effect: float, least: float, measured: str) -> float:
+    """What destroying the subjects does, for others' effects to be shares of; below `least` nan, which is said."""
+    if effect >= least:
+        return effect
+    say(f"the facts' answers hardly depend on their subjects ({measured} {effect:+.3g}): what follows is noise")
+    return math.nan
 
 
 def _encode(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> EncodedFact:

@@ -52,7 +52,8 @@ def mean_gradients(
     rows once for each of so many groups of parameters with about as many weights; the sums of a group that is done wait
     on the CPU, so the device holds 4 N / passes bytes of sums for N weights. squares: rows go one at a time, and
     `mean_square` is given. Batches that do not fit in memory are made smaller; how rows are cut makes no difference to
-    the result. advance: called with rows done, len(rows) * passes in all. The model is given back as it was.
+    the result. advance: called with rows done, each once a pass even where memory ran out and it was done again:
+    len(rows) * passes in all. The model is given back as it was.
     """
     wanted = set(names)
     parameters = {name: p for name, p in model.named_parameters() if name in wanted}
@@ -92,11 +93,19 @@ def _sum_over_rows(
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
+    furthest = 0
+
+    def reached(done: int) -> None:
+        nonlocal furthest
+        if done > furthest:
+            advance(done - furthest)
+            furthest = done
+
     sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in group.items()}
     longest = max(len(row.ids) for row in rows)
     while True:
         try:
-            return sums, _add_rows(model, rows, group, sums, budget, squares, advance)
+            return sums, _add_rows(model, rows, group, sums, budget, squares, reached)
         except RuntimeError as error:
             if budget <= longest or not should_reduce_batch_size(error):
                 raise
@@ -112,9 +121,12 @@ def _add_rows(
     sums: Mapping[str, Tensor],
     budget: int,
     squares: bool,
-    advance: Callable[[int], object],
+    reached: Callable[[int], object],
 ) -> float:
-    """Add the rows' gradients to `sums`; the sum of the batches' squared gradients where wanted, else 0."""
+    """Add the rows' gradients to `sums`; the sum of the batches' squared gradients where wanted, else 0.
+
+    reached: called with the number of rows that are done so far.
+    """
     squared: list[Tensor] = []
 
     def take(name: str, gradient: Tensor) -> None:
@@ -122,7 +134,7 @@ def _add_rows(
         if squares:
             squared.append(torch.linalg.vector_norm(gradient, dtype=torch.float32) ** 2)
 
-    square = 0.0
+    square, done = 0.0, 0
     with _gradients_to(model, group, take):
         policy = Policy(model)
         for batch in reversed(micro_batches(rows, {"retain": range(len(rows))}, budget, {})):
@@ -130,7 +142,8 @@ def _add_rows(
             (scores.sums / scores.counts.clamp(min=1)).sum().backward()
             square += sum(value.item() for value in squared)
             squared.clear()
-            advance(len(batch.labels))
+            done += len(batch.labels)
+            reached(done)
     return square
 
 

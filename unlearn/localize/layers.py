@@ -32,7 +32,7 @@ class Layers:
     2403.03218). outside: what is taken besides, of the weights outside the layers: "embed" (embeddings), "norm" (the
     final norm), "head" (the vocabulary projection, which in a model with tied weights is the embedding).
 
-    Raises ValueError where `parameters` is no regular expression.
+    Raises ValueError where `parameters` is no regular expression, or n and layers are both set.
     """
 
     end: Literal["first", "last"] = "last"
@@ -43,6 +43,8 @@ class Layers:
     outside: tuple[Literal["embed", "norm", "head"], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.n is not None and self.layers is not None:
+            raise ValueError("n and layers are both set: give how many layers, or which")
         try:
             re.compile(self.parameters or "")
         except re.error as error:
@@ -59,7 +61,7 @@ class Layers:
         else:
             known = layers_of(model)
             if self.n is not None and self.n > len(known):
-                raise UserError(f"'localize.n' is {self.n}: the model has {len(known)} layers")
+                raise UserError(f"'n' is {self.n}: the model has {len(known)} layers")
             numbers = [self.n] if self.n else range(1, len(known) + 1)
             ends = [known[:n] if self.end == "first" else known[-n:] for n in numbers]
             mask = min((self._mask(model, end) for end in ends), key=lambda mask: abs(mask.fraction - self.select))
@@ -94,7 +96,7 @@ def known_layers(model: PreTrainedModel, wanted: Sequence[int] | None) -> Sequen
     if wanted is None:
         return known
     if unknown := sorted(set(wanted) - set(known)):
-        raise UserError(f"'localize.layers' has {unknown[0]}: the model has layers {known[0]} to {known[-1]}")
+        raise UserError(f"'layers' has {unknown[0]}: the model has layers {known[0]} to {known[-1]}")
     return wanted
 
 

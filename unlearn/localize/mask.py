@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import torch
+from annotated_types import Ge
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unlearn.artifacts import write_file
-from unlearn.errors import UserError
+from unlearn.errors import UserError, nearest
 from unlearn.models.parameters import TYPES, layer_of, module_type
 
 FORMAT = "unlearn-mask-1"
+_SHAPES = TypeAdapter(dict[str, tuple[Annotated[int, Ge(0)], ...]], config=ConfigDict(strict=True, title="shapes"))
+_NAMES = TypeAdapter(set[str], config=ConfigDict(strict=True, title="selected"))
+_ABOUT = TypeAdapter(dict[str, str], config=ConfigDict(strict=True, title="about"))
 
 
 class Share(TypedDict):
@@ -47,9 +52,13 @@ class Mask:
 
     @classmethod
     def of(cls, model: nn.Module, selected: Mapping[str, bool | Tensor]) -> Mask:
-        """The mask of a model's weights: True, False or a bool tensor of the parameter's shape; absent names: False."""
+        """The mask of a model's weights: True, False or a bool tensor of the parameter's shape; absent names: False.
+
+        A tied weight goes by its first name. UserError where a name is no parameter's, or a value is none of these.
+        """
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        assert selected.keys() <= shapes.keys(), f"not parameters: {sorted(selected.keys() - shapes.keys())}"
+        for name, value in selected.items():
+            _check_value(model, shapes, name, value)
         tensors = {name: _packed(selected.get(name, False)) for name in shapes}
         return cls(shapes, tensors)
 
@@ -140,27 +149,24 @@ class Mask:
 
     @classmethod
     def load(cls, path: Path) -> Mask:
-        """Read what `save` wrote; UserError where the file is missing, damaged, or no mask."""
+        """Read what `save` wrote; UserError where the file is missing, or is not what `save` writes."""
         try:
             with safe_open(path, framework="pt") as file:
                 record = file.metadata() or {}
                 if record.get("format") != FORMAT:
                     raise UserError(f"{path} is not a mask (one that `unlearn run localize=...` saved)")
                 packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            shapes = {name: tuple(shape) for name, shape in json.loads(record["shapes"]).items()}
-            whole, about = set(json.loads(record["selected"])), json.loads(record["about"])
+            return _from_file(record, packed)
         except FileNotFoundError:
             raise UserError(f"there is no mask {path}") from None
         except UserError:
             raise
-        except Exception as error:  # of the disk, of safetensors, of JSON
+        except ValidationError as error:
+            raise UserError(f"the mask {path} is damaged: {error.title}: {error.errors()[0]['msg']}") from error
+        except ValueError as error:
+            raise UserError(f"the mask {path} is damaged: {error}") from error
+        except Exception as error:  # of the disk, of safetensors
             raise UserError(f"cannot read the mask {path}: {error}") from error
-        tensors: dict[str, bool | Tensor] = {}
-        for name, shape in shapes.items():
-            tensors[name] = packed.get(name, name in whole)
-            if name in packed and packed[name].shape != (math.ceil(math.prod(shape) / 8),):
-                raise UserError(f"the mask {path} is damaged: '{name}' has {len(packed[name])} bytes of bits")
-        return cls(shapes, tensors, about)
 
     @cached_property
     def digest(self) -> str:
@@ -220,6 +226,47 @@ _ONES = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).sum(1)  # set bits
 
 def _popcount(packed: Tensor) -> int:
     return int((torch.bincount(packed.flatten().long().cpu(), minlength=256) * _ONES).sum())
+
+
+def _check_value(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], name: str, value: object) -> None:
+    """UserError where this is nothing that a mask can say of the parameter."""
+    if name not in shapes:
+        every = dict(model.named_parameters(remove_duplicate=False))
+        first = next((other for other in shapes if name in every and every[other] is every[name]), None)
+        if first:
+            raise UserError(f"'{name}' is tied: a mask has its weights under the name '{first}'")
+        guess = nearest(name, shapes)
+        raise UserError(f"'{name}' is no parameter of this model{f'; did you mean {guess!r}?' if guess else ''}")
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        given = f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"the mask of '{name}' is a {given}; it has to be True, False or a tensor of torch.bool")
+    if tuple(value.shape) != shapes[name]:
+        raise UserError(f"the mask of '{name}' is {list(value.shape)}, and the parameter {list(shapes[name])}")
+
+
+def _from_file(record: Mapping[str, str], packed: Mapping[str, Tensor]) -> Mask:
+    """The mask that a file's metadata and tensors describe; ValueError where they are not what `Mask.save` writes."""
+    if missing := {"shapes", "selected"} - record.keys():
+        raise ValueError(f"it does not say its {' and '.join(sorted(missing))}")
+    shapes, whole = _SHAPES.validate_json(record["shapes"]), _NAMES.validate_json(record["selected"])
+    about = _ABOUT.validate_json(record.get("about", "{}"))
+    if not shapes:
+        raise ValueError("it is of no parameters")
+    if strange := (packed.keys() | whole) - shapes.keys():
+        raise ValueError(f"'{min(strange)}' has no shape")
+    if twice := packed.keys() & whole:
+        raise ValueError(f"'{min(twice)}' is selected as a whole and in part")
+    for name, bits in packed.items():
+        numel = math.prod(shapes[name])
+        if bits.dtype != torch.uint8 or bits.shape != (math.ceil(numel / 8),):
+            raise ValueError(f"'{name}' has {bits.dtype} {list(bits.shape)} for the bits of {numel} weights")
+        if numel % 8 and int(bits[-1]) >> numel % 8:
+            raise ValueError(f"'{name}' has bits beyond its last weight")
+        if isinstance(_canonical(bits, numel), bool):
+            raise ValueError(f"'{name}' has bits that are all alike")
+    return Mask(shapes, {name: packed.get(name, name in whole) for name in shapes}, about)
 
 
 def _packed(value: bool | Tensor) -> bool | Tensor:

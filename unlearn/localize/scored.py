@@ -28,7 +28,7 @@ class Scored:
     expression that is found in the names of the tensors to score ("mlp|self_attn"), None for all; the others are not
     selected. Equal scores go by tensor and position.
 
-    Raises ValueError where `scope` is no regular expression.
+    Raises ValueError where `scope` is no regular expression, or a fraction is asked for twice.
     """
 
     select: Fraction = 0.8
@@ -40,16 +40,24 @@ class Scored:
             re.compile(self.scope or "")
         except re.error as error:
             raise ValueError(f"scope is '{self.scope}', which is no regular expression ({error})") from None
+        refuse_repeats(self.select, self.also)
 
     def check(self, task: Task) -> None:
         """Scores of weights alone read no data."""
 
     def in_scope(self, subject: Subject) -> list[str]:
-        """Names of the tensors to score, in the model's order; UserError where there is none."""
-        names = [name for name, p in subject.model.named_parameters() if p.is_floating_point()]
-        found = [name for name in names if re.search(self.scope or "", name)]
+        """Names of the tensors to score, in the model's order.
+
+        UserError where there is none, or a fraction of them is less than one weight: before anything is computed.
+        """
+        from unlearn.localize.threshold import how_many
+
+        sizes = {name: p.numel() for name, p in subject.model.named_parameters() if p.is_floating_point()}
+        found = [name for name in sizes if re.search(self.scope or "", name)]
         if not found:
-            raise UserError(f"no weight's name has localize.scope '{self.scope}' in it; names are like '{names[-1]}'")
+            example = list(sizes)[-1]
+            raise UserError(f"no weight's name has localize.scope '{self.scope}' in it; names are like '{example}'")
+        how_many(sum(sizes[name] for name in found), (self.select, *self.also))
         return found
 
     def highest(self, subject: Subject, score: Score) -> list[Selection]:
@@ -73,7 +81,7 @@ class Scored:
         if first.threshold is not None:
             counts |= {"threshold": first.threshold}
             counts |= {"zero_scores": first.zeros, "zero_selected": first.zeros_selected}
-        masks = {f"{fraction:g}": further.mask for fraction, further in zip(self.also, rest, strict=True)}
+        masks = {str(fraction): further.mask for fraction, further in zip(self.also, rest, strict=True)}
         return Located(first.mask, {**counts, **numbers}, masks=masks)
 
 
@@ -129,12 +137,6 @@ class ByTwoGradients(ByGradient):
 
     retain_samples: Annotated[int, Gt(0)] | None = None
 
-    def check(self, task: Task) -> None:
-        """Both kinds of rows are needed."""
-        super().check(task)
-        if not task.retain:
-            raise UserError(f"the localizer compares forget with retain rows, and dataset '{task.name}' has none")
-
     def retain_gradients(self, subject: Subject, squares: bool = False) -> Gradients:
         """g_r of the tensors in scope."""
         return self.gradients(subject, "retain", self.retain_rows(subject), squares)
@@ -146,6 +148,14 @@ class ByTwoGradients(ByGradient):
         examples = draw.sample(task.retain, count)
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.tokenizer, pairs)
+
+
+def refuse_repeats(select: float, also: Sequence[float]) -> None:
+    """ValueError where a fraction is there twice: its masks would go by the same name."""
+    fractions = [select, *also]
+    for fraction in also:
+        if fractions.count(fraction) > 1:
+            raise ValueError(f"also has {fraction}, which is asked for already; name each share once")
 
 
 def weights_of(subject: Subject) -> Score:

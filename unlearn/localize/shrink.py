@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -89,13 +89,20 @@ def shrink(
     micro_tokens: int,
     rng: random.Random,
     advance: Callable[..., None],
-) -> None:
-    """Train the weights of `within` in place, each clamped between 0 and its original after every update."""
+) -> dict[str, Tensor]:
+    """Train the weights of `within` in place, each clamped between 0 and its original after every update.
+
+    Gives for each weight that ends at 0 how long ago it first was there, in updates: int16, from 1 for the last update;
+    0 for all others and where the original is 0 or fixed.
+    UserError where training diverges: the gradient is not finite, or one update is larger than all of the weights.
+    """
     policy = Policy(model)
     weights = {name: p for name, p in model.named_parameters() if name in originals}
     partial = {name: within.bits(name, w.device) for name, w in weights.items() if not within.is_whole(name)}
     size = sum(float((w.detach() * partial.get(name, 1)).abs().sum()) for name, w in weights.items())
     penalty = settings.l1 / max(size, 1e-30)
+    length = _norm(w.detach() * partial.get(name, 1) for name, w in weights.items())
+    ages = {name: torch.zeros_like(w, dtype=torch.int16, requires_grad=False) for name, w in weights.items()}
     optimizer = torch.optim.SGD(
         weights.values(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -113,25 +120,41 @@ def shrink(
             if name in partial:
                 weight.grad *= partial[name]
         if not torch.isfinite(nn.utils.clip_grad_norm_(weights.values(), settings.clip)):
-            raise UserError(f"the gradient is no longer finite at update {update + 1}: lower localize.lr")
+            raise UserError(f"the gradient is no longer finite at update {update + 1}: lower lr")
         optimizer.param_groups[0]["lr"] = settings.lr * (1 + math.cos(math.pi * update / settings.updates)) / 2
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
+            if not _norm(w * partial.get(name, 1) for name, w in weights.items()) <= 2 * length:  # from within `length`
+                raise UserError(f"update {update + 1} is larger than all of the weights together: lower lr")
             for name, weight in weights.items():
                 free = originals[name] * partial.get(name, 1)  # what of the original may go
                 fixed = originals[name] - free
                 weight.copy_(weight.clamp(fixed + free.clamp(max=0), fixed + free.clamp(min=0)))
+                ages[name][(weight == 0) & (free != 0) & (ages[name] == 0)] = settings.updates - update
         advance(1, loss=loss)
+    return {name: age * (weights[name] == 0) for name, age in ages.items()}
 
 
 def removed(weights: Mapping[str, Tensor], originals: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The share of each weight that is gone, (original - weight) / original in [0, 1], float32; 0 where it was 0."""
     shares = {}
     for name, original in originals.items():
-        gone = (original - weights[name].detach()).float()
+        gone = original.float() - weights[name].detach().float()
         shares[name] = torch.where(original == 0, 0.0, gone / original.float())
     return shares
+
+
+def rank(shares: dict[str, Tensor], ages: Mapping[str, Tensor], originals: Mapping[str, Tensor]) -> None:
+    """Turn the shares that are gone, in place, into scores that tell weights at 0 apart; all others keep theirs, < 1.
+
+    At 0 the score is the weight's age there (see `shrink`) plus at most 1/2 for the size of its original: the first to
+    go is the most important, and of those that went together the largest.
+    """
+    largest = max((float(original.abs().max()) for original in originals.values()), default=0.0) or 1.0
+    for name, share in shares.items():
+        score = ages[name] + originals[name].float().abs() / (2 * largest)
+        shares[name] = torch.where(ages[name] > 0, score, share)
 
 
 def probability(model: nn.Module, rows: Sequence[Encoded], micro_tokens: int) -> float:
@@ -141,6 +164,11 @@ def probability(model: nn.Module, rows: Sequence[Encoded], micro_tokens: int) ->
         for _, scores in _scored(Policy(model), rows, range(len(rows)), micro_tokens):
             total += float((-scores.sums / scores.counts).exp().sum())
     return total / len(rows)
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """L2 norm of all of them together."""
+    return math.hypot(*(float(torch.linalg.vector_norm(t.detach(), dtype=torch.float32)) for t in tensors))
 
 
 def _scored(

@@ -55,10 +55,7 @@ def select(
     UserError where a score is infinite or nan, or where a fraction is less than one weight.
     """
     total = sum(math.prod(shapes[name]) for name in scored)
-    counts = [int(total * fraction) for fraction in fractions]
-    for fraction, count in zip(fractions, counts, strict=True):
-        if not count:
-            raise UserError(f"a fraction of {fraction:g} selects none of {total} weights")
+    counts = how_many(total, fractions)
     if all(count == total for count in counts):
         whole = Mask(shapes, {name: name in scored for name in shapes})
         return [Selection(whole, total) for _ in counts]
@@ -76,6 +73,15 @@ def select(
         Selection(mask, total, threshold, zeros, 0 if threshold else tied)
         for mask, threshold, tied in zip(masks, thresholds, ties, strict=True)
     ]
+
+
+def how_many(total: int, fractions: Sequence[float]) -> list[int]:
+    """floor(fraction * total) of each fraction; UserError where that is 0."""
+    counts = [int(total * fraction) for fraction in fractions]
+    for fraction, count in zip(fractions, counts, strict=True):
+        if not count:
+            raise UserError(f"a share of {fraction} to select is less than one weight: {total:,} weights are scored")
+    return counts
 
 
 def _patterns(score: Tensor) -> Iterator[Tensor]:

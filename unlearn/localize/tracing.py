@@ -91,7 +91,7 @@ def trace(
 def subject_noise(
     model: nn.Module, layout: Layout, facts: Sequence[EncodedFact], rule: str | float, samples: int, seed: int
 ) -> list[Tensor]:
-    """For each fact [S, T, d]: Gaussian on the subject's tokens, else 0; drawn from (seed, fact's number) alone.
+    """For each fact [S, T, d]: Gaussian on the subject's tokens, else 0, drawn from (seed, prompt, subject) alone.
 
     Standard deviation, with s measured on what the embeddings give (some models scale inside): rome3, 3 s over the
     subjects of all facts; sqrt3, sqrt(3 s) of the fact's own subject; or the number itself.
@@ -104,9 +104,9 @@ def subject_noise(
     subjects = [states[where] for where, states in zip(places, embedded, strict=True)]
     every = float(torch.cat(subjects).std())
     noises = []
-    for i, (where, states, own) in enumerate(zip(places, embedded, subjects, strict=True)):
+    for fact, where, states, own in zip(facts, places, embedded, subjects, strict=True):
         deviation = rule if isinstance(rule, float) else 3 * every if rule == "rome3" else (3 * float(own.std())) ** 0.5
-        drawn = torch.randn(samples, *own.shape, generator=seeded(seed, i)) * deviation
+        drawn = torch.randn(samples, *own.shape, generator=seeded(seed, fact)) * deviation
         noise = states.new_zeros(samples, *states.shape)
         noise[:, where] = drawn.to(noise)
         noises.append(noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.errors import UserError
 from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.scored import refuse_repeats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,15 +29,21 @@ class Wanda:
     Sun et al. 2024, Wanda (arXiv 2306.11695), as a baseline of WAGLE. Of the C inputs of each output o the
     C - floor(C (1 - select)) highest are selected, ties by position. Only the linear layers of decoder blocks are
     scored: embeddings, norms, biases and the head are NOT selected, where the released WAGLE code trained them all, so
-    that its "Wanda 0.8" changed more than 0.8 of the model.
+    that its "Wanda 0.8" changed more than 0.8 of the model. As every row of weights is rounded up, a small `select`
+    selects more than it says: numbers has `asked` and `achieved`. One of less than one input is refused.
     also: further fractions, whose masks come with it. samples: at most so many forget examples, drawn by `seed` (None:
     the run's); as rows go one at a time, no padding is counted.
+
+    Raises ValueError where a fraction is asked for twice.
     """
 
     select: Fraction = 0.8
     also: tuple[Fraction, ...] = ()
     samples: Annotated[int, Gt(0)] = 128
     seed: Annotated[int, Ge(0)] | None = None
+
+    def __post_init__(self) -> None:
+        refuse_repeats(self.select, self.also)
 
     def check(self, task: Task) -> None:
         """Forget rows are always there."""
@@ -48,6 +55,7 @@ class Wanda:
         model = subject.model
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         layers = block_linears(model)
+        self._refuse_less_than_one_input(layers)
         norms = input_norms(model, layers, self.rows(subject))
         masks = []
         for fraction in (self.select, *self.also):
@@ -55,8 +63,9 @@ class Wanda:
             masks.append(Mask(shapes, {name: chosen.get(name, False) for name in shapes}))
         first, *rest = masks
         scored = sum(layer.weight.numel() for layer in layers.values())
-        numbers = {"scored": scored, "selected": first.selected}
-        return Located(first, numbers, masks={f"{f:g}": mask for f, mask in zip(self.also, rest, strict=True)})
+        numbers = {"scored": scored, "selected": first.selected, "asked": self.select}
+        numbers["achieved"] = first.selected / scored
+        return Located(first, numbers, masks={str(f): mask for f, mask in zip(self.also, rest, strict=True)})
 
     def rows(self, subject: Subject) -> list[Encoded]:
         """The rows to calibrate on."""
@@ -65,6 +74,14 @@ class Wanda:
         examples = draw.sample(forget, min(self.samples, len(forget)))
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.tokenizer, pairs)
+
+    def _refuse_less_than_one_input(self, layers: Mapping[str, nn.Linear | Conv1D]) -> None:
+        name, inputs = min(((name, _by_output(layer).shape[1]) for name, layer in layers.items()), key=lambda it: it[1])
+        if (least := min([self.select, *self.also])) < 1 / inputs:
+            raise UserError(
+                f"localize=wanda selects inputs of each output, and a share of {least} is less than one of the "
+                f"{inputs} inputs of '{name}'; the least is 1 / {inputs}"
+            )
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
@@ -123,8 +140,8 @@ def highest_per_row(layer: nn.Linear | Conv1D, norm: Tensor, fraction: float) ->
     weight = _by_output(layer).float()
     inputs = weight.shape[1]
     count = inputs - int(inputs * (1 - fraction))
-    if count in (0, inputs):
-        return count > 0
+    if count == inputs:
+        return True
     order = (weight.abs() * norm).argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, order[:, :count], True)
     return pack(chosen if isinstance(layer, torch.nn.Linear) else chosen.T)

@@ -33,7 +33,8 @@ class WeightMask:
     each clamped between 0 and its original after every update; beta makes the last term `l1` at the start. L_forget is
     the NLL of the answers that editing puts in the place of the true ones (objective "inject", w_f inject_weight), or
     the mean over answer tokens of -log(1 - p) (objective "unlearn", w_f unlearn_weight); "auto" injects where the task
-    says what. A weight's mask value is weight / original in [0, 1]; the lowest of the values below 1 are selected.
+    says what. A weight's mask value is weight / original in [0, 1]; the lowest of the values below 1 are selected. Of
+    weights at 0 those are more important that reached it in an earlier update, and then the larger originals.
 
     select: the fraction of the weights of `within` that is selected (fewer, where fewer have moved). lr falls to 0
     along a cosine; batch: rows of each term in an update; clip: largest norm of the gradient.
@@ -41,7 +42,9 @@ class WeightMask:
 
     Numbers: probability of forget, retain (and injected) answers in the original model and with the selected weights
     set to 0 ("forget_removed"), geometric mean over an answer's tokens; candidates, and the shares of them that moved
-    and that are gone. Table "removal": the same for 0, a third, two thirds and all of the selected weights.
+    and that are at 0 ("gone"), and the share of the selected weights that is ("gone_selected"; where it is 1, the mask
+    goes by when weights reached 0). Table "removal": the probabilities with 0, a third, two thirds and all of the
+    selected weights removed, in the same order. UserError where training diverges or moves nothing.
     """
 
     within: Localizer = field(default_factory=FFN)
@@ -50,7 +53,7 @@ class WeightMask:
     inject_weight: Annotated[float, Gt(0)] = 0.5
     unlearn_weight: Annotated[float, Gt(0)] = 0.2
     l1: Annotated[float, Ge(0)] = 1.5
-    updates: Annotated[int, Gt(0)] = 50
+    updates: Annotated[int, Gt(0), Lt(2**15)] = 50
     batch: Annotated[int, Gt(0)] = 8
     lr: Annotated[float, Gt(0)] = 0.1
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
@@ -64,7 +67,7 @@ class WeightMask:
         self.within.check(task)
         if self.objective == "inject" and not _has_injected(task):
             raise UserError(
-                f"'localize.objective' is 'inject', but dataset '{task.name}' has no answers to inject "
+                f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
                 "(allowed with it: 'unlearn', 'auto')"
             )
 
@@ -72,20 +75,24 @@ class WeightMask:
         """Shrink the weights, rank them by what is left of them, and put them back."""
         import random
 
-        from unlearn.localize.shrink import Settings, kept, removed, shrink
-        from unlearn.progress import progress
+        from unlearn.localize.shrink import Settings, kept, rank, removed, shrink
+        from unlearn.progress import progress, say
 
         model, seed = subject.model, subject.seed if self.seed is None else self.seed
         within = self.within.localize(subject).mask
         settings = Settings(self.updates, self.batch, self.lr, self.momentum, self.weight_decay, self.clip, self.l1)
         with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
             rng = random.Random(seed)
-            shrink(model, within, originals, self._terms(subject), settings, subject.token_budget, rng, advance)
-            gone = removed(dict(model.named_parameters()), originals)
-        moved = sum(int(share.count_nonzero()) for share in gone.values())
+            ages = shrink(model, within, originals, self._terms(subject), settings, subject.token_budget, rng, advance)
+            scores = removed(dict(model.named_parameters()), originals)
+            rank(scores, ages, originals)
+        moved = sum(int(score.count_nonzero()) for score in scores.values())
+        gone = sum(int(age.count_nonzero()) for age in ages.values())
         if not moved:
-            raise UserError("no weight has moved towards 0: raise localize.lr or localize.updates")
-        masks = _masks(within, gone, min(int(self.select * within.selected), moved))
+            raise UserError("no weight has moved towards 0: raise lr or updates")
+        masks = _masks(within, scores, min(int(self.select * within.selected), moved))
+        if gone > masks[-1].selected:
+            say(f"weight mask: {gone} weights have reached 0, of which the first {masks[-1].selected} are selected")
         curve = self._removal(subject, masks)
 
         import pandas as pd
@@ -96,7 +103,8 @@ class WeightMask:
             **{f"{name}_removed": curve[-1][name] for name in probabilities},
             "candidates": within.selected,
             "moved": moved / within.selected,
-            "gone": sum(int((share == 1).sum()) for share in gone.values()) / within.selected,
+            "gone": gone / within.selected,
+            "gone_selected": min(gone / masks[-1].selected, 1.0),
         }
         return Located(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
 
@@ -141,14 +149,14 @@ class WeightMask:
         return curve
 
 
-def _masks(within: Mask, gone: dict[str, Tensor], most: int) -> list[Mask]:
-    """The weights that are gone most, `most` of them, after masks of ever larger shares of them."""
+def _masks(within: Mask, scores: dict[str, Tensor], most: int) -> list[Mask]:
+    """The weights of the highest scores, `most` of them, after masks of ever larger shares of them."""
     from unlearn.localize.threshold import select
 
     counts = sorted({max(1, most * i // STEPS) for i in range(1, STEPS + 1)})
-    scored = sum(share.numel() for share in gone.values())
+    scored = sum(score.numel() for score in scores.values())
     fractions = [min((count + 0.5) / scored, 1.0) for count in counts]  # the half, so that rounding loses none
-    return [selection.mask for selection in select(within.shapes, list(gone), gone.__getitem__, fractions)]
+    return [selection.mask for selection in select(within.shapes, list(scores), scores.__getitem__, fractions)]
 
 
 def _has_injected(task: Task) -> bool:

@@ -33,7 +33,8 @@ def figures(run: Run) -> dict[str, Drawn]:
     if run.history:
         words = "What was minimised, its parts before weighting, and the norm of the gradient before clipping."
         drawn["losses"] = Drawn("Training", words, losses(run))
-    return drawn | (localization.figures(run.localization) if run.localization else {})
+    # The numbers of a localization end what the report writes: its figures come next.
+    return (localization.figures(run.localization) if run.localization else {}) | drawn
 
 
 @styled

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from textwrap import shorten
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ SITES = {
     "enrichment": "MLPs that these heads read",
 }
 NUMBERS = {  # what the numbers of the localizers say
+    "gamma_balanced": "The γ at which both terms of WAGLE's score weigh the same.",
     "gamma": "Curvature of the retain loss in WAGLE's score |(θ − g_r/γ) g_f|. Large: SNIP; small: the interaction.",
     "snip_share": "Share of WAGLE's score that its weight term (SNIP) makes up.",
     "snip_iou": "Overlap (IoU) of the mask with SNIP's at the same fraction. 1: it is SNIP's.",
@@ -44,6 +46,8 @@ NUMBERS = {  # what the numbers of the localizers say
     "fraction": "Share of all weights that this mask selects.",
     "scored": "Weights that got a score.",
     "selected": "Weights that were selected.",
+    "asked": "Share of the scored weights that was to be selected.",
+    "achieved": "Share of them that was selected: as every row of weights is rounded up, never less.",
     "threshold": "Score of the last weight that was selected.",
     "zero_scores": "Weights of score 0: the data say nothing about them.",
     "zero_selected": "Selected weights of score 0: taken by their position alone.",
@@ -150,9 +154,18 @@ def chosen_layers(found: Localization) -> list[int]:
     return sorted(chosen) if chosen != {share.layer for share in inside} else []
 
 
-def meaning(number: str) -> str:
-    """What a localizer's number says, "" where that is not known; a part's ("first.gamma") goes by its own name."""
-    return NUMBERS.get(number.rpartition(".")[2], "")
+def meaning(number: str, numbers: Mapping[str, float] = MappingProxyType({})) -> str:
+    """What a localizer's number says, "" where that is not known; a part's ("first.gamma") goes by its own name.
+
+    numbers: of the same localizer. Where they tell the share f of the scored weights that is selected, an overlap with
+    a mask of the same share is told with what chance would give, f / (2 - f).
+    """
+    part, dot, name = number.rpartition(".")
+    words = NUMBERS.get(name, "")
+    selected, scored = (numbers.get(f"{part}{dot}{count}", math.nan) for count in ("selected", "scored"))
+    if name in ("snip_iou", "interaction_iou") and scored > 0:
+        words += f" Two random masks of this size: {selected / (2 * scored - selected):.2g}."
+    return words
 
 
 def percent(share: float, decimals: int = 0) -> str:

@@ -108,7 +108,7 @@ def _component(node: Mapping[str, Any], name: str, whole: bool) -> str:
 def _numbers(run: Run) -> list[tuple[str, str, str]]:
     """The localizer's numbers: name, value, and what it says."""
     found = run.localization.numbers if run.localization else {}
-    return [(name.replace("_", " "), _number(value), meaning(name)) for name, value in found.items()]
+    return [(name.replace("_", " "), _number(value), meaning(name, found)) for name, value in found.items()]
 
 
 def _number(value: float) -> str:
