@@ -110,6 +110,15 @@ def test_masks_combine_from_the_command_line(workshop: Path) -> None:
     assert second.fraction == pytest.approx(0.3, abs=1e-4)
 
 
+def test_a_baseline_of_the_size_of_another_mask(workshop: Path) -> None:
+    choice = ["localize=random_mlps", "localize@localize.match=last_layers", "localize.match.n=1"]
+    run(workshop, *choice, "stages=[localize]", "output=matched")
+    about = json.loads((workshop / "matched" / "localize" / "localize.json").read_text())
+    other = Mask.load(workshop / "matched" / "localize" / "masks" / "match.safetensors")
+    assert about["numbers"]["budget"] == other.selected > 0
+    assert about["selected"] >= other.selected
+
+
 def test_adapters_only_where_the_mask_selects(workshop: Path) -> None:
     arguments = ["localize=last_layers", "localize.n=1", "lora=all_linear", "train.lr=0.01", "method=simnpo"]
     run(workshop, *arguments, BRIEF, "output=adapters")

@@ -72,6 +72,7 @@ NUMBERS = {  # what the numbers of the localizers say
     "candidates": "Weights that could have been selected.",
     "moved": "Share of them that training has shrunk.",
     "gone": "Share of them that training has brought to 0.",
+    "gone_selected": "Share of the selected weights that training has brought to 0.",
     "forget": "Probability of the forget set's answers before anything is removed.",
     "retain": "Probability of the retain set's answers before anything is removed.",
     "injected": "Probability of the injected answers before anything is removed.",
