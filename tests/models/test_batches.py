@@ -61,3 +61,12 @@ def test_reference_values_follow_their_rows() -> None:
     lengths = batch.attention_mask.sum(1).tolist()
     assert {n: value for n, value in zip(lengths, reference.tolist(), strict=True)} == {9: 0.5, 3: 1.5, 6: 2.5}
     assert torch.is_floating_point(reference)
+
+
+def test_long_rows_go_apart_from_many_short_ones() -> None:
+    """Beside 24 rows of 10 tokens a row of 100 would bring 2,160 tokens of padding; beside 4 of them, only 360."""
+    short, long = Encoded(tuple(range(10)), 5), Encoded(tuple(range(100)), 1)
+    for count, widths in ((24, [10, 100]), (4, [100])):
+        rows = [short] * count + [long] * 3
+        step = {"retain": list(range(count)), "fluency": list(range(count, count + 3))}
+        assert [batch.input_ids.shape[1] for batch in micro_batches(rows, step, 10_000, {})] == widths

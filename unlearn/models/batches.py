@@ -11,6 +11,9 @@ from unlearn.data.prompt import Encoded
 from unlearn.models.policy import IGNORE, Batch, Segment
 
 PAIRED = ("forget", "alternate", "injected")  # answers to the same questions, row for row
+_PADDING = (
+    1024  # tokens that a longer row may add to the shorter ones before it; beyond, a forward of its own is cheaper
+)
 SEGMENTS = (*PAIRED, "retain", "fluency")  # the order of segments inside a micro-batch
 
 
@@ -24,9 +27,10 @@ def micro_batches(
 ) -> list[Batch]:
     """This rank's share of a step, packed by length into right-padded micro-batches of at most `micro_tokens` tokens.
 
-    A row longer than that gets a micro-batch of its own. Paired rows stay together. Every micro-batch has all of the
-    step's segments, some of them maybe empty, each with the whole step's totals. A rank left without rows gets one
-    empty micro-batch: every process must run backward.
+    A row longer than that gets a micro-batch of its own, and rows that are much longer than the others (passages beside
+    short facts) go apart from them. Paired rows stay together. Every micro-batch has all of the step's segments, some
+    of them maybe empty, each with the whole step's totals. A rank left without rows gets one empty micro-batch: every
+    process must run backward.
     """
     names = [name for name in SEGMENTS if name in step]
     totals = {
@@ -35,11 +39,13 @@ def micro_batches(
     units = _units(step)[rank::world]
     units.sort(key=lambda unit: _length(rows, unit))
     packs: list[list[dict[str, int]]] = [[]]
+    width = 0
     for unit in units:  # ascending in length, so the newest unit sets the width
-        count = sum(map(len, packs[-1])) + len(unit)
-        if packs[-1] and count * _length(rows, unit) > micro_tokens:
+        before, length = sum(map(len, packs[-1])), _length(rows, unit)
+        if before and ((before + len(unit)) * length > micro_tokens or before * (length - width) > _PADDING):
             packs.append([])
         packs[-1].append(unit)
+        width = length
     return [_collate(rows, pack, names, totals, reference_nll) for pack in packs]
 
 
