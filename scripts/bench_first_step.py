@@ -23,5 +23,6 @@ def train_one_step(*args: Any, **options: Any) -> loop.Log:
     return train(*args, **{**options, "advance": leave})
 
 
-with mock.patch.object(loop, "train", train_one_step):
-    main(sys.argv[1:])
+if __name__ == "__main__":  # a process that trains beside this one imports it again
+    with mock.patch.object(loop, "train", train_one_step):
+        main(sys.argv[1:])

@@ -53,7 +53,7 @@ def experiment_of(overrides: Sequence[str]) -> Experiment:
     """The experiment that `unlearn run OVERRIDES` would run."""
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         experiment: Experiment = build(compose("config", overrides=list(overrides)))
-    return experiment
+    return experiment.on("cpu")  # as the pipeline settles it: the cache keys depend on it
 
 
 def prepare(overrides: Sequence[str], threads: int) -> dict[str, Any]:
