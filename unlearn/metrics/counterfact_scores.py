@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from unlearn.metrics.base import Result
 from unlearn.metrics.columns import losses
 from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
 from unlearn.score.table import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Of each score its probe set, and which answer should be the likelier: the new one (1) or the true one (-1).
 SETS = {"efficacy": ("forget", 1), "paraphrase": ("paraphrase", 1), "neighbourhood": ("neighbourhood", -1)}
@@ -30,6 +33,8 @@ class CounterFactScores:
     """
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+        import pandas as pd
+
         if "neighbourhood" not in scores.probe_names():
             return []
         gaps = {name: sign * _new_minus_true(scores, probe) for name, (probe, sign) in SETS.items()}
@@ -43,6 +48,8 @@ class CounterFactScores:
 
 def _new_minus_true(scores: Scores, probe: str) -> pd.Series:
     """P(new) - P(true) of each prompt of a probe set (index: the record's name)."""
+    import pandas as pd
+
     loss = losses(scores, [probe])
     answers = scores.tokens[(scores.tokens["probe"] == probe) & (scores.tokens["kind"] == "answer")]
     gap = np.exp(-loss["perturbed"].to_numpy()) - np.exp(-loss["answer"].to_numpy())
