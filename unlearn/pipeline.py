@@ -193,7 +193,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
     def build(folder: Path) -> None:
         import torch
 
-        from unlearn.data.prompt import encode_text
+        from unlearn.data.prompt import encode_passage
         from unlearn.localize.adapters import adapted
         from unlearn.localize.mask import Mask
         from unlearn.models.loading import load_model, load_tokenizer, save_model
@@ -201,7 +201,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
         from unlearn.training import checkpoint
         from unlearn.training.loop import train
         from unlearn.training.masking import check_unselected
-        from unlearn.training.plan import FLUENCY_TOKENS, plan_unlearning
+        from unlearn.training.plan import plan_unlearning
 
         family, method, recipe = experiment.model, experiment.method, experiment.train
         tokenizer = load_tokenizer(target.path)
@@ -214,7 +214,7 @@ def _unlearn(experiment: Experiment, task: Task, known: Known, store: Store, dev
             lambda question, answer: family.prompt.encode(tokenizer, question, answer),
             recipe,
             experiment.seed,
-            lambda text: encode_text(tokenizer, text, separator="", max_tokens=FLUENCY_TOKENS),
+            lambda text: encode_passage(tokenizer, text),
         )
         table = _reference_table(experiment, target, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
         reference = None

@@ -103,6 +103,14 @@ class PromptFormat:
         return messages
 
 
+PASSAGE_TOKENS = 100  # of a passage of plain text are trained on (Guo et al. 2024, Mechanistic Unlearning)
+
+
+def encode_passage(tokenizer: PreTrainedTokenizerBase, text: str) -> Encoded:
+    """Ids of a passage that keeps a model fluent: its first tokens, all but the very first labelled."""
+    return encode_text(tokenizer, text, separator="", max_tokens=PASSAGE_TOKENS)
+
+
 def encode_text(
     tokenizer: PreTrainedTokenizerBase, text: str, prefix: str = "", separator: str = " ", max_tokens: int = 2048
 ) -> Encoded:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Located, Subject
-from unlearn.localize.budget import Block, BlockBudget, Kind
+from unlearn.localize.budget import Block, Kind
+from unlearn.localize.contrasts import Contrasts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,50 +24,38 @@ POOLED: dict[Kind, tuple[str, ...]] = {"attention": HEADS, "mlp": ("mlp_in", "ml
 
 
 @dataclass(frozen=True)
-class AttributionPatching(BlockBudget):
+class AttributionPatching(Contrasts):
     """Blocks that change the answer most where values of the clean and the corrupt run are exchanged, to first order.
 
     The corrupt prompt has random tokens in the place of the subject. m = logit(answer) - mean logit(foils), where the
     answer is predicted. Score of a site a: sum over tokens and features of (a_other - a_base) dm/da on the base run,
     averaged over prompts: an estimate of how m changes where a is patched. Normalised: over m(clean) - m(corrupt), nan
     where that is below 0.1.
-    direction: noising (base is the clean run) or denoising (base is the corrupt run). points: 0, or how many points of
+    points: 0, or how many points of
     integrated gradients. exact: this share of the sites, the largest scores, are patched for real; these effects stand
     beside the estimates in the table "sites" (the mask follows the estimates).
 
     Sites: q, k, v (before rotary) and z (the output) of each head, attn_out, mlp_in, mlp_out. An attention block is
     pooled from q, k, v and z, an MLP block from mlp_in and mlp_out.
-    max_facts: how many facts are read. seed: of the corrupt prompts (null: the run's).
 
     Attribution Patching Outperforms Automated Circuit Discovery (Syed et al., 2023), https://arxiv.org/abs/2310.10348
     """
 
-    direction: Literal["noising", "denoising"] = "noising"
     points: Annotated[int, Ge(0)] = 0
     exact: Annotated[float, Ge(0), Le(1)] = 0.05
-    max_facts: Annotated[int, Gt(0)] = 32
-    seed: Annotated[int, Ge(0)] | None = None
-
-    def check(self, task: Task) -> None:
-        """The task has facts with subjects and foils."""
-        from unlearn.localize.facts import check_facts
-
-        super().check(task)
-        check_facts(task, foils=True)
 
     def localize(self, subject: Subject) -> Located:
         """UserError where no foil begins otherwise than its answer does."""
         import pandas as pd
 
-        from unlearn.localize.attribution import attribute, estimate, pair_facts
+        from unlearn.localize.attribution import attribute, estimate
         from unlearn.localize.sites import at_rest
         from unlearn.models.layout import layout
 
         model, parts = subject.model, layout(subject.model)
         keys = [(layer, site) for site in SITES for layer in range(len(parts.blocks))]
         with at_rest(model):
-            seed = subject.seed if self.seed is None else self.seed
-            pairs = pair_facts(subject, self.max_facts, self.direction, seed)
+            pairs = self.pairs(subject)
             found = estimate(
                 subject,
                 pairs,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from annotated_types import Ge, Gt
-
-from unlearn.data.task import Task
 from unlearn.localize.base import Located, Subject
-from unlearn.localize.budget import Block, BlockBudget, Kind, Pooling
+from unlearn.localize.budget import Block, Kind, Pooling
+from unlearn.localize.contrasts import Contrasts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +16,7 @@ SOURCES: dict[str, Kind] = {"head": "attention", "attn": "attention", "mlp": "ml
 
 
 @dataclass(frozen=True)
-class EdgeAttribution(BlockBudget):
+class EdgeAttribution(Contrasts):
     """Blocks whose edges to later blocks change the answer most, to first order.
 
     Score of an edge u -> d: (u_other - u_base) . dm/d(the residual that d reads) on the base run, averaged over
@@ -26,37 +24,23 @@ class EdgeAttribution(BlockBudget):
     are its outgoing edges (those of all its heads), each as |mean score|. Pooled is their root mean square: a sum would
     grow with the number of heads, and with that of the layers that follow. The table "edges" holds the edges.
 
-    direction: noising (base is the clean run) or denoising (base is the corrupt run). max_facts: how many facts are
-    read. seed: of the corrupt prompts (null: the run's).
-
     Attribution Patching Outperforms Automated Circuit Discovery (Syed et al., 2023), https://arxiv.org/abs/2310.10348
     """
 
     pooling: Pooling = "rms"
-    direction: Literal["noising", "denoising"] = "noising"
-    max_facts: Annotated[int, Gt(0)] = 32
-    seed: Annotated[int, Ge(0)] | None = None
-
-    def check(self, task: Task) -> None:
-        """The task has facts with subjects and foils."""
-        from unlearn.localize.facts import check_facts
-
-        super().check(task)
-        check_facts(task, foils=True)
 
     def localize(self, subject: Subject) -> Located:
         """UserError where no foil begins otherwise than its answer does."""
         import numpy as np
         import pandas as pd
 
-        from unlearn.localize.attribution import attribute_edges, estimate, pair_facts
+        from unlearn.localize.attribution import attribute_edges, estimate
         from unlearn.localize.sites import at_rest
         from unlearn.models.layout import layout
 
         model, parts = subject.model, layout(subject.model)
         with at_rest(model):
-            seed = subject.seed if self.seed is None else self.seed
-            pairs = pair_facts(subject, self.max_facts, self.direction, seed)
+            pairs = self.pairs(subject)
             found = estimate(
                 subject, pairs, self.direction, lambda base, other: attribute_edges(model, parts, base, other)
             )

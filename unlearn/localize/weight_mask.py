@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from unlearn.localize.shrink import Term
 
 STEPS = 3  # points of the removal curve beside 0
-FLUENCY_TOKENS = 100
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class WeightMask:
         return Located(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
 
     def _terms(self, subject: Subject) -> list[Term]:
-        from unlearn.data.prompt import encode_text
+        from unlearn.data.prompt import encode_passage
         from unlearn.localize.shrink import Term, nll, unlikelihood
 
         task = subject.task
@@ -119,7 +118,7 @@ class WeightMask:
             terms = [Term(_answered(subject, task.forget), self.unlearn_weight, unlikelihood)]
         terms.append(Term(_answered(subject, task.retain), 1.0, nll))
         if task.fluency:
-            texts = [encode_text(subject.tokenizer, t, separator="", max_tokens=FLUENCY_TOKENS) for t in task.fluency]
+            texts = [encode_passage(subject.tokenizer, text) for text in task.fluency]
             terms.append(Term(texts, 1.0, nll))
         return terms
 

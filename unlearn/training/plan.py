@@ -17,7 +17,6 @@ from unlearn.recipe import Recipe
 
 Encode = Callable[[str, str], Encoded]
 EncodeText = Callable[[str], Encoded]
-FLUENCY_TOKENS = 100  # of a passage of plain text are trained on (Guo et al. 2024)
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random
 
 
