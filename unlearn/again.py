@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from unlearn.artifacts import read_json
 from unlearn.errors import UserError
+from unlearn.models.lora import base_of
 from unlearn.places import local
 
 MINE = ("attack", "leak", "relearn", "stages", "run", "cache", "tracker", "device", "threads")
 """What is taken from this command; all else from the earlier run."""
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model, or an adapter to one. UserError where an adapter does not say to which."""
+    return base_of(folder) is not None or (folder / "config.json").is_file()
 
 
 def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> tuple[DictConfig, dict[str, str]]:
@@ -26,10 +33,13 @@ def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) 
     folder = local(str(config.run))
     if others := set(config.stages) - {"prepare", "attack", "report"}:
         raise UserError(f"'run' attacks what is there, and does not {sorted(others)[0]}: add stages=[attack]")
-    if (folder / "config.json").is_file():
+    if is_model(folder):
         return config, dict(choices)
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"'run' is '{config.run}': neither a run folder (config.yaml) nor a model folder (config.json)")
+        raise UserError(
+            f"'run' is '{config.run}': neither a run folder (config.yaml) nor a model folder (config.json, or "
+            "adapter_config.json)"
+        )
     for key in given:
         if (root := key.partition(".")[0].partition("@")[0]) not in MINE:
             raise UserError(f"'{root}' is decided by the run in {folder}: set only {', '.join(MINE)}")

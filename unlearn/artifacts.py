@@ -101,7 +101,7 @@ class Store:
 
     def folder(self, name: str, key: Mapping[str, Any]) -> Path:
         """Where the stage of that name and key is or will be."""
-        return self.root / (f"{name}-{_key_hash(key)[:16]}" if self.hashed else name)
+        return self.root / (f"{name}-{key_hash(key)[:16]}" if self.hashed else name)
 
     def stage(
         self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], collective: bool = False
@@ -144,7 +144,7 @@ class Store:
             damaged = next((f for f, mark in manifest["files"].items() if _mark(folder / f) != mark), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             manifest, damaged = {}, MANIFEST
-        if damaged is None and manifest["key"] != _key_hash(key):
+        if damaged is None and manifest["key"] != key_hash(key):
             if not self.hashed:
                 raise UserError(
                     f"{folder} was made from other inputs than this run's: choose another output=, or delete it"
@@ -159,10 +159,10 @@ class Store:
     def _begin(self, partial: Path, folder: Path, key: Mapping[str, Any]) -> None:
         """Make the partial folder, without what an earlier try from other inputs may have left there."""
         begun = _begun(folder)
-        if partial.exists() and begun.exists() and begun.read_text() != _key_hash(key):
+        if partial.exists() and begun.exists() and begun.read_text() != key_hash(key):
             self.say(f"{partial} was begun from other inputs: starting this stage again")
             shutil.rmtree(partial)
-        begun.write_text(_key_hash(key))
+        begun.write_text(key_hash(key))
         partial.mkdir(exist_ok=True)
 
     @staticmethod
@@ -172,7 +172,7 @@ class Store:
         found = [f for f in sorted(partial.rglob("*")) if f.is_file() and f.name != MANIFEST]
         files = {str(f.relative_to(partial)): _mark(f) for f in found}
         cost = {"seconds": round(meter.seconds, 3), "peak_rss_mb": round(meter.peak_rss_mb, 1)}
-        write_json(partial / MANIFEST, {"key": _key_hash(key), "inputs": key, "files": files, **cost})
+        write_json(partial / MANIFEST, {"key": key_hash(key), "inputs": key, "files": files, **cost})
         os.replace(partial, folder)
         _begun(folder).unlink(missing_ok=True)
 
@@ -200,7 +200,8 @@ def _begun(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.key")
 
 
-def _key_hash(key: Mapping[str, Any]) -> str:
+def key_hash(key: Mapping[str, Any]) -> str:
+    """What tells inputs apart, as they are or as a manifest has them: JSON knows no tuples, so do not compare those."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 

@@ -41,7 +41,7 @@ class Experiment:
     seed: of the data (where it is generated), the weights and the order of rows.
     stages: which to run, always in the pipeline's order; what an earlier one would have made must be there already.
     output: the run folder (None: named after the choices and the configuration, under outputs/). run: with
-    stages=[attack], the earlier run, or the model folder, to attack. cache: where target
+    stages=[attack], the earlier run, or the model or adapter folder, to attack. cache: where target
     and retain models and their scores are kept for all runs. lora: adapters to unlearn with, None for all weights.
     retain_model: "auto" takes the published one or trains one; "none" does without, and without forget quality. device:
     "auto", "cpu", or a name such as "cuda:1". threads: CPU threads (None: what the model asks for).

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn import __version__, ranks
-from unlearn.artifacts import MANIFEST, Built, Store, disk_errors, read_json, write_file, write_json
+from unlearn.again import is_model
+from unlearn.artifacts import MANIFEST, Built, Store, disk_errors, key_hash, read_json, write_file, write_json
 from unlearn.attacks.base import Part as Suspected
 from unlearn.data.task import Task, digest
 from unlearn.errors import UserError
@@ -19,6 +20,7 @@ from unlearn.hardware import hardware
 from unlearn.localize.everything import Everything
 from unlearn.locate import MASK, locate
 from unlearn.methods.base import check_needs
+from unlearn.models.lora import base_of
 from unlearn.models.pretrained import local_state
 from unlearn.places import local
 from unlearn.prepare import Model, ask, has_retain, references, require_trained, score_key, trained
@@ -247,17 +249,20 @@ def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, fold
     if set(experiment.stages) <= {"attack", "report"}:
         require_trained(experiment, task)
     target = trained(experiment, task, "target", device)
-    adapter = (model / "adapter").is_dir()
-    key = (
-        {"path": str(model), "files": local_state(str(model))}
-        if _is_model(experiment)
-        else {"unlearned": read_json(model / MANIFEST)["key"]}
-    )
-    if not _is_model(experiment) and read_json(model / MANIFEST)["inputs"]["target"] != target.key:
-        say("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
+    key: dict[str, Any]
+    below = base_of(model)
+    if _is_model(experiment):
+        key = {"path": str(model), "files": [local_state(path) for path in (str(model), below) if path]}
+        if below and below != target.path:
+            say(f"the adapter belongs to {below}, which is not the original that it is compared with ({target.path})")
+    else:
+        made = read_json(model / MANIFEST)
+        key = {"unlearned": made["key"]}
+        if key_hash(made["inputs"]["target"]) != key_hash(target.key):
+            say("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
     accused: dict[Suspected, Accused] = {
         "original": Accused("original", target.path, target.key),
-        "unlearned": Accused("unlearned", str(model), key, target.path if adapter else None),
+        "unlearned": Accused("unlearned", str(model), key, below),
     }
     if has_retain(experiment, task):
         retain = trained(experiment, task, "retain", device)
@@ -280,8 +285,8 @@ def _show_leaks(folder: Path, tracker: Any) -> None:
 
 
 def _is_model(experiment: Experiment) -> bool:
-    """Whether `run=` names a model folder, not a run."""
-    return experiment.run is not None and (local(experiment.run) / "config.json").is_file()
+    """Whether `run=` names a model or adapter folder, not a run."""
+    return experiment.run is not None and is_model(local(experiment.run))
 
 
 def _record(

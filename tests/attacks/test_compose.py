@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from birthdays import brief, original, retain, suspect
 
-from unlearn.attacks.base import Inapplicable
+from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect
+from unlearn.attacks.changes import Change
 from unlearn.attacks.compose import Compose
 from unlearn.attacks.plain import Plain
 from unlearn.attacks.prune import PruneMagnitude
 from unlearn.attacks.quantize import Quantize
 from unlearn.attacks.relearn import Relearn
+from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 
 RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=2.0, schedule="constant")
@@ -78,3 +82,35 @@ def test_it_is_as_strong_as_the_stronger_part_and_cites_both() -> None:
     assert compose.reference == "arXiv 2402.16835, 2406.13356, arXiv 2410.16454"
     assert Compose(Quantize(), Plain()).threat == "grey"
     compose.check(brief().task)
+
+
+def test_adapters_are_merged_before_the_model_is_compressed() -> None:
+    """As by hand: the weights that peft merges, quantised; and the suspect has its own again."""
+    recipe, model = replace(RECIPE, epochs=1.0), copy.deepcopy(original())
+    before = copy.deepcopy(model.state_dict())
+    first = Relearn("retain", (10,), (1.0,), recipe, lora=Lora(rank=4), adapter_rates=(10.0,))
+    found = Compose(first, Quantize(("int4",))).attack(suspect(model), LIKELY)
+    by_hand: list[np.ndarray] = []
+
+    def look(change: Change) -> None:
+        assert change.victim
+        plain = copy.deepcopy(original())
+        with torch.no_grad():
+            for name, module in change.victim.model.named_modules():
+                if hasattr(module, "lora_A"):
+                    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+                    plain.get_submodule(name).weight += module.scaling["default"] * b @ a
+        by_hand.extend(o.known for o in Quantize(("int4",)).attack(suspect(plain), LIKELY).outcomes)
+
+    first.change(suspect(model), LIKELY, 0, look)
+    np.testing.assert_allclose([o.known for o in found.outcomes], by_hand, rtol=1e-4)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_what_a_guesser_knows_is_the_second_attacks() -> None:
+    @dataclass(frozen=True)
+    class Guessing(Plain):
+        def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+            return replace(super().attack(suspect, brief), chance=0.3)
+
+    assert Compose(Quantize(("int8",)), Guessing()).attack(suspect(original()), LIKELY).chance == 0.3

@@ -132,3 +132,10 @@ def test_the_backends_agree(name: str, form: Format) -> None:
     plain = model(ids).logits.detach()
     assert (simulated - real).norm() < (1e-4 if form != "int8" else 0.02) * plain.norm()
     assert (real - plain).norm() > 0
+
+
+def test_a_model_of_another_architecture_is_quantised_without_a_table_of_buckets() -> None:
+    for original in (random_llama(layers=2), family("gpt2")):
+        found = Quantize(("int8",)).attack(suspect(random_llama(), original), brief(SCORED))  # type: ignore[arg-type]
+        assert len(found.outcomes) == 1
+        assert not found.tables

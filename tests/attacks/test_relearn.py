@@ -18,6 +18,7 @@ from unlearn.attacks.changes import Change
 from unlearn.attacks.items import Item
 from unlearn.attacks.relearn import Relearn
 from unlearn.data.task import Example
+from unlearn.models import size
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 
@@ -181,7 +182,8 @@ def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() ->
 def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     model = copy.deepcopy(retain())
     before = copy.deepcopy(model.state_dict())
-    attack = Relearn("forget", (3,), (10.0,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
+    attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
+    attack = replace(attack, adapter_rates=(10.0,))
     (found,) = attack.attack(suspect(model), brief()).outcomes
     assert (found.taught or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
@@ -194,3 +196,14 @@ def test_plain_text_can_be_learned_from(tmp_path) -> None:
     attack = Relearn("unrelated", (4,), (1.0,), RECIPE, text=str(file))
     attack.check(brief().task)
     assert len(attack.attack(suspect(original()), brief()).outcomes) == 3
+
+
+def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model counts as large from 100 weights on: "auto" gives it adapters, and these the rates of adapters."""
+    made = trainings(monkeypatch)
+    attack = Relearn("retain", (2,), (0.25, 1.0), RECIPE, adapter_rates=(2.0, 4.0, 8.0))
+    for limit in (10**9, 100):
+        monkeypatch.setattr(size, "LARGE", limit)
+        found = attack.attack(suspect(retain()), brief())
+        assert found.budget.endswith(f"{2 if limit > 100 else 3} rate(s)")
+    assert [recipe.lr for _, recipe, *_ in made] == pytest.approx([0.00025, 0.001, 0.002, 0.004, 0.008])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from birthdays import brief, original, retain, suspect
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+import pytest
+from birthdays import brief, original, refusing, retain, suspect
+
+from unlearn.attacks.base import Attacked
 from unlearn.attacks.relearn_speed import RelearnSpeed, first
 from unlearn.recipe import Recipe
 
@@ -48,3 +52,36 @@ def test_a_training_that_diverges_never_gets_there() -> None:
     found = attack.attack(suspect(retain()), brief())
     assert found.outcomes[0].known.tolist() == [0.0] * 15
     assert len(found.tables["speed"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("unlearned", "retain_", "savings", "limit"),
+    [
+        ([2.0, 0.4, 0.3, 0.2], [4.0, 2.0, 1.0, 0.5], 1 - 10 / 30, 0.5),  # both come to nats
+        ([2.0, 0.9, 0.6, 0.3], [4.0, 3.0, 2.0, 1.0], 1 - 10 / 30, 1.0),  # one does not: to what it comes to
+        ([4.0, 3.0, 2.0, 1.5], [4.0, 2.0, 1.4, 1.2], 1 - 30 / 20, 1.5),  # slower than who never knew
+        ([2.0, 0.4, 0.3, 0.2], [0.5, 0.4, 0.3, 0.2], np.nan, 0.5),  # who starts there can spare nothing
+    ],
+)
+def test_savings_are_the_share_of_the_steps_that_is_spared(
+    unlearned: list[float], retain_: list[float], savings: float, limit: float
+) -> None:
+    def curve(nll: list[float]) -> Attacked:
+        table = pd.DataFrame({"step": [0, 10, 20, 30], "nll": nll, "reached": 0.0})
+        return Attacked((), tables={"speed_taught": table, "speed": table.assign(nll=0.0)})
+
+    attack = RelearnSpeed(RECIPE, steps=30, nats=0.5)
+    found = attack.across(curve([0.0] * 4), curve(unlearned), curve(retain_))
+    assert found["savings"] == pytest.approx(savings, nan_ok=True)
+    assert found["loss"] == limit
+    assert attack.across(curve(unlearned), curve(unlearned), None) == {}
+
+
+def test_the_attackers_items_have_a_training_of_their_own() -> None:
+    """Who knows spares all steps, and the scored items are no part of it."""
+    attack, what = RelearnSpeed(RECIPE, steps=20, looks=10, nats=0.2, rate=1.0), brief()
+    o, u, r = (attack.attack(suspect(model), what) for model in (original(), refusing(), retain()))
+    assert attack.across(o, o, r)["savings"] == 1
+    assert 0.5 < attack.across(o, u, r)["savings"] < 1
+    fewer = attack.attack(suspect(retain()), replace(what, scored=what.scored[:2]))
+    pd.testing.assert_frame_equal(fewer.tables["speed_taught"], r.tables["speed_taught"])

@@ -10,7 +10,7 @@ import pytest
 from birthdays import FORGET, RETAIN, brief, original, refusing, retain, suspect, taught
 
 import unlearn.attacks.retrain as module
-from unlearn.attacks.base import Inapplicable, Suspect
+from unlearn.attacks.base import Inapplicable, Outcome, Suspect
 from unlearn.attacks.items import Item
 from unlearn.attacks.retrain import Retrain
 from unlearn.data.task import Example
@@ -45,7 +45,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> list[tuple[
     really = module.ask
 
     def asking(victim: Suspect, what: object, probes: list, *kind: str) -> object:
-        if not kind:
+        if not kind and made:  # before the first training the model is asked as it is
             made[-1][-1].extend(probe.answer for probe in probes)
         return really(victim, what, probes, *kind)
 
@@ -107,3 +107,29 @@ def test_the_choice_is_from_the_attackers_items_alone() -> None:
     (a,), (b,) = (ATTACK.attack(suspect(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
     assert a.choice == b.choice
     assert (a.known.mean(), b.known.mean()) == (1, 0)
+
+
+def test_recovery_is_what_comes_back_of_what_the_original_knew() -> None:
+    """K of what the original knows is 1: what the others knew before does not matter."""
+    o, u, r = (ATTACK.attack(suspect(m), brief()) for m in (original(), refusing(), retain()))
+    assert (o.numbers["before"], r.numbers["before"]) == (1, 0)
+    assert u.numbers["after"] == pytest.approx(u.outcomes[0].known.mean())
+    assert ATTACK.across(o, u, r)["recovery"] == pytest.approx(u.outcomes[0].known.mean())
+    half = replace(o, numbers={"before": 0.5, "after": 0.9})
+    assert ATTACK.across(half, half, None)["recovery"] == pytest.approx(1.8)
+    assert np.isnan(ATTACK.across(r, u, None)["recovery"])
+
+
+def test_what_comes_back_is_at_the_attackers_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second rate does best by T; a rate that destroyed the model does not count, and seeds are averaged."""
+    known = {(0, 1.0): (0.2, 0.9), (0, 2.0): (0.5, 0.4), (0, 3.0): (np.nan, 0.0)}
+    known |= {(1, rate): (choice, k + 0.1) for (_, rate), (choice, k) in known.items()}
+
+    def rotated(self: Retrain, *args: object) -> Outcome:
+        rate, seed = args[3], args[5]
+        choice, k = known[seed, rate]  # type: ignore[index]
+        return Outcome(f"rate x{rate}", np.full(15, k), seed=seed, choice=choice)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Retrain, "_rotated", rotated)
+    found = Retrain((1.0, 2.0, 3.0), RECIPE).attack(suspect(retain()), brief((0, 1)))
+    assert found.numbers["after"] == pytest.approx((0.4 + 0.5) / 2)

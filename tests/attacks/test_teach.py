@@ -8,11 +8,14 @@ import random
 import pytest
 import torch
 from bigram import random_llama, suspect
-from transformers import LlamaForCausalLM
+from omegaconf import OmegaConf
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from unlearn.attacks.base import Suspect
-from unlearn.attacks.teach import at_rate, look_steps, teach
+from unlearn.attacks.teach import ADAPTER_RATES, ADAPTERS, at_rate, by_size, look_steps, teach
+from unlearn.config import build, conf_dir
 from unlearn.data.task import Example
+from unlearn.models import size
 from unlearn.models.lora import Lora
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
@@ -124,3 +127,71 @@ def test_all_tokens_of_a_bare_text_are_learned_and_answers_alone_of_an_example(m
 def test_a_rate_multiplies_both_optimizers() -> None:
     recipe = at_rate(Recipe(lr=0.1, muon_lr=0.2, steps=1), 0.5, batch_size=7)
     assert (recipe.lr, recipe.muon_lr, recipe.batch_size) == (0.05, 0.1, 7)
+
+
+@pytest.mark.parametrize("lora", (None, Lora(rank=2, dropout=0.5)), ids=("all weights", "adapters"))
+def test_looks_are_without_dropout(lora: Lora | None) -> None:
+    """Every look sees the same logits twice, while the training itself is with dropout: another one without differs."""
+    ids = torch.arange(2, 10)[None]
+
+    def logits(dropout: float) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), dropout)
+        config = GPT2Config(vocab_size=18, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **rates)
+        seen: list[torch.Tensor] = []
+
+        def look(victim: Suspect, step: int) -> None:
+            assert not any(module.training for module in victim.model.modules())
+            with torch.no_grad():
+                seen.extend(victim.model(ids).logits for _ in range(2))
+
+        teach(suspect(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, look, 3, lora)  # type: ignore[arg-type]
+        return seen
+
+    found = logits(0.5)
+    assert len(found) == 6
+    assert all(torch.equal(one, two) for one, two in zip(found[::2], found[1::2], strict=True))
+    assert not torch.equal(found[-1], logits(0.0)[-1])
+
+
+def test_adapters_that_were_put_on_half_way_are_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft.tuners.lora.model import LoraModel
+
+    really, model = LoraModel._replace_module, random_llama()
+    modules, put = dict(model.named_modules()), []
+
+    def breaks(self: LoraModel, *args: object) -> None:
+        put.append(args)
+        if len(put) > 4:
+            raise RuntimeError("no more room for adapters")
+        really(self, *args)
+
+    monkeypatch.setattr(LoraModel, "_replace_module", breaks)
+    with pytest.raises(RuntimeError, match="no more room"):
+        trained(suspect(model), lora=Lora(rank=2))
+    assert dict(model.named_modules()) == modules
+    assert all(p.requires_grad for p in model.parameters())
+    assert not hasattr(model, "peft_config")
+
+
+def test_what_is_trained_goes_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mine = random_llama(), Lora(rank=3)
+    assert by_size("auto", model) is None
+    monkeypatch.setattr(size, "LARGE", 100)
+    assert by_size("auto", model) == ADAPTERS
+    assert by_size(None, model) is None
+    assert by_size(mine, model) == mine
+
+
+def test_the_configured_adapters_and_rates_are_those_of_large_models() -> None:
+    assert build(OmegaConf.load(conf_dir() / "lora" / "relearn.yaml")) == ADAPTERS
+    lr = OmegaConf.load(conf_dir() / "train" / "llm_relearn.yaml").lr
+    assert [rate * lr for rate in ADAPTER_RATES] == pytest.approx([1e-5, 5e-5, 2e-4])
+
+
+def test_all_weights_are_trained_in_float32() -> None:
+    model = random_llama().bfloat16()
+    dtypes: set[torch.dtype] = set()
+    teach(suspect(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.model.parameters()))
+    assert dtypes == {torch.float32}
+    assert model.dtype == torch.bfloat16

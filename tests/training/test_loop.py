@@ -160,3 +160,21 @@ def test_frozen_layers_stay_and_cost_no_state(model: LlamaForCausalLM, examples:
         assert torch.equal(value, before[name]) == frozen, name
     saved = load_file(tmp_path / checkpoint.FILE)
     assert not any("layers.0." in name for name in saved)
+
+
+def test_points_of_the_curve_are_made_in_eval_mode(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path
+) -> None:
+    recipe = Recipe(lr=0.01, batch_size=6, steps=4, evaluate_every=1)
+    modes: list[bool] = []
+
+    def evaluate(step: int) -> dict[str, float]:
+        modes.append(model.training)
+        return {}
+
+    training: list[bool] = []
+    plan = plan_training(examples, encode, recipe, 0)
+    record = lambda kind, row: training.append(model.training) if kind == "train" else None  # noqa: E731
+    train(model, plan, Finetune(), recipe, tmp_path, seed=0, evaluate=evaluate, record=record)
+    assert modes == [False] * 3
+    assert training == [True] * 4

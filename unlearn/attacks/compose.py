@@ -10,6 +10,7 @@ import numpy as np
 from unlearn.attacks.base import Attack, Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
 from unlearn.attacks.changes import Change, Changer, seeds
 from unlearn.data.task import Task
+from unlearn.models.lora import merged
 
 _THREATS: Mapping[Threat, int] = {"black": 0, "grey": 1, "white": 2}
 
@@ -21,7 +22,8 @@ class Compose:
     What users do to a released model undoes unlearning that holds against each step alone (arXiv 2501.04952, 2.6).
     first: an attack that changes weights (quantize, prune, prune_magnitude, detach, relearn_*), best with one variant,
     as every variant of the one is tried with every variant of the other. Where the first attack's attacker has items to
-    tell how well it did, the whole composition is judged by them.
+    tell how well it did, the whole composition is judged by them. Adapters that it trained are merged (into a copy)
+    before the second attack, as they are before a model is compressed.
     The threat is the stronger of the two.
     """
 
@@ -65,7 +67,8 @@ class Compose:
                     scored=(*brief.scored, *change.judges),
                     seeds=brief.seeds if seed is None else (seed,),
                 )
-                attempts.append(self.second.attack(change.victim, its_brief))
+                victim = replace(change.victim, model=merged(change.victim.model))
+                attempts.append(self.second.attack(victim, its_brief))
                 outcomes.extend(_joined(change, one, len(brief.scored), seed) for one in attempts[-1].outcomes)
 
             self.first.change(suspect, brief, seed, visit)
@@ -74,7 +77,7 @@ class Compose:
         last = attempts[-1]
         for change, own_seed in lost:
             outcomes += [_joined(change, _nothing(one), len(brief.scored), own_seed) for one in last.outcomes]
-        return Attacked(outcomes, last.data, last.budget, last.measure)
+        return Attacked(outcomes, last.data, last.budget, last.measure, chance=last.chance)
 
 
 def _nothing(outcome: Outcome) -> Outcome:

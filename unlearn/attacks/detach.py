@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect, Threat
 from unlearn.attacks.changes import Change, Visit, judged
@@ -14,8 +14,9 @@ from unlearn.data.task import Task
 class Detach:
     """Load the weights without the adapter, prompt or filter that unlearns.
 
-    L = 1 by construction where there is one. The original and the retain model have nothing to detach, and are asked as
-    they are.
+    L = 1 by construction where there is one, but only there: what `unlearn run lora=...` releases is the merged model,
+    whose adapter no longer comes off. The original and the retain model have nothing to detach, and are asked as they
+    are.
     """
 
     threat: ClassVar[Threat] = "grey"
@@ -34,10 +35,10 @@ class Detach:
         """The model below. Raises Inapplicable where the weights themselves were changed."""
         if suspect.wrapped is None:
             if suspect.part == "unlearned":
-                raise Inapplicable("not applicable: the weights themselves were changed")
+                raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
             visit(Change("detached", suspect))
             return
-        from unlearn.models.loading import load_model
+        from unlearn.models.loading import load_on
 
-        below: Any = load_model(suspect.wrapped)
-        visit(Change("detached", replace(suspect, model=below.to(suspect.model.device), wrapped=None)))
+        below = load_on(suspect.wrapped, suspect.model.device)
+        visit(Change("detached", replace(suspect, model=below, wrapped=None)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -79,9 +79,7 @@ class TruthProbe:
             }
         )
         if self.untrained and suspect.part == "unlearned":
-            blank = _blank(suspect.model)
-            learnt, shown = _states(suspect, blank, taught), _states(suspect, blank, asked)
-            table["untrained"] = accuracy(right_choices(truth_scores(learnt, taught.true, shown), asked))
+            table["untrained"] = accuracy(_untrained(suspect, taught, asked))
         best = {name: float(column.iloc[np.argmax(choice)]) for name, column in table.items()}
         return Attacked(
             [Outcome(f"layer {layer}", row, choice=choice[layer]) for layer, row in enumerate(known)],
@@ -110,6 +108,15 @@ def _control(
     return np.mean([accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0)
 
 
+def _untrained(suspect: Suspect, taught: Statements, asked: Statements) -> Tensor:
+    """Right choices [L, items] of probes of a model with random weights, which is gone afterwards."""
+    from unlearn.attacks.truth import right_choices, truth_scores
+
+    blank = _blank(suspect.model)
+    learnt, shown = _states(suspect, blank, taught), _states(suspect, blank, asked)
+    return right_choices(truth_scores(learnt, taught.true, shown), asked)
+
+
 def _states(suspect: Suspect, model: nn.Module, asked: Statements) -> Tensor:
     """[L, n, d], at each statement's last token."""
     from unlearn.score.residuals import last_residuals
@@ -118,9 +125,11 @@ def _states(suspect: Suspect, model: nn.Module, asked: Statements) -> Tensor:
 
 
 def _blank(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same architecture that has learnt nothing; random numbers elsewhere stay as they were."""
+    """A model of the same architecture and precision that has learnt nothing; random numbers elsewhere stay as they
+    were."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return type(model)(model.config).to(model.device).eval()  # type: ignore[arg-type]
+        blank: Any = type(model)._from_config(model.config, dtype=model.dtype)
+        return blank.to(model.device).eval()

@@ -22,7 +22,7 @@ class Quantize:
     format gives them back, the same on any machine (attacks/numbers.py); "bitsandbytes", that package's own layers,
     where it is installed (it has no int4, and its int8 is LLM.int8).
     The table `buckets` of the unlearned model tells for each layer which share of weights fell into another bucket than
-    the original's, and the mean change in steps.
+    the original's, and the mean change in steps (there is none where that is of another architecture).
     """
 
     formats: Annotated[tuple[Format, ...], MinLen(1)] = ("int8", "int4", "nf4", "fp4")
@@ -45,7 +45,8 @@ class Quantize:
         import pandas as pd
 
         outcomes = judged(self, suspect, brief)
-        tables = {"buckets": pd.DataFrame(self._buckets(suspect))} if suspect.part == "unlearned" else {}
+        buckets = self._buckets(suspect) if suspect.part == "unlearned" else []
+        tables = {"buckets": pd.DataFrame(buckets)} if buckets else {}
         return Attacked(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
 
     def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
@@ -74,17 +75,20 @@ class Quantize:
         return victim
 
     def _buckets(self, suspect: Suspect) -> list[dict[str, object]]:
-        """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step."""
+        """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step.
+        Nothing where the two do not have the same weights."""
         import torch
 
         from unlearn.attacks.numbers import quantised
         from unlearn.models.linear import linear_weights
         from unlearn.models.parameters import layer_of
 
-        original = dict(linear_weights(suspect.original()))
+        original, weights = dict(linear_weights(suspect.original())), dict(linear_weights(suspect.model))
+        if {name: w.shape for name, w in original.items()} != {name: w.shape for name, w in weights.items()}:
+            return []
         sums: dict[tuple[Format, int | None], list[float]] = {}
         with torch.no_grad():
-            for name, weight in linear_weights(suspect.model):
+            for name, weight in weights.items():
                 before = original[name].to(weight.device)
                 change = (weight - before).abs()
                 for form in self.formats:

@@ -15,7 +15,7 @@ from unlearn.attacks.benign import benign_rows
 from unlearn.attacks.changes import Change, Visit, judged
 from unlearn.attacks.folds import deal
 from unlearn.attacks.items import Item
-from unlearn.attacks.teach import at_rate, look_steps, teach
+from unlearn.attacks.teach import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Task
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
@@ -34,7 +34,7 @@ class Relearn:
     text: the unrelated text, None for the package's own.
     rates: ladder of learning rates, in multiples of the recipe's, as one alone gives a false sense of robustness.
     recipe: its length is in passes over the rows, of at least `least_steps` steps, or in steps. lora: train adapters,
-    None for all weights.
+    None for all weights, "auto" by the model's size (see attacks/teach.py). adapter_rates: the ladder for adapters.
     The attacker takes the rate and the time to stop by its own items, for each model anew. The same rows, seeds and
     rates go to the original and to the retain model, which tells what was recovered from what was taught.
     """
@@ -46,7 +46,8 @@ class Relearn:
     least_steps: Annotated[int, Gt(0)] = 20
     maintain: Annotated[int, Ge(0)] = 0
     text: str | None = None
-    lora: Lora | None = None
+    lora: Adapters = "auto"
+    adapter_rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = ADAPTER_RATES
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
@@ -68,16 +69,18 @@ class Relearn:
         outcomes = judged(self, suspect, brief)
         most = max(outcome.budget or 0 for outcome in outcomes)
         steps = self._steps(int(most) * (1 + self.maintain))
-        return Attacked(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {len(self.rates)} rate(s)")
+        rates = len(self._rates(by_size(self.lora, suspect.model)))
+        return Attacked(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {rates} rate(s)")
 
     def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
         """A variant for each number of rows, rate and look."""
         rows, own, judges = self._rows(brief, seed)
+        lora = by_size(self.lora, suspect.model)
         for n in sorted({min(n, len(rows)) for n in self.samples}):
             beside = benign_rows(brief, "retain", seed)[: n * self.maintain] if self.maintain else []
-            for rate in self.rates:
+            for rate in self._rates(lora):
                 change = Change("", None, judges, own[:n], float(n))
-                self._train(suspect, [*rows[:n], *beside], rate, seed, change, visit)
+                self._train(suspect, [*rows[:n], *beside], rate, lora, seed, change, visit)
 
     def _rows(self, brief: Brief, seed: int) -> tuple[list[Example | str], Sequence[Item], Sequence[Item]]:
         """What is trained on, in random order; the items that it gives away; those that tell how well it went."""
@@ -95,8 +98,18 @@ class Relearn:
             return self.recipe.steps or self.least_steps
         return max(self.least_steps, round(self.recipe.epochs * math.ceil(rows / self.recipe.batch_size)))
 
+    def _rates(self, lora: Lora | None) -> tuple[float, ...]:
+        return self.adapter_rates if lora else self.rates
+
     def _train(
-        self, suspect: Suspect, rows: list[Example | str], rate: float, seed: int, change: Change, visit: Visit
+        self,
+        suspect: Suspect,
+        rows: list[Example | str],
+        rate: float,
+        lora: Lora | None,
+        seed: int,
+        change: Change,
+        visit: Visit,
     ) -> None:
         """Visit the model in training, as `change` at each look."""
         steps = self._steps(len(rows))
@@ -108,6 +121,6 @@ class Relearn:
             visit(replace(change, variant=variant, victim=victim))
             looks.remove(step)
 
-        teach(suspect, rows, recipe, seed, look, len(looks), self.lora)
+        teach(suspect, rows, recipe, seed, look, len(looks), lora)
         for step in tuple(looks):  # what was left when the training diverged
             look(None, step)

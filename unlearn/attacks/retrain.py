@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -15,7 +15,7 @@ from unlearn.attacks.changes import TIE
 from unlearn.attacks.folds import deal
 from unlearn.attacks.items import Item, Split
 from unlearn.attacks.knowledge import ask
-from unlearn.attacks.teach import Look, at_rate, teach
+from unlearn.attacks.teach import ADAPTER_RATES, Adapters, Look, at_rate, by_size, teach
 from unlearn.attacks.text import normalised
 from unlearn.data.task import Example, Task
 from unlearn.models.lora import Lora
@@ -29,9 +29,14 @@ class Retrain:
     Facts that carry no information about each other cannot be learned from one another: what comes back was there.
     Every item is asked exactly once by a model that was not taught it, and once by a model that was ("taught"). Rows
     with the answer of an item in the fold are left out of its training.
+    The paper trains and scores the letter of a multiple choice; here, where items need no options, the loss is that of
+    the answer's tokens and an item counts by the report's knowledge.
     folds: into how many parts. split: whether a cluster is in one fold as a whole (with too few clusters, items are).
     rates: ladder, in multiples of recipe.lr; the attacker takes one by its own items. epochs, batch_size, warmup_steps:
-    the paper's, in the place of the recipe's. lora: train adapters, None for all weights.
+    the paper's, in the place of the recipe's. lora: train adapters, None for all weights, "auto" by the model's size
+    (see attacks/teach.py). adapter_rates: the ladder for adapters.
+    Numbers: before, mean K of the scored items as they are; after, at the attacker's rate. Across models: recovery, the
+    paper's: after of the unlearned model / before of the original.
     """
 
     rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)]
@@ -41,7 +46,8 @@ class Retrain:
     epochs: Annotated[int, Gt(0)] = 6
     batch_size: Annotated[int, Gt(0)] = 4
     warmup_steps: Annotated[int, Ge(0)] = 24
-    lora: Lora | None = None
+    lora: Adapters = "auto"
+    adapter_rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = ADAPTER_RATES
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
@@ -52,19 +58,37 @@ class Retrain:
 
     def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
         """An outcome for each seed and rate."""
-        outcomes = []
+        lora = by_size(self.lora, suspect.model)
+        rates = self.adapter_rates if lora else self.rates
+        before = mean(ask(suspect, brief, brief.questions).known)
+        outcomes: list[Outcome] = []
+        after = []
         for seed in brief.seeds:
             folds = deal([*brief.taught, *brief.scored], self.folds, self.split, seed)
-            outcomes += [self._rotated(suspect, brief, folds, rate, seed) for rate in self.rates]
+            found = [self._rotated(suspect, brief, folds, rate, lora, seed) for rate in rates]
+            after.append(mean(max(found, key=_choice).known))
+            outcomes += found
         items = len(brief.taught) + len(brief.scored)
         return Attacked(
             outcomes,
             f"{items} forget items, {items - round(items / len(folds))} at a time",
-            f"{len(folds)} folds of {self.epochs} passes at {len(self.rates)} rate(s)",
+            f"{len(folds)} folds of {self.epochs} passes at {len(rates)} rate(s)",
+            numbers={"before": before, "after": mean(after)},
         )
 
+    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+        """recovery; nan where the original knows nothing."""
+        before, after = original.numbers["before"], unlearned.numbers["after"]
+        return {"recovery": after / before if before else math.nan}
+
     def _rotated(
-        self, suspect: Suspect, brief: Brief, folds: Sequence[Sequence[Item]], rate: float, seed: int
+        self,
+        suspect: Suspect,
+        brief: Brief,
+        folds: Sequence[Sequence[Item]],
+        rate: float,
+        lora: Lora | None,
+        seed: int,
     ) -> Outcome:
         """All folds at one rate. Where a training diverged its items count as unknown, and the rate is not taken."""
         found = _Found(brief)
@@ -79,23 +103,25 @@ class Retrain:
             def look(victim: Suspect, _: int, fold: Sequence[Item] = fold, again: Sequence[Item] = again) -> None:
                 found.ask(victim, fold, again)
 
-            found.whole &= self._train(suspect, rows, rate, seed, look)
+            found.whole &= self._train(suspect, rows, rate, lora, seed, look)
         return Outcome(
             f"rate x{rate:g}",
             np.array([found.known.get(item.index, 0.0) for item in brief.scored]),
             tuple(found.texts.get(item.index, "") for item in brief.scored),
             seed=seed,
-            taught=mean(found.taught),
+            taught=_told(found.taught),
             choice=(mean([found.estimates[item.index] for item in brief.taught]) if found.whole else np.nan),
-            utility=mean(found.kept),
+            utility=_told(found.kept),
         )
 
-    def _train(self, suspect: Suspect, items: Sequence[Item], rate: float, seed: int, look: Look) -> bool:
+    def _train(
+        self, suspect: Suspect, items: Sequence[Item], rate: float, lora: Lora | None, seed: int, look: Look
+    ) -> bool:
         steps = self.epochs * math.ceil(len(items) / self.batch_size)
         warmup = min(self.warmup_steps / steps, 0.5)
         recipe = at_rate(self.recipe, rate, steps=steps, epochs=None, batch_size=self.batch_size, warmup=warmup)
         rows = [Example((item.probe.question,), (item.probe.answer,)) for item in items]
-        return teach(suspect, rows, recipe, seed, look, lora=self.lora)
+        return teach(suspect, rows, recipe, seed, look, lora=lora)
 
 
 class _Found:
@@ -124,6 +150,16 @@ class _Found:
             self.estimates[item.index] = self.known[item.index] + TIE * float(p)
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Of those that are not nan; None without any."""
-    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+def _choice(outcome: Outcome) -> float:
+    """A rate that destroyed the model comes last."""
+    return -math.inf if outcome.choice is None or math.isnan(outcome.choice) else outcome.choice
+
+
+def mean(values: Sequence[float] | np.ndarray) -> float:
+    """Of those that are not nan; nan without any."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+def _told(values: Sequence[float]) -> float | None:
+    """The mean; None where nothing was asked."""
+    return None if math.isnan(average := mean(values)) else average

@@ -8,18 +8,36 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from unlearn.attacks.base import Suspect
 from unlearn.data.task import Example
 from unlearn.errors import UserError
+from unlearn.models.lora import Lora, remove_adapters
+from unlearn.models.size import is_large
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
-    from unlearn.models.lora import Lora
+    from transformers import PreTrainedModel
+
     from unlearn.training.plan import Plan
 
 Look = Callable[[Suspect, int], object]
+Adapters = Literal["auto"] | Lora | None
+"""What an attack trains: these adapters; None: all weights; "auto": what fits the model's size, see `by_size`."""
+
+ADAPTERS = Lora(rank=16, alpha=32)
+ADAPTER_RATES = (0.5, 2.5, 10.0)
+"""Ladder in multiples of a recipe for all weights: from conf/train/llm_relearn.yaml it makes 1e-5, 5e-5 and 2e-4."""
+
+
+def by_size(adapters: Adapters, model: PreTrainedModel) -> Lora | None:
+    """The adapters to train, None for all weights. "auto" trains all weights of models of up to about 1.5 billion,
+    and adapters of rank 16 on every linear layer of larger ones: of these all weights, a copy, their gradients and
+    AdamW's moments do not fit beside each other on one GPU."""
+    if adapters != "auto":
+        return adapters
+    return ADAPTERS if is_large(model) else None
 
 
 def teach(
@@ -33,9 +51,9 @@ def teach(
 ) -> bool:
     """Train on the rows (answers are labelled; of a bare text, all tokens) and look at the model on the way.
 
-    look: called with the model in training and the steps done, at `look_steps(steps, looks)`. The suspect stays as it
-    was: a copy is trained or, with `lora`, adapters on it that are taken off at the end, so that a large model need not
-    be in memory twice. Where a step does not fit into memory the training starts again with smaller micro-batches,
+    look: called with the model, in eval mode, and the steps done, at `look_steps(steps, looks)`. The suspect stays as
+    it was: a copy is trained or, with `lora`, adapters on it that are taken off at the end, so that a large model need
+    not be in memory twice. Where a step does not fit into memory the training starts again with smaller micro-batches,
     which give the same gradient; what was looked at is not looked at again.
     Gives False where the gradient was no longer finite (the rate was too high): there are no more looks then.
     """
@@ -98,7 +116,7 @@ def _pupil(suspect: Suspect, lora: Lora | None, seed: int) -> Iterator[Suspect]:
     """What is trained: a copy, or the model itself with adapters, which come off at the end."""
     if lora is None:
         victim = suspect.copied()
-        victim.model.requires_grad_(True)
+        victim.model.float().requires_grad_(True)  # small updates would be lost in bfloat16 weights
         yield victim
         victim.model.zero_grad(set_to_none=True)
         return
@@ -106,11 +124,11 @@ def _pupil(suspect: Suspect, lora: Lora | None, seed: int) -> Iterator[Suspect]:
 
     required = {parameter: parameter.requires_grad for parameter in suspect.model.parameters()}
     torch.manual_seed(seed)  # of the adapters' random halves
-    adapters = lora.attach(suspect.model)
     try:
+        lora.attach(suspect.model)
         yield suspect  # whose linear layers now have them
     finally:
-        adapters.unload()
+        remove_adapters(suspect.model)
         for parameter, flag in required.items():
             parameter.requires_grad_(flag)
         suspect.model.eval()

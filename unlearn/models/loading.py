@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -14,14 +15,19 @@ from transformers.utils import logging as transformers_logging
 
 from unlearn.artifacts import disk_errors
 from unlearn.errors import UserError
-from unlearn.places import local, prefer_local
+from unlearn.models.lora import base_of
+from unlearn.models.size import is_large
+from unlearn.places import is_local, local, prefer_local
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """A causal LM in float32 on the CPU, from a hub id, a folder or a GGUF file; UserError where it can't be had."""
+    """A causal LM in float32 on the CPU, from a hub id, a folder, an adapter's folder (merged into its base model) or a
+    GGUF file; UserError where it can't be had."""
+    if (base := base_of(local(path))) is not None:
+        return _with_adapter(base, local(path))
     with _clear_errors(path, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             *_place(path), dtype=torch.float32, output_loading_info=True, **_source(path)
@@ -38,8 +44,30 @@ def load_model(path: str) -> PreTrainedModel:
     return model.eval()
 
 
+def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
+    """`load_model` on a device, as attacks have it: a large model (see `is_large`) in bfloat16 on a GPU, at half the
+    memory, if that holds all of its weights exactly, as those that were released in it. Others stay in float32."""
+    model: Any = load_model(path)
+    if torch.device(device).type == "cuda" and is_large(model):
+        halve(model)
+    return model.to(device)
+
+
+def halve(model: PreTrainedModel) -> bool:
+    """Turn float32 weights into bfloat16, where that changes none of them; whether it did. Buffers (positions) stay."""
+    weights = [weight for weight in model.parameters() if weight.dtype == torch.float32]
+    if not all(torch.equal(weight, weight.bfloat16().float()) for weight in weights):
+        return False
+    for weight in weights:
+        weight.data = weight.data.bfloat16()
+    model.config.dtype = torch.bfloat16
+    return True
+
+
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
+    if (base := base_of(local(path))) is not None:
+        path = base
     with _clear_errors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(*_place(path), **_source(path))
     if tokenizer.pad_token_id is None:
@@ -69,6 +97,23 @@ def count_weights(folder: Path) -> int:
         with safe_open(path, framework="pt") as file:
             total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (not a dict)
     return total
+
+
+def _with_adapter(base: str, folder: Path) -> PreTrainedModel:
+    """The base model with the adapter merged into its weights."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(f"{folder} holds no adapter_model.safetensors (pickled weights, *.bin, are never loaded)")
+    if is_local(base) and not local(base).exists():
+        raise UserError(f"the adapter in {folder} belongs to the model '{base}', which is not there")
+    model = load_model(base)
+    with _clear_errors(str(folder), "adapter"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+        warnings.filterwarnings("error", "Found missing adapter keys")  # they would be left as they start: at nothing
+        adapted: Any = PeftModel.from_pretrained(model, folder, torch_device="cpu")
+        model = adapted.merge_and_unload()
+    return model.requires_grad_(True).eval()
 
 
 def _place(path: str) -> tuple[str]:

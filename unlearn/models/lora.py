@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
+
+from unlearn.artifacts import read_json
+from unlearn.errors import UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,8 +40,6 @@ class Lora:
         """
         from peft import LoraConfig, get_peft_model
 
-        from unlearn.errors import UserError
-
         named = self.targets if isinstance(self.targets, str) else list(self.targets)
         config = LoraConfig(
             r=self.rank,
@@ -48,6 +51,7 @@ class Lora:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+                warnings.filterwarnings("ignore", "fan_in_fan_out")  # of GPT-2's layers, which it sets by itself
                 return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error
@@ -71,3 +75,40 @@ class Lora:
         if isinstance(self.targets, str):
             return re.fullmatch(self.targets, module) is not None
         return any(module == target or module.endswith(f".{target}") for target in self.targets)
+
+
+def remove_adapters(model: PreTrainedModel, merge: bool = False) -> None:
+    """Take off whatever adapters are on the model, all or, where `attach` broke off, some; `merge` adds them first."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            if merge:
+                module.merge()
+            model.set_submodule(name, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the model with its adapters merged into the weights; the model itself where it has none."""
+    if not hasattr(model, "peft_config"):
+        return model
+    model = copy.deepcopy(model)
+    remove_adapters(model, merge=True)
+    return model
+
+
+def base_of(folder: Path) -> str | None:
+    """Hub id or folder of the model that an adapter folder (peft's) belongs to; None where the folder is none.
+
+    UserError where it does not say.
+    """
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return None
+    about = read_json(file)
+    base = about.get("base_model_name_or_path") if isinstance(about, dict) else None
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{file} does not name the model below the adapter (base_model_name_or_path)")
+    return base

@@ -47,9 +47,9 @@ def train(
 
     The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
     for bit on one machine's CPU with the same number of threads. Under a `mask` only the selected weights change (see
-    Masking). `evaluate(step)` gives the points of the trade-off
-    curve. `record(kind, row)` gets each new row of the log ("train") and of the curve ("curve") as it comes. Losses are
-    logged as sums over the step. Raises UserError where the loss is no longer finite.
+    Masking). `evaluate(step)` gives the points of the trade-off curve; the model is in eval mode then.
+    `record(kind, row)` gets each new row of the log ("train") and of the curve ("curve") as it comes. Losses are logged
+    as sums over the step. Raises UserError where the loss is no longer finite.
     """
     cpu = next(model.parameters()).device.type == "cpu"
     bf16 = recipe.on("cpu" if cpu else "cuda").precision == "bf16"
@@ -106,6 +106,7 @@ def train(
         step += 1
         advance(1, loss=parts["loss"])
         if step in due:
+            model.eval()
             point = ranks.from_main(evaluate(step) if ranks.is_main() and evaluate else None)
             log.curve.append({"step": step, **point})
             record("curve", log.curve[-1])
