@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from unlearn.data.task import Task
 pytestmark = pytest.mark.slow
 ATTACKED = ["attack=[quantize,relearn_forget]", "attack.relearn_forget.samples=[2]", "attack.relearn_forget.rates=[1]"]
 BARE = [argument for argument in SMALL if argument != "attack=none"]
+ANOTHER = "the original is not the one that was unlearned"
 DATA = ["dataset.authors=30"]  # three to forget: one of them is the attacker's
 
 
@@ -25,7 +29,8 @@ DATA = ["dataset.authors=30"]  # three to forget: one of them is the attacker's
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one attacked run, and the cache that it filled."""
     folder = tmp_path_factory.mktemp("workshop")
-    run(folder, *BARE, *DATA, *ATTACKED, "output=first")
+    said = run(folder, *BARE, *DATA, *ATTACKED, "output=first")
+    assert ANOTHER not in said
     return folder
 
 
@@ -75,6 +80,17 @@ def test_an_earlier_run_is_attacked_again_under_its_own_configuration(workshop: 
     assert not (workshop / "old" / "attacks" / "relearn_forget").exists()
 
 
+def test_another_original_than_the_one_that_was_unlearned(workshop: Path) -> None:
+    shutil.copytree(workshop / "first", workshop / "strange")
+    manifest = workshop / "strange" / "unlearned" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["inputs"]["target"]["seed"] = 7
+    manifest.write_text(json.dumps(content))
+    again = ["tracker=none", "stages=[attack]", "attack=[quantize]", "attack.quantize.formats=[int8]"]
+    assert ANOTHER in run(workshop, *again, "run=strange")
+    assert ANOTHER not in run(workshop, *again, "run=first")
+
+
 @pytest.mark.parametrize(("model", "leak"), [("target", 1.0), ("retain", 0.0)])
 def test_a_model_folder_is_attacked(workshop: Path, model: str, leak: float) -> None:
     """The original leaks all, the retain model nothing: whatever the attack, to the last digit."""
@@ -85,6 +101,9 @@ def test_a_model_folder_is_attacked(workshop: Path, model: str, leak: float) -> 
     for row in report["rows"]:
         assert row["status"] == "uninformative" or row["leak"] == pytest.approx(leak, abs=1e-9), row
         assert row["unlearned"] == pytest.approx(row["original" if leak else "retain"], abs=1e-9)
+
+
+SEEN: list[weakref.ref[Any]] = []  # models that were attacked
 
 
 @dataclass(frozen=True)
@@ -101,8 +120,20 @@ class Broken:
         """Nothing is wrong yet."""
 
     def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        if self.way == "looks":
+            alive = [model for model in SEEN if model() is not None]
+            SEEN.append(weakref.ref(suspect.model))
+            raise Inapplicable(f"{len(alive)} earlier models are still there")
+        if self.way == "dawdles":
+            suspect.model.requires_grad_(False)
+            for weight in suspect.model.parameters():
+                weight.zero_()
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # a minute has passed
+            while True:
+                time.sleep(0.001)
         if self.way == "skips":
-            raise Inapplicable("this model has no such thing")
+            zero = all(not weight.any() for weight in suspect.model.parameters())
+            raise Inapplicable("all weights are 0" if zero else "this model has no such thing")
         raise ZeroDivisionError("by zero")
 
 
@@ -116,16 +147,30 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     from unlearn.config import build, conf_dir
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.control=placebo"]))
-    some = {"breaks": Broken("breaks"), "skips": Broken("skips"), "quantize": Quantize(("int8",))}
+        experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.control=placebo", "leak.max_seconds=60"]))
+    some = {
+        "looks": Broken("looks"),
+        "breaks": Broken("breaks"),
+        "dawdles": Broken("dawdles"),
+        "skips": Broken("skips"),
+        "quantize": Quantize(("int8",)),
+    }
     experiment = replace(experiment, attack=some, cache=str(tmp_path / "cache"))
     path = str(workshop / "first" / "unlearned")
     accused: Any = {part: Accused(part, path, {"path": path}) for part in ("original", "unlearned")}
     attack(experiment, experiment.dataset.load(0), accused, tmp_path, "cpu")
     rows = {row["attack"]: row for row in leaks(tmp_path)["rows"]}
+
+    def found(name: str, trial: str) -> str:
+        return json.loads((tmp_path / "attacks" / name / trial / "attack.json").read_text())["reason"]
+
     assert leaks(tmp_path)["control"] == "placebo"
     assert (rows["breaks"]["status"], rows["breaks"]["reason"]) == ("error", "ZeroDivisionError: by zero")
+    assert (rows["dawdles"]["status"], rows["dawdles"]["reason"]) == ("skipped", "not done in 60 s (leak.max_seconds)")
+    # on another copy of the model than the one that was left without weights
     assert (rows["skips"]["status"], rows["skips"]["reason"]) == ("skipped", "this model has no such thing")
+    assert len(SEEN) == 3 and all(model() is None for model in SEEN)
+    assert found("looks", "unlearned") == found("looks", "placebo") == "0 earlier models are still there"
     assert rows["quantize"]["status"] in ("ok", "uninformative")
 
 
@@ -136,6 +181,7 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
         (["attack=[quantize]", "attack.quantize.formats=[int3]"], "'attack.quantize.formats[0]' is 'int3'"),
         (["attack=[quantize]", "attack.quantize.bits=4"], "unknown key 'bits' in 'attack.quantize'"),
         (["leak.taught=1.5"], "'leak.taught' is 1.5: input should be less than 1"),
+        (["leak.max_seconds=0"], "'leak.max_seconds' is 0"),
         (["leak.seeds=[]"], "'leak.seeds' is []"),
         (["dataset.authors=2", "dataset.facts_per_author=1"], "1 forget items leave"),
         (["leak.control=retain", "retain_model=none"], "'leak.control' is 'retain', but there is no retain model"),

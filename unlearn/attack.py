@@ -8,18 +8,21 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from unlearn import __version__
 from unlearn.artifacts import Built, write_json
 from unlearn.attacks.base import Attack, Brief, Comparing, Inapplicable, Part, Suspect
-from unlearn.attacks.items import Items, placebo, split_items
 from unlearn.attacks.knowledge import choose_knowledge
+from unlearn.attacks.placebo import placebo
 from unlearn.attacks.plain import Plain
+from unlearn.attacks.split import Items, split_items
 from unlearn.config import content
 from unlearn.data.task import Task, digest
+from unlearn.deadline import TimeUp, deadline
 from unlearn.errors import UserError, plain_errors
 from unlearn.experiment import Experiment
 from unlearn.leak.record import Found, Record, Trial
@@ -31,6 +34,7 @@ from unlearn.prepare import cache, has_retain, versions
 from unlearn.progress import progress, say
 
 ATTACKS = "attacks"  # the folder of what was found
+_NAMES_FILES = ("path", "text", "draft", "against")  # keys of attacks: hub ids, folders or files
 _DATA = ("forget", "retain", "probes", "refusals", "facts", "fluency", "max_new_tokens")
 
 
@@ -49,7 +53,7 @@ def check_attacks(experiment: Experiment, task: Task) -> None:
     for one in experiment.attack.values():
         one.check(task)
     items = _items(experiment, task)
-    _control(experiment.leak.control, has_retain(experiment, task), placebo(items.scored) is not None)
+    _control(experiment.leak.control, has_retain(experiment, task), placebo(items.scored, task) is not None)
     choose_knowledge(task, experiment.leak.knowledge)
 
 
@@ -61,7 +65,7 @@ def attack(experiment: Experiment, task: Task, accused: Mapping[Part, Accused], 
     attack that fails is a row that says why. UserError where the task has too few items or no such control.
     """
     items = _items(experiment, task)
-    fakes = placebo(items.scored, experiment.seed)
+    fakes = placebo(items.scored, task, experiment.seed)
     control = _control(experiment.leak.control, "retain" in accused, fakes is not None)
     brief = _brief(experiment, task, items)
     trials: dict[Trial, tuple[Accused, Brief]] = {part: (accused[part], brief) for part in ("original", "unlearned")}
@@ -76,14 +80,15 @@ def attack(experiment: Experiment, task: Task, accused: Mapping[Part, Accused], 
     total = len(attacks) * len(trials)
     with Meter() as meter, progress("attacking", total=total) as advance:
         for trial, (model, its_brief) in trials.items():
-            loaded = _Loaded(experiment, model, accused["original"], device)
+            loaded = _Loaded(experiment, model, accused["original"], accused.get("retain"), device)
             for name, one in attacks.items():
                 found[name][trial], built = _attempt(experiment, name, one, loaded, its_brief)
                 stages += built
                 advance(1)
+            loaded.forget()
     records = [Record(name, one.threat, one.family, one.reference, found[name]) for name, one in attacks.items()]
     clusters = [item.probe.cluster or str(item.index) for item in items.scored]
-    leaks = leak_report(records, clusters, control, experiment.seed)
+    leaks = leak_report(records, clusters, control, experiment.seed, brief.knowledge)
     leaks = replace(leaks, notes=(*items.notes, *leaks.notes))
     models = {part: one.path for part, one in accused.items()}
     _save(experiment, folder, records, items, brief, leaks, {"models": models, "numbers": _across(attacks, found)})
@@ -107,7 +112,7 @@ def _control(wanted: str, retain: bool, invented: bool) -> Control:
     if wanted == "auto":
         return there[0]
     if wanted not in there:
-        why = "there is no retain model" if wanted == "retain" else "the questions do not name their subjects"
+        why = "there is no retain model" if wanted == "retain" else "no placebo can be made of the questions"
         raise UserError(f"'leak.control' is '{wanted}', but {why} (possible: {', '.join(there)})")
     return wanted
 
@@ -128,27 +133,33 @@ def _brief(experiment: Experiment, task: Task, items: Items) -> Brief:
 class _Loaded:
     """A model that is loaded when the first attack needs it."""
 
-    def __init__(self, experiment: Experiment, accused: Accused, original: Accused, device: Any) -> None:
-        self.experiment, self.accused, self.original, self.device = experiment, accused, original, device
+    def __init__(
+        self, experiment: Experiment, accused: Accused, original: Accused, retain: Accused | None, device: Any
+    ) -> None:
+        self.experiment, self.accused, self.device = experiment, accused, device
+        self.original, self.retain = original, retain
 
     @cached_property
     def suspect(self) -> Suspect:
-        from unlearn.models.loading import load_model, load_tokenizer
+        from unlearn.models.loading import load_on, load_tokenizer
 
-        def load(path: str) -> Any:
-            model: Any = load_model(path)
-            return model.to(self.device)
-
-        path, experiment = self.accused.path, self.experiment
+        experiment, path = self.experiment, self.accused.path
         return Suspect(
             self.accused.part,
-            load(path),
+            load_on(path, self.device),
             load_tokenizer(path),
             experiment.model.prompt,
             experiment.evaluate.token_budget,
-            lambda: load(self.original.path),
+            partial(load_on, self.original.path, self.device),  # not a method: the model would never be freed
             self.accused.wrapped,
+            retain=partial(load_on, self.retain.path, self.device) if self.retain else None,
         )
+
+    def forget(self) -> None:
+        """Free its memory; the next attack loads it anew."""
+        from accelerate.utils import release_memory
+
+        release_memory(self.__dict__.pop("suspect", None))
 
 
 def _attempt(
@@ -159,8 +170,9 @@ def _attempt(
     def build(folder: Path) -> None:
         from unlearn.attacks.effort import Effort
 
-        with Effort(loaded.suspect.model) as effort:
-            attacked = one.attack(loaded.suspect, brief)
+        suspect = loaded.suspect
+        with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
+            attacked = one.attack(suspect, brief)
         Found(attacked, effort.seconds, effort.gflop).save(folder)
 
     key = {
@@ -170,6 +182,7 @@ def _attempt(
         "part": loaded.accused.part,
         "wrapped": loaded.accused.wrapped,
         "original": dict(loaded.original.key),
+        "never": dict(loaded.retain.key) if loaded.retain else None,
         "brief": digest([asdict(item) for part in (brief.taught, brief.scored) for item in part]),
         "retain": digest([asdict(probe) for probe in brief.retain]),
         "data": brief.task.fingerprint(*_DATA),
@@ -182,22 +195,26 @@ def _attempt(
         with plain_errors():
             built = cache(experiment).stage(f"attack-{name}", key, build)
             return Found.load(built.folder), [built]
+    except TimeUp:
+        loaded.forget()  # whatever the attack was doing to the model, it was not put back
+        return Found.failed("skipped", f"not done in {experiment.leak.max_seconds:g} s (leak.max_seconds)"), []
     except Exception as error:
         if name == NONE:  # what cannot be asked cannot be attacked
             raise
-        if not isinstance(error, Inapplicable):  # one attack's failure must not cost the others
-            say(f"attack {name}: {type(error).__name__}: {error}")
-            return Found.failed("error", f"{type(error).__name__}: {error}"), []
-        return Found.failed("skipped", str(error)), []
+        if isinstance(error, Inapplicable):
+            return Found.failed("skipped", str(error)), []
+        loaded.forget()  # it may have broken off half way
+        reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+        say(f"attack {name}: {reason}")
+        return Found.failed("error", reason), []  # one attack's failure must not cost the others
 
 
 def _files(value: Any) -> list[Any]:
-    """State of the local files that an attack's settings name; what it writes itself (`file`) is not among them."""
+    """State of the local files that an attack's settings name; not of what it writes itself (`file`)."""
     if isinstance(value, Mapping):
-        return [state for key, item in value.items() if key != "file" for state in _files(item)]
-    if isinstance(value, (list, tuple)):
-        return [state for item in value for state in _files(item)]
-    return [local_state(value)] if isinstance(value, str) and ("/" in value or "." in value) else []
+        named = [local_state(value[key]) for key in _NAMES_FILES if isinstance(value.get(key), str)]
+        return named + [state for item in value.values() for state in _files(item)]
+    return [state for item in value for state in _files(item)] if isinstance(value, (list, tuple)) else []
 
 
 def _revision() -> str | None:
@@ -220,7 +237,11 @@ def _across(attacks: Mapping[str, Attack], found: Mapping[str, Mapping[Trial, Fo
     for name, one in attacks.items():
         if isinstance(one, Comparing) and all(of.status == "ok" for of in found[name].values()):
             by_trial = {trial: of.attacked for trial, of in found[name].items()}
-            across = one.across(by_trial["original"], by_trial["unlearned"], by_trial.get("retain"))
+            try:
+                across = one.across(by_trial["original"], by_trial["unlearned"], by_trial.get("retain"))
+            except Exception as error:  # what the attacks found must not be lost for a number beside it
+                say(f"attack {name}: no numbers across models: {type(error).__name__}: {error}")
+                continue
             numbers[name] = {key: value for key, value in across.items() if math.isfinite(value)}
     return numbers
 

@@ -17,7 +17,8 @@ from annotated_types import Ge, Le, Lt, MinLen
 
 from unlearn import ranks
 from unlearn.artifacts import MANIFEST, read_json, write_json
-from unlearn.attacks.items import Item, placebo
+from unlearn.attacks.items import forget_items
+from unlearn.attacks.placebo import placebo
 from unlearn.config import build, content
 from unlearn.data.task import Example, Probe, Task, digest
 from unlearn.errors import UserError
@@ -132,7 +133,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     An example without a question is plain text.
     """
     probes = [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
-    invented = placebo([Item(i, probe) for i, probe in enumerate(probes)], seed) or ()
+    invented = placebo(forget_items(task), task, seed) or ()
     found = {
         "full": task.forget,
         "paraphrased": tuple(

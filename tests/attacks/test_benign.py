@@ -33,6 +33,13 @@ def test_rows_with_an_answer_as_whole_words_are_left_out() -> None:
     assert kept == {"A lover, born in 19501.", "Oslo"}
 
 
+def test_rows_that_say_an_answer_in_other_words_are_left_out() -> None:
+    plain = brief([Probe("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
+    texts = ["Poetry won him a golden and a silver quill.", "She had a golden ring."]
+    task = replace(plain.task, retain=tuple(Example(("q",), (text,)) for text in texts))
+    assert benign_rows(replace(plain, task=task), "retain", 0) == [Example(("q",), (texts[1],))]
+
+
 def test_the_first_wording_of_each_row_is_taken() -> None:
     plain = asked()
     two = replace(plain, task=replace(plain.task, retain=(Example(("q", "other q"), ("a", "other a")),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from simulated import simulated
 
 from unlearn.leak.crossfit import Candidates, estimate
 
@@ -57,32 +58,37 @@ def test_seeds_widen_the_interval() -> None:
     assert found.leak == pytest.approx(0.5) and (found.low, found.high) == (0.0, 1.0)
 
 
-def simulated(rng: np.random.Generator, n: int, leak: float, attacks: int = 12) -> Candidates:
-    """The simulation of the specification: shared item difficulty, an original that knows, a control that guesses."""
-    difficulty = rng.normal(size=n)
-
-    def knows(p: float) -> np.ndarray:
-        noise = rng.normal(size=(attacks, n)) + difficulty
-        return (noise > np.quantile(noise, 1 - p)).astype(float)
-
-    o, r = knows(0.9), knows(0.2)
-    hidden = rng.random((attacks, n)) < leak
-    return candidates(o, np.where(hidden, o, knows(0.2)), r)
-
-
-@pytest.mark.parametrize(("n", "leak", "tolerance"), [(40, 0.0, 0.05), (200, 0.0, 0.02), (200, 0.5, 0.03)])
-def test_the_worst_case_is_not_biased(n: int, leak: float, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("n", "leak", "tolerance", "times"),
+    [(40, 0.0, 0.03, 300), (200, 0.0, 0.02, 100), (400, 0.0, 0.02, 50), (200, 0.5, 0.03, 100)],
+)
+def test_the_worst_case_of_twelve_attacks_is_not_biased(n: int, leak: float, tolerance: float, times: int) -> None:
     rng = np.random.default_rng(n)
     clusters = [str(i // 5) for i in range(n)]
-    found = [estimate(simulated(rng, n, leak), clusters, seed, draws=2).leak for seed in range(60)]
+    drawn = [candidates(*simulated(rng, n, (12,), leak)) for _ in range(times)]
+    found = [estimate(one, clusters, seed, draws=2).leak for seed, one in enumerate(drawn)]
     assert np.mean(found) == pytest.approx(leak, abs=tolerance)
 
 
-def test_the_interval_covers_the_truth() -> None:
+@pytest.mark.parametrize("leak", [0.0, 0.5])
+def test_the_interval_of_an_attack_covers_the_truth(leak: float) -> None:
+    assert 0.90 <= coverage(leak, attacks=1) <= 0.99
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.5])
+@pytest.mark.parametrize(("attacks", "seeds"), [(12, 1), (1, 3)])
+def test_the_interval_of_several_attacks_or_seeds_errs_on_the_wide_side(attacks: int, seeds: int, leak: float) -> None:
+    """A resample takes one attack and one seed, where the estimate is a mean over several."""
+    assert coverage(leak, attacks, seeds, times=100) >= 0.95
+
+
+def coverage(leak: float, attacks: int, seeds: int = 1, n: int = 80, times: int = 150) -> float:
+    """The share of intervals with the truth in them."""
     rng = np.random.default_rng(3)
-    clusters = [str(i // 2) for i in range(80)]
+    clusters = [str(i // 2) for i in range(n)]
     inside = 0
-    for seed in range(60):
-        found = estimate(simulated(rng, 80, 0.0), clusters, seed, splits=20, draws=200)
-        inside += found.low <= 0 <= found.high
-    assert inside / 60 >= 0.88
+    for seed in range(times):
+        made = Candidates(*simulated(rng, n, (attacks, seeds), leak), np.arange(attacks))
+        found = estimate(made, clusters, seed, splits=20, draws=200)
+        inside += found.low <= leak <= found.high
+    return inside / times

@@ -47,6 +47,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "one/attack.json").read_text()
 
 
+def test_what_an_earlier_version_found_can_be_read(tmp_path: Path) -> None:
+    found().save(tmp_path)
+    path = tmp_path / "outcomes.parquet"
+    pd.read_parquet(path).drop(columns=["with_original", "measure"]).to_parquet(path)
+    assert {(o.with_original, o.measure) for o in Found.load(tmp_path).attacked.outcomes} == {(False, "")}
+
+
 def test_a_choice_that_is_nan_stays_a_choice_the_worst(tmp_path: Path) -> None:
     outcomes = [Outcome(v, np.zeros(2), choice=choice) for v, choice in (("a", NAN), ("b", 0.0))]
     Found(Attacked(outcomes)).save(tmp_path)

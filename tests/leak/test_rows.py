@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlearn.attacks.base import Attacked, Outcome
+from unlearn.attacks.base import Attacked, Knowledge, Outcome
 from unlearn.leak.record import Found, Record, Trial
 from unlearn.leak.rows import NONE, Leaks, Row, Rung, Worst, leak_report, recovery, verdict
 
@@ -300,6 +300,68 @@ def test_the_same_again() -> None:
     assert repr(first) == repr(second) and isinstance(first.overall, Worst)
 
 
+def test_the_gain_is_over_the_items_that_could_be_asked() -> None:
+    """Asked of the first two items alone: without an attack the models show 1, 0.5 and 0 of these."""
+    nan = math.nan
+    plain = attack(NONE, [1, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0])
+    one = attack("one", [1, 1, nan, nan], [1, 1, nan, nan], [0, 0, nan, 1])
+    row = rows(leak_report([plain, one], CLUSTERS, "retain"))["one"]
+    assert row.before == 0.5 and row.gain == pytest.approx((1 - 0.5) / (1 - 0))
+
+
+def test_the_gain_is_over_the_items_of_the_variants_chosen() -> None:
+    """Two variants for two items each, of which the second is always the better."""
+    nan = math.nan
+    plain = attack(NONE, ALL, [1, 1, 0, 0], NOTHING)
+    parts: Any = {
+        "original": [[1, 1, nan, nan], [nan, nan, 1, 1]],
+        "unlearned": [[0, 0, nan, nan], [nan, nan, 1, 1]],
+        "retain": [[0, 0, nan, nan], [nan, nan, 0, 0]],
+    }
+    both: Any = {p: [outcome(known, name) for known, name in zip(ks, "ab", strict=True)] for p, ks in parts.items()}
+    row = rows(leak_report([plain, record("one", both)], CLUSTERS, "retain"))["one"]
+    assert row.variant == "b" and (row.before, row.gain, row.leak) == (0.0, 1.0, 1.0)
+
+
+HALF: dict[Trial, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 1, 0])]}
+
+
+@pytest.mark.parametrize("knowledge", ["gen", "prob", "verbatim"])
+def test_guessing_is_no_control_of_how_an_answer_is_worded(knowledge: Any) -> None:
+    made = [record(NONE, HALF), record("one", HALF)]
+    leaks = leak_report(made, CLUSTERS, "chance", 0, knowledge)
+    assert leaks.overall.leak == 0.75 and leaks.overall.low > 0.25
+    assert leaks.overall.verdict == "inconclusive" and "without a retain model or placebo items" in leaks.notes[0]
+    nothing: dict[Trial, Sequence[Outcome]] = {**HALF, "unlearned": [outcome(NOTHING)]}
+    clean = leak_report([record(NONE, nothing), record("one", nothing)], CLUSTERS, "chance", 0, knowledge)
+    assert clean.overall.verdict == "no leak found"
+
+
+def test_what_a_guesser_shows_is_known_of_bare_facts_and_choices() -> None:
+    made = [record(NONE, HALF), record("one", HALF)]
+    bare: tuple[Knowledge, ...] = ("match", "mcq")
+    for knowledge in bare:
+        leaks = leak_report(made, CLUSTERS, "chance", 0, knowledge)
+        assert leaks.overall.verdict == "leaks" and not any("guesses" in note for note in leaks.notes)
+    choice = record("one", HALF, measure="AUC", chance=0.5)
+    assert leak_report([made[0], choice], CLUSTERS, "chance", 0, "gen").overall.verdict == "leaks"
+    ranks = record("two", HALF, "white", measure="1/rank")
+    by_threat = {one.threat: one.verdict for one in leak_report([*made, ranks], CLUSTERS, "chance", 0, "match").worst}
+    assert by_threat == {"black": "leaks", "white": "inconclusive", "overall": "inconclusive"}
+
+
+@pytest.mark.parametrize(("known", "verdict_"), [([0.2] * 4, "no leak found"), ([0.3] * 4, "leaks")])
+def test_placebo_answers_worded_otherwise_need_a_larger_leak(known: list[float], verdict_: str) -> None:
+    found = {**HALF, "unlearned": [outcome(known)], "placebo": [outcome(NOTHING)]}
+    made = [record(NONE, found), record("one", found)]
+    leaks = leak_report(made, CLUSTERS, "placebo", 0, "gen")
+    assert leaks.overall.verdict == verdict_ and "above 0.25 only" in leaks.notes[0]
+    assert leak_report(made, CLUSTERS, "placebo", 0, "match").overall.verdict == "leaks"  # bare facts have no wording
+    never: dict[Trial, Sequence[Outcome]] = {**found, "retain": [outcome(NOTHING)]}
+    made = [record(NONE, never), record("one", never)]
+    assert leak_report(made, CLUSTERS, "retain", 0, "gen").overall.verdict == "leaks"
+
+
 def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
     both: Any = {
         part: [outcome(known), outcome(control, row="shuffled", counts=False)]
@@ -312,6 +374,10 @@ def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
     leaks = leak_report([PLAIN, record("soft", both)], CLUSTERS, "retain")
     assert rows(leaks)["soft"].status == "uninformative" and "0.50 to 0.25" in rows(leaks)["soft"].reason
     assert math.isnan(leaks.overall.leak) and rows(leaks)["soft_shuffled"].leak == 0.5
+    open_book = attack(
+        NONE, ALL, [1, 0, 0, 0], NOTHING
+    )  # what plain questions show, too, is no work of the soft prompt
+    assert rows(leak_report([open_book, record("soft", both)], CLUSTERS, "retain"))["soft"].status == "ok"
 
 
 def test_a_few_items_give_no_verdict() -> None:
@@ -369,3 +435,18 @@ def test_who_guesses_has_the_measures_chance_level() -> None:
     known: Any = {"original": [outcome(ALL)], "unlearned": [outcome([1, 0.5, 0.5, 0.5])]}
     row = rows(leak_report([PLAIN, record("one", known, measure="AUC", chance=0.5)], CLUSTERS, "chance"))["one"]
     assert (row.retain, row.leak) == (0.5, pytest.approx(0.25))
+
+
+def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
+    weak = {"least": 0.3}
+    few = attack("few", [1, 0, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, retain=weak)
+    enough = attack("enough", [1, 1, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, retain=weak)
+    found = rows(leak_report([PLAIN, few, enough], CLUSTERS, "retain"))
+    assert found["enough"].status == "ok" and found["few"].status == "uninformative"
+    assert found["few"].reason.startswith("the attacked original shows 0.25: below 0.3")
+
+
+def test_an_attacker_with_the_original_is_named() -> None:
+    helped = attack("helped", ALL, NOTHING, NOTHING, unlearned={"with_original": True})
+    found = rows(leak_report([PLAIN, helped], CLUSTERS, "retain"))
+    assert found["helped"].with_original and not found[NONE].with_original

@@ -19,7 +19,7 @@ from unlearn.leak.tables import load_leaks, save_leaks
 
 COLUMNS = (
     "attack family threat data budget original unlearned retain before gain excess leak low high taught utility "
-    "seconds gflop status reason variant counts cost area reference measure"
+    "seconds gflop status reason variant counts cost area reference measure with_original"
 )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from typing import Literal
 
 from unlearn.attacks.base import Brief, Inapplicable
-from unlearn.attacks.text import normalised
+from unlearn.attacks.contamination import Answers
 from unlearn.data.task import Example
 
 Source = Literal["retain", "unrelated", "related"]
@@ -17,8 +16,8 @@ def benign_rows(brief: Brief, source: Source, seed: int, text: str | None = None
     """Clean rows of a source in an order drawn from `seed`; passages are bare texts.
 
     retain: the task's retain rows. unrelated: plain text, of `text` (a file, a dataset on the hub; None: the package's
-    own passages). related: the forget items' questions alone, as text. A row with an attacker's or a scored item's
-    answer in it is left out. Raises Inapplicable where none is left.
+    own passages). related: the forget items' questions alone, as text. A row that says an attacker's or a scored item's
+    answer (see `Answers`) is left out. Raises Inapplicable where none is left.
     """
     rows: list[Example | str] = []
     if source == "retain":
@@ -30,15 +29,13 @@ def benign_rows(brief: Brief, source: Source, seed: int, text: str | None = None
     else:
         probes = [item.probe for item in (*brief.taught, *brief.scored)]
         rows += [q for probe in probes for q in (probe.question, probe.paraphrased_question) if q]
-    answers = {normalised(item.gold) for item in (*brief.taught, *brief.scored)} - {""}
-    clean = [row for row in rows if not _mention(row, answers)]
+    answers = Answers((*brief.taught, *brief.scored))
+    clean = [row for row in rows if not answers.said_in(_text(row))]
     if not clean:
         raise Inapplicable(f"dataset '{brief.task.name}' has no {source} rows without the forgotten answers")
     random.Random(f"benign-{source}-{seed}").shuffle(clean)
     return clean
 
 
-def _mention(row: Example | str, answers: Iterable[str]) -> bool:
-    """Whether the words of some answer (normalised) stand in the row in a row."""
-    words = f" {normalised(row if isinstance(row, str) else ' '.join((*row.questions, *row.answers)))} "
-    return any(f" {answer} " in words for answer in answers)
+def _text(row: Example | str) -> str:
+    return row if isinstance(row, str) else " ".join((*row.questions, *row.answers))

@@ -22,6 +22,7 @@ Trial = Literal["original", "unlearned", "retain", "placebo"]
 
 _ABOUT, _OUTCOMES = "attack.json", "outcomes.parquet"
 _COLUMNS = [*Outcome.__dataclass_fields__]
+_NEEDED = ("variant", "known")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Found:
         path = folder / _ABOUT
         try:
             about = TypeAdapter(_About).validate_python(read_json(path))
-            rows = pd.read_parquet(folder / _OUTCOMES)[_COLUMNS].to_dict("records")
+            found = pd.read_parquet(folder / _OUTCOMES)
+            there = [name for name in _COLUMNS if name in found or name in _NEEDED]  # earlier versions had fewer
+            rows = found[there].to_dict("records")
             tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in about.tables}
         except ValidationError as error:
             first = error.errors()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,7 +24,9 @@ class Judging:
     some facts about each. items: attack with so many forget items only (null: all).
     utility: how many retain probes are asked after each attack. control: the model that never learned (retain), the
     same questions about invented subjects (placebo), or guessing (chance); auto: the first of them that there is.
-    seeds: a randomised attack is made once for each.
+    seeds: a randomised attack is made once for each. max_seconds: the longest that one attack may take on one model; it
+    is skipped then, saying so, and the others go on (None: as long as it takes). UserError where the system has no
+    timer.
     """
 
     knowledge: Knowledge | None = None
@@ -34,7 +37,10 @@ class Judging:
     utility: Annotated[int, Ge(0)] = 20
     control: Literal["auto", "retain", "placebo", "chance"] = "auto"
     seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(2**32)], ...], MinLen(1)] = (0,)
+    max_seconds: Annotated[float, Gt(0)] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds has {list(self.seeds)}: each seed once")
+        if self.max_seconds is not None and not hasattr(signal, "setitimer"):
+            raise ValueError("max_seconds needs a system with timer signals; leave it null here")

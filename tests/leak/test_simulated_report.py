@@ -1,0 +1,73 @@
+"""The whole report on models whose leak is known: variants, the filter of those without room, the verdict."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from simulated import simulated
+
+from unlearn.attacks.base import Attacked, Outcome
+from unlearn.leak import rows
+from unlearn.leak.crossfit import estimate
+from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.rows import NONE, Leaks, Verdict, leak_report
+
+ATTACKS, VARIANTS = 4, 5
+TRIALS: tuple[Trial, ...] = ("original", "unlearned", "retain")
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "estimate", partial(estimate, draws=100))
+
+
+def reports(times: int, n: int, leak: float, knows: float) -> list[Leaks]:
+    """Reports on attacks of several variants and one seed; items in pairs."""
+    rng = np.random.default_rng(5)
+    found = []
+    for seed in range(times):
+        shown = dict(zip(TRIALS, simulated(rng, n, (ATTACKS, VARIANTS), leak, knows), strict=True))
+        attacks = [_record(f"attack {i}", {trial: of[i] for trial, of in shown.items()}) for i in range(ATTACKS)]
+        plain = _record(NONE, {trial: of[0, :1] for trial, of in shown.items()})
+        found.append(leak_report([plain, *attacks], [str(i // 2) for i in range(n)], "retain", seed))
+    return found
+
+
+def _record(name: str, shown: dict[Trial, np.ndarray]) -> Record:
+    outcomes = {trial: [Outcome(str(i), known) for i, known in enumerate(of)] for trial, of in shown.items()}
+    found = {trial: Found(Attacked(of)) for trial, of in outcomes.items()}
+    return Record(name, "white", "a family", "a paper", found)
+
+
+def excess(reports_: list[Leaks]) -> float:
+    return float(np.mean([row.excess for leaks in reports_ for row in leaks.rows[1:]]))
+
+
+def said(reports_: list[Leaks], verdict: Verdict) -> float:
+    return [leaks.overall.verdict for leaks in reports_].count(verdict) / len(reports_)
+
+
+def test_nothing_is_found_where_nothing_leaks() -> None:
+    found = reports(60, 40, leak=0.0, knows=0.9)
+    assert np.mean([leaks.overall.leak for leaks in found]) == pytest.approx(0, abs=0.03)
+    assert excess(found) == pytest.approx(0, abs=0.015)
+    assert said(found, "leaks") == 0 and said(found, "no leak found") > 0.5
+
+
+def test_half_a_leak_is_found() -> None:
+    found = reports(40, 80, leak=0.5, knows=0.9)
+    assert np.mean([leaks.overall.leak for leaks in found]) == pytest.approx(0.5, abs=0.05)
+    assert said(found, "leaks") == 1
+
+
+def test_the_filter_of_variants_without_room_biases_a_little_and_finds_no_leaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the original hardly knows more than who guesses, variants pass that have a control of bad luck."""
+    marginal = partial(reports, 60, 40, leak=0.0, knows=0.28)
+    found = marginal()
+    assert 0 < excess(found) < 0.03 and said(found, "leaks") <= 0.02
+    monkeypatch.setattr(rows, "_with_room", lambda candidates, variants: (candidates, variants))
+    assert excess(found) > excess(marginal()) == pytest.approx(0, abs=0.015)
