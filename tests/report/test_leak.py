@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from unlearn.errors import UserError
+from unlearn.leak.record import Found
 from unlearn.report.folder import Attacks, read_attacks
 from unlearn.report.leak import (
     cost,
@@ -23,6 +24,7 @@ from unlearn.report.leak import (
     scope,
     state,
     table,
+    threat_level,
     track_leaks,
     tracked,
     verdict,
@@ -154,6 +156,30 @@ def test_what_is_tracked_has_no_nan(attacks: Attacks) -> None:
     assert values["attack/verdict"] == worst.verdict
     assert "attack/ruin/leak" not in values and "attack/lens/gain" not in values and "attack/detach/A_u" not in values
     assert all(isinstance(value, str) or math.isfinite(value) for value in values.values())
+
+
+def test_threat_levels_and_further_numbers_are_tracked(make_run: MakeRun, attack: Attack) -> None:
+    folder = make_run()
+    attack(folder)
+    for trial, bound in (("unlearned", 0.25), ("retain", math.nan)):
+        place = folder / "attacks/sample" / trial
+        one = Found.load(place)
+        replace(one, attacked=replace(one.attacked, numbers={"bound": bound})).save(place)
+    attacks = replace(read_attacks(folder / "attacks"), numbers={"sample": {"gap": 0.5}})
+    values = tracked(attacks)
+    assert values["attack/sample/unlearned/bound"] == 0.25 and values["attack/sample/gap"] == 0.5
+    assert "attack/sample/retain/bound" not in values
+    levels = {one.threat: one.leak for one in attacks.leaks.worst[:-1]}
+    assert levels and all(values[f"attack/worst/{threat}/leak"] == leak for threat, leak in levels.items())
+
+
+def test_an_attacker_with_the_original_is_told_apart(attacks: Attacks) -> None:
+    rows = [replace(row, with_original=row.attack == "relearn") for row in attacks.leaks.rows]
+    assert {row.attack: threat_level(row) for row in rows if row.attack in ("none", "relearn", "lens")} == {
+        "none": "",
+        "relearn": "white+o",
+        "lens": "white",
+    }
 
 
 def test_the_tracker_gets_the_numbers_and_the_table(attacks: Attacks) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from unlearn.attacks.base import Attacked, Outcome
 from unlearn.leak.record import Found, Record
 from unlearn.report.folder import Attacks, read_attacks
-from unlearn.report.leak_figures import FEWEST, MOST, bars, buckets, budgets, figures, lens, probe
+from unlearn.report.leak_figures import FEWEST, MOST, bars, budgets, figures
 from unlearn.report.style import COLOURS, to_svg
 
 MakeRun = Callable[..., Path]
@@ -80,50 +77,3 @@ def test_budgets(attacks: Attacks) -> None:
     assert list(below.lines[0].get_ydata()) == pytest.approx([2 / 12, 8 / 11])
     assert "up to 10 forget rows" in below.get_xlabel().replace("\n", " ")
     assert panels[0].get_xscale() == "log" and shown.get_xscale() == "linear"  # 1 to 16, 5 to 10
-
-
-def test_probes_of_three_models() -> None:
-    tables: Any = {
-        trial: pd.DataFrame({"layer": [1, 0], "accuracy": [top, 0.3], "control": [0.25, 0.26]})
-        for trial, top in (("original", 0.9), ("unlearned", 0.8), ("placebo", 0.4))
-    }
-    axes = probe(tables).axes[0]
-    assert list(_lines(axes, "unlearned")) == [0.3, 0.8] and list(_lines(axes, "placebo items")) == [0.3, 0.4]
-    assert list(_lines(axes, "original, shuffled labels")) == [0.26, 0.25]
-
-
-def test_the_lens_is_on_one_scale_for_all_models() -> None:
-    def table(top: float) -> pd.DataFrame:
-        return pd.DataFrame(
-            {"layer": [0, 1, 0, 1], "stream": ["block"] * 2 + ["mlp"] * 2, "score": [0.1, top, 0, np.nan]}
-        )
-
-    figure: Figure = lens({"original": table(0.8), "unlearned": table(0.4)})
-    panels = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title(loc="left") for axes in panels] == ["original", "unlearned"]
-    first = np.asarray(panels[0].images[0].get_array().filled(-1))
-    np.testing.assert_allclose(first, [[0.1, 0.8], [0, -1]])
-    assert all(axes.images[0].get_clim() == (0, 0.8) for axes in panels)
-    assert [text.get_text() for text in panels[1].texts] == [".10", ".40", ".00", ""]
-    assert lens({"original": table(0.0).assign(score=0.0)})  # nothing to be read anywhere
-
-
-def test_buckets_by_layer_and_format() -> None:
-    rows = [{"format": f, "layer": layer, "moved": 0.1 * i, "steps": 0.2 + i} for i, (f, layer) in enumerate(
-        [("int8", 0), ("int8", 1), ("int8", -1), ("nf4", 0), ("nf4", 1), ("nf4", -1)]
-    )]  # fmt: skip
-    moved, steps = buckets({"unlearned": pd.DataFrame(rows)}).axes
-    assert list(_lines(moved, "nf4")) == pytest.approx([0.3, 0.4, 0.5])
-    assert [label.get_text() for label in moved.get_xticklabels()] == ["0", "1", "other"]
-    assert list(steps.lines[0].get_ydata()) == pytest.approx([0.2, 1.2, 2.2])
-
-
-def test_a_table_of_another_kind_is_left_alone(make_run: MakeRun, attack: Attack) -> None:
-    folder = make_run()
-    attack(folder)
-    for trial in ("original", "unlearned", "retain"):
-        place = folder / "attacks/lens" / trial
-        pd.DataFrame({"depth": [1]}).to_parquet(place / "probe.parquet")
-        pd.DataFrame({"layer": [], "stream": [], "score": []}).to_parquet(place / "lens.parquet")
-    assert json.loads((folder / "attacks/lens/original/attack.json").read_text())["tables"] == ["lens", "probe"]
-    assert list(figures(read_attacks(folder / "attacks"))) == ["attack-leaks", "attack-budgets"]

@@ -77,3 +77,13 @@ def test_answers_that_were_not_generated(make_run: MakeRun, attack: Attack) -> N
     silent = [replace(outcome, texts=()) for outcome in one.attacked.outcomes]
     replace(one, attacked=replace(one.attacked, outcomes=silent)).save(place)
     assert _found(folder).examples[0].after == "(nothing; K = 1.00)"
+
+
+def test_what_is_not_knowledge_is_no_answer(make_run: MakeRun, attack: Attack) -> None:
+    """A row that measures something else (an AUC, a rank) brings no answer back."""
+    folder = make_run()
+    attack(folder)
+    attacks = read_attacks(folder / "attacks")
+    rows = [replace(row, measure="AUC" if row.attack == "relearn" else row.measure) for row in attacks.leaks.rows]
+    found = recovered(replace(attacks, leaks=replace(attacks.leaks, rows=tuple(rows))))
+    assert found.examples and all(example.attack != "relearn" for example in found.examples)

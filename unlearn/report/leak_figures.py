@@ -1,37 +1,27 @@
-"""Figures of the attacks: who leaks how much, at which budget, and where in the model the knowledge sits."""
+"""Figures of the attacks: who leaks how much, at which budget, and those of single attacks' tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill, shorten
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from unlearn.leak.record import Trial
 from unlearn.leak.rows import LEAKS, NO_LEAK, RECOVERED, Leaks, Row, Rung, Worst
 from unlearn.report.folder import Attacks
+from unlearn.report.inside import inside
+from unlearn.report.inside_figures import SIZES, TRIALS
 from unlearn.report.leak import groups
-from unlearn.report.style import AMOUNT, COLOURS, DASHED, OTHERS, Drawn, accuracy_by_layer, heat_map, styled, unit_frame
+from unlearn.report.style import DASHED, Drawn, styled
 
-TRIALS: dict[Trial, tuple[str, str]] = {
-    "original": ("original", COLOURS["target"]),
-    "unlearned": ("unlearned", COLOURS["unlearned"]),
-    "retain": ("retain", COLOURS["retain"]),
-    "placebo": ("placebo items", OTHERS[3]),
-}
-SIZES = {"original": 8.5, "unlearned": 6.0, "retain": 3.5}  # of markers: all can be seen where they coincide
 SHADES = {"black": "#333333", "grey": "#a0a0a0", "white": "#ffffff"}
 EDGE = "#333333"
 FEWEST, MOST = -0.5, 1.25  # of the leak's axis; what lies outside is marked at its end
-Tables = Mapping[Trial, pd.DataFrame]
 
 
 def figures(attacks: Attacks) -> dict[str, Drawn]:
@@ -49,18 +39,7 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
             "knowledge is back. Only where the unlearned model rises and the control does not is it a leak."
         )
         drawn["attack-budgets"] = Drawn("Leak by budget", words, budgets(leaks, _name(leaks)))
-    for name in attacks.attacks:
-        tables = _tables(attacks, name)
-        for table, (columns, title, words, draw) in INSIDE.items():
-            mine = {trial: found[table] for trial, found in tables.items() if columns <= set(found.get(table, ()))}
-            if mine := {trial: found for trial, found in mine.items() if len(found)}:
-                drawn[f"attack-{name}-{table}"] = Drawn(f"{title}: {name}", words, draw(mine))
-    return drawn
-
-
-def _tables(attacks: Attacks, name: str) -> dict[Trial, Mapping[str, pd.DataFrame]]:
-    found = {trial: attacks.found(name, trial) for trial in TRIALS}
-    return {trial: one.attacked.tables for trial, one in found.items() if one}
+    return drawn | inside(attacks)
 
 
 def _name(leaks: Leaks) -> str:
@@ -198,103 +177,3 @@ def _ladder(shown: Axes, below: Axes, rungs: Sequence[Rung], control: str) -> No
         axes.set_xticks(x, [f"{budget:g}" for budget in x])
         axes.minorticks_off()
     shown.tick_params(labelbottom=False)
-
-
-@styled
-def probe(tables: Tables) -> Figure:
-    """Accuracy of a linear probe of each layer, for each model; dashed: with shuffled labels."""
-    layers = max(int(table["layer"].max()) + 1 for table in tables.values())
-    figure = Figure(figsize=(min(11.0, 6.2 + 0.12 * layers), 3.4), layout="constrained")
-    axes = figure.subplots()
-    for trial, table in tables.items():
-        name, colour = TRIALS[trial]
-        by_layer = table.groupby("layer")[["accuracy", "control"]].mean()
-        size = SIZES.get(trial, 3.5) / 1.4
-        axes.plot(
-            by_layer.index, by_layer["accuracy"], "o-", color=colour, markersize=size, linewidth=size / 2, label=name
-        )
-        dashed: Any = {"linestyle": DASHED, "linewidth": 1.1, "label": f"{name}, shuffled labels"}
-        axes.plot(by_layer.index, by_layer["control"], color=colour, **dashed)
-    accuracy_by_layer(axes)
-    return figure
-
-
-@styled
-def lens(tables: Tables) -> Figure:
-    """Score of the answer by stream (rows) and layer (columns), a panel for each model, on one scale."""
-    streams = list(dict.fromkeys(stream for table in tables.values() for stream in table["stream"]))
-    layers = max(int(table["layer"].max()) + 1 for table in tables.values())
-    height = len(tables) * (0.55 + 0.28 * len(streams)) + 0.5
-    figure = Figure(figsize=(min(12.0, 4.2 + 0.34 * layers), height), layout="constrained")
-    panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
-    grids = {
-        trial: table.pivot_table(index="stream", columns="layer", values="score", aggfunc="mean")
-        .reindex(index=streams, columns=range(layers))
-        .to_numpy(dtype=float)
-        for trial, table in tables.items()
-    }
-    top = max(float(np.nanmax(grid)) for grid in grids.values())
-    norm = Normalize(0, top if top > 0 else 1)
-    for axes, (trial, grid) in zip(panels, grids.items(), strict=True):
-        texts = [["" if math.isnan(score) else f"{score:.2f}".lstrip("0") for score in line] for line in grid]
-        image = heat_map(axes, grid, streams, AMOUNT, norm, texts if layers <= 24 else ())
-        axes.set_title(TRIALS[trial][0], color=TRIALS[trial][1], loc="left")
-    panels[-1].set_xlabel("layer")
-    bar = figure.colorbar(image, ax=list(panels), pad=0.02, label="score")
-    bar.outline.set_visible(False)
-    return figure
-
-
-@styled
-def buckets(tables: Tables) -> Figure:
-    """By layer and number format: the share of weights in another bucket than the original's, and the mean change."""
-    table = next(iter(tables.values()))
-    layers = sorted(layer for layer in table["layer"].unique() if layer >= 0)
-    order = [*layers, *([-1] if (table["layer"] < 0).any() else [])]
-    figure = Figure(figsize=(min(12.0, 7.5 + 0.1 * len(order)), 3.2), layout="constrained")
-    moved, steps = figure.subplots(1, 2)
-    for (form, part), colour in zip(table.groupby("format", sort=False), OTHERS * 4, strict=False):
-        by_layer = part.set_index("layer").reindex(order)
-        places = range(len(order))
-        moved.plot(places, by_layer["moved"], "o-", color=colour, markersize=4, label=str(form))
-        steps.plot(places, by_layer["steps"], "o-", color=colour, markersize=4)
-    steps.axhline(0.5, color="#777777", linestyle=":", linewidth=1.2)
-    moved.set(title="Weights in another bucket", ylabel="share")
-    steps.set(title="Mean change of a weight", ylabel="steps (log scale)", yscale="log")
-    steps.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    steps.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
-    steps.yaxis.set_minor_formatter(NullFormatter())
-    moved.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-    unit_frame(moved, "y")
-    stride = math.ceil(len(order) / 16)
-    for axes in (moved, steps):
-        ticks = [i for i in range(len(order)) if i % stride == 0 or order[i] < 0]
-        axes.set_xticks(ticks, ["other" if order[i] < 0 else str(order[i]) for i in ticks])
-        axes.set_xlabel("layer")
-    figure.legend(*moved.get_legend_handles_labels(), loc="outside right upper")
-    return figure
-
-
-INSIDE: dict[str, tuple[set[str], str, str, Callable[[Tables], Figure]]] = {  # tables of attacks that are drawn
-    "probe": (
-        {"layer", "accuracy", "control"},
-        "Linear probes",
-        "How well a linear probe tells true from false answers at each layer, on items that it was not fitted to. "
-        "Where the unlearned model is near the original and above the retain model, the knowledge is still inside.",
-        probe,
-    ),
-    "lens": (
-        {"layer", "stream", "score"},
-        "Logit lens",
-        "How early in the model, and in which stream, the answer can be read through the output vocabulary. Where the "
-        "unlearned model keeps the original's colours, the answer is formed inside and suppressed later.",
-        lens,
-    ),
-    "buckets": (
-        {"format", "layer", "moved", "steps"},
-        "Quantisation",
-        "How far unlearning moved the weights, on the grid of each number format. Weights that stay in the original's "
-        "bucket are the original's again once they are rounded; dotted: half a step.",
-        buckets,
-    ),
-}

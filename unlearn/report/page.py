@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -13,8 +14,9 @@ from omegaconf import OmegaConf
 from unlearn.metrics.base import Result
 from unlearn.report import leak_figures
 from unlearn.report.figures import figures
-from unlearn.report.folder import Run, class_name, read_run
+from unlearn.report.folder import Attacks, Run, class_name, read_run
 from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
+from unlearn.report.inside import undrawn
 from unlearn.report.leak import context as leak_context
 from unlearn.report.leak import track_leaks, write_leaks
 from unlearn.report.localization import meaning, percent
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 WHO = {"target": "before (target)", "unlearned": "after (unlearned)", "retain": "retain model"}
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role
+ROWS = 20  # of a table that is shown as it is
 
 
 def write_report(folder: Path, tracker: Tracker | None = None) -> Path:
@@ -85,6 +88,7 @@ def _context(run: Run) -> dict[str, Any]:
         "models": run.models,
         "groups": groups,
         "leaks": leak_context(run.attacks) if run.attacks else None,
+        "leak_tables": _tables(run.attacks) if run.attacks else [],
         "recovered": recovered(run.attacks) if run.attacks else None,
         "localized": localized(run),
         "numbers": _numbers(run),
@@ -131,6 +135,28 @@ def _number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if value.is_integer() else f"{value:.3g}"
+
+
+def _tables(attacks: Attacks) -> list[dict[str, Any]]:
+    """The beginnings of the tables that attacks left and no figure shows."""
+    return [
+        {
+            "title": f"{table} of {attack}, {trial} model",
+            "file": (attacks.folder / attack / trial / f"{table}.parquet")
+            .relative_to(attacks.folder.parent)
+            .as_posix(),
+            "n": len(rows),
+            "columns": list(rows),
+            "rows": [[_cell(value) for value in row] for row in rows.head(ROWS).itertuples(index=False)],
+        }
+        for attack, trial, table, rows in undrawn(attacks)
+    ]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.3g}"
+    return shorten(str(value), 80, placeholder=" ...")
 
 
 def _line(run: Run, line: Line) -> dict[str, Any]:

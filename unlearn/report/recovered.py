@@ -77,8 +77,9 @@ def recovered(attacks: Attacks, limit: int = SHOWN) -> Recovered:
 
 
 def _parts(attacks: Attacks, trials: Sequence[Trial]) -> list[_Part]:
-    """The rows that count, the most leaking first, with what both models said."""
-    parts = {row.attack: _Part(row.attack, row.leak) for row in attacks.leaks.rows if row.status == "ok" and row.counts}
+    """The rows that count by the report's knowledge, the most leaking first, with what both models said."""
+    rows = [row for row in attacks.leaks.rows if row.status == "ok" and row.counts and not row.measure]
+    parts = {row.attack: _Part(row.attack, row.leak) for row in rows}
     for name in attacks.attacks:
         for trial in trials:
             found = attacks.found(name, trial)

@@ -1,0 +1,47 @@
+"""The tables of attacks in the report: which are drawn, and which are left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unlearn.report.folder import Attacks, read_attacks
+from unlearn.report.inside import inside, undrawn
+from unlearn.report.page import ROWS, write_report
+
+MakeRun = Callable[..., Path]
+Attack = Callable[..., Any]
+
+
+def test_tables_are_drawn(attacks: Attacks) -> None:
+    drawn = inside(attacks)
+    assert list(drawn) == ["attack-lens-probe", "attack-lens-lens"] and all(one.words for one in drawn.values())
+    assert drawn["attack-lens-lens"].title == "Logit lens: lens"
+    assert not list(undrawn(attacks))
+
+
+def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack: Attack) -> None:
+    folder = make_run()
+    attack(folder)
+    for trial in ("original", "unlearned", "retain"):
+        place = folder / "attacks/lens" / trial
+        pd.DataFrame({"layer": [], "stream": [], "score": []}).to_parquet(place / "lens.parquet")
+        if trial != "original":  # which is drawn alone
+            table = pd.DataFrame(
+                {"depth": [*range(30)], "share": [None, *[1 / 3] * 29], "said": ["<b>A fact</b>"] * 30}
+            )
+            table.to_parquet(place / "probe.parquet")
+    assert json.loads((folder / "attacks/lens/original/attack.json").read_text())["tables"] == ["lens", "probe"]
+    attacks = read_attacks(folder / "attacks")
+    assert list(inside(attacks)) == ["attack-lens-probe"]
+    assert [found[:3] for found in undrawn(attacks)] == [("lens", "unlearned", "probe"), ("lens", "retain", "probe")]
+    page = write_report(folder).read_text()
+    assert "Table probe of lens, unlearned model" in page and "Table probe of lens, original model" not in page
+    assert f"{ROWS} of 30 rows of <code>attacks/lens/retain/probe.parquet</code>" in page
+    assert "<td>0</td><td>–</td>" in page and f"<td>{ROWS - 1}</td><td>0.333</td>" in page
+    assert f"<td>{ROWS}</td><td>0.333</td>" not in page
+    assert "&lt;b&gt;A fact" in page and "<b>A fact" not in page
