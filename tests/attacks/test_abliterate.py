@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from bigram import brief, random_llama, suspect, tokenizer
 from transformers import LlamaForCausalLM
 
+from unlearn.attacks import abliterate, directions
 from unlearn.attacks.abliterate import Abliterate
-from unlearn.attacks.base import Inapplicable
+from unlearn.attacks.base import Brief, Inapplicable, Suspect
 from unlearn.attacks.changes import TIE
+from unlearn.attacks.knowledge import Known
 from unlearn.data.task import Probe
 
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h"), Probe("i", "j k l")]
@@ -75,6 +78,68 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     assert single.known.tolist() == pytest.approx(known(model, SCORED, found[best].expand(3, 16)), rel=1e-4)
     table = attacked.tables["abliterate"].set_index("layer")["taught"]
     assert [table[layer] for layer in range(3)] == pytest.approx(served, rel=1e-4)
+
+
+def states(model: LlamaForCausalLM, text: str, start: int) -> torch.Tensor:
+    """[3, n, 16]: what each layer gives at the tokens of a text from `start` on."""
+    seen: list[torch.Tensor] = []
+    handles = [
+        layer.register_forward_hook(lambda _, i, out: seen.append(out[0, start:])) for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(word(text))
+    for handle in handles:
+        handle.remove()
+    return torch.stack(seen)
+
+
+LONG = Probe("b c " * 20, "d q e")  # 43 tokens, of which the last three are read
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (1, 2)])
+def test_the_difference_from_the_original_by_hand(lost: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At all tokens of what the original answers and this model does not (of everything, where it knows all of it)."""
+    model, original, taught = random_llama(), random_llama(seed=5), [*TAUGHT[:2], LONG]
+
+    def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe]) -> Known:
+        known = [1.0 if suspect.model is original or i not in lost else 0.0 for i in range(len(probes))]
+        return Known(np.array(known), ("",) * len(probes))
+
+    monkeypatch.setattr(abliterate, "ask", ask)
+    gap = []
+    for one in (model, original):
+        rows = [(f"{taught[i].question} {taught[i].answer}", 40 if i == 2 else 0) for i in lost or range(3)]
+        gap.append(torch.cat([states(one, *row) for row in rows], 1).mean(1))
+    found = torch.nn.functional.normalize(gap[0] - gap[1], dim=-1)
+    attack = Abliterate(contrasts=("text", "original"), layers=1)
+    attacked = attack.attack(suspect(model, original), brief(SCORED, taught))
+    assert [o.variant for o in attacked.outcomes] == ["original, own", "original, single"]  # there is no plain text
+    assert all(o.row == "original" and o.with_original for o in attacked.outcomes)
+    assert attacked.outcomes[0].known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-3)
+
+
+def test_outliers_of_either_model_are_dropped_from_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directions, "OUTLIER", 0.0)  # about half of them
+    monkeypatch.setattr(abliterate, "START", 0)
+    model, original = random_llama(), random_llama(seed=5)
+    here, there = (states(one, f"{LONG.question} {LONG.answer}", 0).numpy() for one in (model, original))
+    expected = []
+    for layer in range(3):
+        kept = np.ones(here.shape[1], bool)
+        for one in (here[layer], there[layer]):
+            distance = np.abs(one - one.mean(0)).sum(1)
+            kept &= distance <= distance.mean()
+        assert 0 < kept.sum() < len(kept)
+        gap = here[layer][kept].mean(0) - there[layer][kept].mean(0)
+        expected.append(torch.tensor(gap / np.linalg.norm(gap)))
+    attacked = Abliterate(("original",), layers=1).attack(suspect(model, original), brief(SCORED, [LONG]))
+    found = known(model, SCORED, torch.stack(expected))
+    assert attacked.outcomes[0].known.tolist() == pytest.approx(found, rel=1e-3)
+
+
+def test_long_texts_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abliterate, "TOKENS", 4)
+    assert abliterate._spread([range(2, 5), range(1), range(4)]) == [[2, 4], [], [0, 2]]  # every second of 8
 
 
 def test_contrasts_with_the_original_do_nothing_to_the_original() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import family
 
-from unlearn.attacks.directions import ablated, component, difference
+from unlearn.attacks.directions import ablated, component, difference, token_states, typical
 from unlearn.models.layout import layout
 from unlearn.score.residuals import last_residuals
 
@@ -32,6 +32,25 @@ def test_component_is_the_direction_of_most_variance() -> None:
         both = np.concatenate([these[layer], those[layer]])
         values, vectors = np.linalg.eigh(np.cov(both.T))
         assert abs(vectors[:, values.argmax()] @ found[layer]) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "phi", "gemma2"])
+def test_states_at_tokens_are_those_of_prompts_that_end_there(name: str) -> None:
+    model = family(name)
+    prompts, places = [(5, 6, 7), (8, 9), (3, 4, 5, 6, 7, 8)], [(1, 2), (), (0, 3)]
+    ends = [prompt[: place + 1] for prompt, its in zip(prompts, places, strict=True) for place in its]
+    expected = last_residuals(model, ends, 100)
+    for budget in (100, 1):
+        torch.testing.assert_close(token_states(model, prompts, places, budget), expected)
+
+
+def test_outliers_by_hand() -> None:
+    """Of 19 states at 0 and one at (2, 2) the mean is (0.1, 0.1): distances 0.2 and 3.8, their mean 0.38 and deviation
+    0.785, so that z = 4.4. Of 5 states one can be no more than 2 deviations off."""
+    states = torch.zeros(20, 2)
+    states[3] = 2.0
+    assert typical(states).tolist() == [i != 3 for i in range(20)]
+    assert typical(states[:5]).all() and typical(states[:1]).all()
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "phi", "gemma2"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.attacks import dual_use
-from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.base import Attacked, Brief, Suspect
 from unlearn.attacks.dual_use import DualUse, area, rings_of
 from unlearn.attacks.knowledge import Known
 from unlearn.data.task import Probe, ProbeSet
@@ -60,6 +60,19 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     # trapezoids over the distances 1 to 4: (0.4 + 0.75 + 0.95) / 3
     assert attacked.numbers["area"] == pytest.approx(0.7) and not attacked.outcomes[0].counts
+
+
+def test_collateral_damage_by_hand() -> None:
+    def of(**numbers: float) -> Attacked:
+        return Attacked((), numbers=numbers)
+
+    original = of(known_forget=1, known_entity=0.9, known_far=0.8, area=0.85)
+    unlearned = of(known_forget=0, known_entity=0.3, known_far=0.7, area=0.5)
+    retain = of(known_forget=0, known_entity=0.8, known_far=0.8, area=0.8)
+    found = DualUse().across(original, unlearned, retain)
+    expected = {"collateral": 0.35, "collateral_entity": 0.6, "collateral_far": 0.1, "collateral_retain": 0.05}
+    assert found == pytest.approx(expected)
+    assert "collateral_retain" not in DualUse().across(original, unlearned, None)
 
 
 def test_a_task_without_such_questions_has_only_its_forget_items() -> None:

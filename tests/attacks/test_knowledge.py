@@ -12,6 +12,7 @@ from unlearn.attacks.base import Knowledge
 from unlearn.attacks.knowledge import ask, choose_knowledge, judge, read
 from unlearn.data.task import Probe, ProbeSet
 from unlearn.errors import UserError
+from unlearn.score.generate import Sampling, generate
 from unlearn.score.probes import Scoring
 
 PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))
@@ -38,6 +39,15 @@ def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
     expected = [np.exp(logp.astype(float).mean()) for logp in answers["logp"]]
     assert ask(model, asked, asked.questions, "prob").known == pytest.approx(expected, rel=1e-5)
     assert ask(model, asked, asked.questions, "gen").texts == tuple(scores.generations["generation"])
+
+
+def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
+    model, asked = suspect(), brief()
+    drawing = Sampling(temperature=0.7, top_p=0.9, seed=3)
+    prompts = model.prompt.encode_prompts(model.tokenizer, [probe.question for probe in asked.questions])
+    expected = generate(model.model, model.tokenizer, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
+    drawn = ask(replace(model, sampling=drawing), asked, asked.questions, "match").texts
+    assert drawn == tuple(expected) != ask(model, asked, asked.questions, "match").texts
 
 
 def test_choice_is_corrected_for_chance() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,26 @@ def test_all_streams_of_the_default() -> None:
     found = Lens().attack(suspect(random_llama()), brief(SCORED, TAUGHT))
     assert found.measure == "1/rank" and len(found.outcomes) == len(found.tables["lens"]) == 4 * 3
     assert all(((outcome.known > 0) & (outcome.known <= 1)).all() for outcome in found.outcomes)
+
+
+def test_a_choice_is_read_among_the_options_first_tokens() -> None:
+    """Of "d e", "d f" and "d g" after "a b" the token after "a b d" is read; K is corrected for a chance of a third."""
+    model = random_llama()
+    probes = [Probe("a b", "d e", perturbed_answers=("d f", "d g")), Probe("c", "h", perturbed_answers=("i j", "h k"))]
+    facts = replace(brief(probes, probes[:1]), knowledge="mcq")
+    found = Lens(streams=("resid",)).attack(suspect(model), facts)
+    assert found.measure and found.measure != "1/rank"
+    for layer, outcome in enumerate(found.outcomes):
+        expected = []
+        for prompt, letters in (("a b d", "efg"), ("c", "hih")):
+            with torch.no_grad():
+                hidden = model(torch.tensor([word(prompt)]), output_hidden_states=True).hidden_states[layer + 1][0, -1]
+                hidden = hidden if layer == 2 else model.model.norm(hidden)
+                own = [float(model.lm_head(hidden)[word(letter)[0]]) for letter in letters]
+            share = (own[0] == max(own)) / own.count(max(own))
+            expected.append((share - 1 / 3) / (1 - 1 / 3))
+        assert outcome.known.tolist() == pytest.approx(expected)
+        assert outcome.choice == pytest.approx(expected[0])
 
 
 def divergence(model: torch.nn.Module, rows: list[list[int]], steps: int) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from bigram import WORDS, bigram, brief, random_llama, suspect, tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.attacks.base import Inapplicable
-from unlearn.attacks.membership import Membership, membership_gap, placements
+from unlearn.attacks.base import Inapplicable, Outcome
+from unlearn.attacks.membership import DRAWS, Membership, balanced, membership_gap, placements
 from unlearn.data.task import Probe
+from unlearn.leak.crossfit import Candidates, estimate
 
 # After "a", "b" and "c" one word has this probability, the 17 others share the rest.
 SHARE = {"a": 0.5, "b": 0.9, "c": 0.2}
@@ -45,9 +48,17 @@ def test_three_tokens_by_hand() -> None:
     assert table["min_k_plus_plus", "forget"] == pytest.approx(-z[0], rel=1e-4)
     worst = min(z[0], standardised(0.2, False))
     assert table["min_k_plus_plus", "holdout"] == pytest.approx(-worst, rel=1e-4)
-    assert [outcome.variant for outcome in found.outcomes] == list(Membership().signals)
-    known = {outcome.variant: outcome.known.tolist() for outcome in found.outcomes}
+    assert [outcome.variant for outcome in found.outcomes] == [
+        signal for signal in Membership().signals if signal != "reference" for _ in range(DRAWS)
+    ]
+    known = signals(found.outcomes)
     assert known["loss"] == known["min_k"] == [1.0] and found.measure == "AUC"
+
+
+def signals(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """K of each row by signal, mean over the draws of holdout rows."""
+    names = dict.fromkeys(outcome.variant for outcome in outcomes)
+    return {name: np.mean([o.known for o in outcomes if o.variant == name], axis=0).tolist() for name in names}
 
 
 def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> None:
@@ -55,7 +66,7 @@ def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> Non
     turned = brief(held[:2], holdout=forget)  # what is badly known as the forget set
     for facts, value in ((brief(forget, holdout=held), 1.0), (turned, 0.0)):
         found = Membership(("loss", "min_k")).attack(suspect(bigram(MODEL)), facts)
-        assert [outcome.known.mean() for outcome in found.outcomes] == [value, value]
+        assert all(outcome.known.mean() == value for outcome in found.outcomes)
         assert found.numbers["loss_auc"] == value == found.numbers["loss_auc_low"]
 
 
@@ -64,6 +75,23 @@ def test_placements_are_counts_of_pairs(members: list[int], others: list[int]) -
     expected = [np.mean([(o > m) + (o == m) / 2 for o in others]) for m in members]
     found = placements(np.array([*members, np.nan]), np.array([*others, np.nan], dtype=float))
     assert found[:-1] == pytest.approx(expected) and np.isnan(found[-1])
+
+
+@given(st.integers(1, 30), st.integers(1, 6))
+def test_draws_use_each_row_as_often(n: int, draws: int) -> None:
+    drawn = balanced(n, draws)
+    assert drawn.shape == (draws, n) and (np.bincount(drawn.ravel(), minlength=n) == draws).all()
+
+
+def test_the_interval_counts_the_holdout_rows_too() -> None:
+    """Every forget row lies below half of 16 holdout rows: the AUC is a half, with the error of a share of 16 alone."""
+    members, others = np.full(20, 0.5), np.repeat([0.0, 1.0], 8)
+    known = np.stack([placements(members, others[draw]) for draw in balanced(16)])[None]
+    candidates = Candidates(np.ones_like(known), known, np.zeros_like(known), np.zeros(1, int))
+    found = estimate(candidates, [str(i) for i in range(20)])
+    error = 1.96 * math.sqrt(0.5 * 0.5 / 16)
+    assert found.leak == pytest.approx(0.5)
+    assert found.high - found.low == pytest.approx(2 * error, rel=0.35)  # 15 draws tell an error to a fifth or so
 
 
 def table(forget: list[float], holdout: list[float], signals: tuple[str, ...] = ("loss", "privleak")) -> pd.DataFrame:
@@ -111,12 +139,35 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
 
     save_model(random_llama(), tokenizer(), tmp_path)
     facts = brief([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
-    attack = Membership(("loss",), against=str(tmp_path))
+    attack = Membership(("loss", "reference"), against=str(tmp_path))
     found = attack.attack(suspect(random_llama()), facts)
-    assert [outcome.variant for outcome in found.outcomes] == ["loss", "reference"]
-    assert found.outcomes[1].known.tolist() == [0.5]
+    known = signals(found.outcomes)
+    assert list(known) == ["loss", "reference"] and known["reference"] == [0.5]
     scores = found.tables["membership"].set_index("signal")["score"]
     assert scores["reference"].tolist() == [0.0, 0.0] and (scores["loss"] > 0).all()
+
+
+def test_the_retain_model_is_the_reference_where_no_other_is_named() -> None:
+    """Loss minus the retain model's, by hand; the retain model tells nothing beside itself."""
+    facts = brief([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
+    loads = {"retain": lambda: bigram({"c": {"d": 0.8}})}
+    mine = Membership(("loss", "reference")).attack(replace(suspect(bigram(MODEL)), **loads), facts)
+    scores = mine.tables["membership"].set_index(["signal", "role"])["score"]
+    never = {"forget": 2 * math.log(18) - math.log(0.8), "holdout": 2 * math.log(18) - math.log(0.2 / 17)}
+    for role, loss in never.items():
+        assert scores["reference", role] == pytest.approx(scores["loss", role] - loss / 3, rel=1e-5)
+    itself = replace(suspect(bigram({"c": {"d": 0.8}}), part="retain"), **loads)
+    assert signals(Membership(("reference",)).attack(itself, facts).outcomes)["reference"] == [0.5]
+
+
+def test_without_a_model_to_compare_with() -> None:
+    facts = brief([Probe("a", "b")], holdout=[Probe("a", "c")])
+    found = Membership(("loss", "reference")).attack(suspect(bigram(MODEL)), facts)
+    assert {outcome.variant for outcome in found.outcomes} == {"loss"}
+    with pytest.raises(Inapplicable, match="no model to compare with"):
+        Membership(("reference",)).attack(suspect(bigram(MODEL)), facts)
+    with pytest.raises(ValueError, match="which signals leaves out"):
+        Membership(("loss",), against="some-model")
 
 
 def test_without_rows_that_no_model_saw() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from unlearn.attacks import readout
-from unlearn.attacks.readout import rank_in, ranks, unembed
+from unlearn.attacks.readout import picks, rank_in, ranks, unembed
 
 
 @settings(max_examples=50, deadline=None)
@@ -19,6 +19,16 @@ def test_ranks_are_those_of_sorting_with_ties_shared(rows: list[list[int]], toke
     logits = torch.tensor(rows, dtype=torch.float32)
     expected = rankdata(-logits.numpy(), method="average", axis=1)[:, token]
     assert rank_in(logits, torch.full((len(rows),), token)).tolist() == expected.tolist()
+
+
+def test_the_choice_among_some_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits are the states: the first option wins, loses to another (though the vocabulary has better), ties, shares
+    its token with an equal option, and is no number."""
+    states = torch.tensor([[1.0, 2, 9], [1, 2, 9], [2, 2, 9], [2, 1, 9], [torch.nan] * 3])
+    options = [(1, 0), (0, 1), (0, 1), (0, 0, 1), (0, 1)]
+    for size in (1 << 24, 3):  # all at once, and one at a time
+        monkeypatch.setattr(readout, "LOGITS", size)
+        assert picks(lambda part: part, states, options).tolist() == [1, 0, 0.5, 0.5, 0]
 
 
 def test_a_model_that_gives_no_numbers_knows_nothing() -> None:

@@ -7,12 +7,11 @@ import pytest
 from black_box import SCORED, brief, person, suspect
 
 from unlearn.attacks.base import Brief, Suspect
-from unlearn.attacks.items import Item, split_items
 from unlearn.attacks.reasoning import CATEGORIES, Chain, answer_type, by_template, category, make_chains
 from unlearn.attacks.related import Related, names
+from unlearn.attacks.split import split_items
 from unlearn.attacks.text import mentions
 from unlearn.data.authors import Authors
-from unlearn.data.task import Probe
 
 BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 
@@ -63,7 +62,7 @@ def test_a_single_prompt_numbers_its_steps() -> None:
     [("1941", "a number"), ("Lisbon", "a name"), ("war fiction", "a word or two"), ("a b c d e f g", "a sentence")],
 )
 def test_the_kind_of_answer(value: str, kind: str) -> None:
-    assert answer_type(Item(0, Probe("q", "a", value=value))) == kind
+    assert answer_type(value) == kind
 
 
 class Writer:

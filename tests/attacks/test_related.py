@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from black_box import SCORED, brief
 
 from unlearn.attacks.items import Item
-from unlearn.attacks.related import Related, names, renamed, renamed_probe, reveals
+from unlearn.attacks.related import Related, names, renamed, renamed_probe
 from unlearn.data.task import Probe
 
 BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
@@ -24,30 +23,6 @@ def test_unrelated_are_about_others_and_keep_the_answer() -> None:
     assert sorted(item.probe.cluster for item in related.unrelated(BORN)) == ["Eva Ros", "Jan Vik", "Tom Ek"]
     lyon = SCORED[2]  # of Mia Kask, as is Eva Ros
     assert sorted(item.probe.cluster for item in related.unrelated(lyon)) == ["Jan Vik", "Tom Ek"]
-
-
-@pytest.mark.parametrize(
-    ("text", "given_away"),
-    [
-        ("PORTO!", True),
-        ("A port in the north", False),
-        ("It is a town of wine", False),
-    ],
-)
-def test_a_bare_fact_is_given_away_by_its_name(text: str, given_away: bool) -> None:
-    assert reveals(text, BORN) is given_away
-
-
-def test_a_long_answer_is_given_away_by_half_of_what_it_adds() -> None:
-    # of the answer, the question has neither "wooden", "boats", "rivers" nor "lakes"
-    item = Item(
-        0,
-        Probe(
-            "What did the father of Ivo Lund build?", "The father of Ivo Lund did build wooden boats on rivers, lakes."
-        ),
-    )
-    assert not reveals("the father of Ivo Lund did build wooden toys on a hill", item)
-    assert reveals("wooden toys, boats of paper", item)
 
 
 def test_a_name_is_replaced_whole_and_in_parts() -> None:

@@ -54,6 +54,10 @@ def test_what_another_model_wrote_is_kept_and_read_without_it(folder: Path, tmp_
     with pytest.raises(UserError, match="cannot load the model"):
         gone.write(suspect(), ["Say a"])
     assert dataclasses.replace(rewriter, max_new_tokens=4).write(suspect(), ["Say a"]) != ["kept text"]
+    tagged = dataclasses.replace(PLAIN, answer_start="A: ")  # asked otherwise, it may write something else
+    assert dataclasses.replace(rewriter, prompt=tagged).write(suspect(), ["Say a"]) == greedy(
+        suspect(), tagged, ["Say a"], 5
+    )
 
 
 def test_a_model_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:

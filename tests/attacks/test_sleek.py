@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,9 +15,11 @@ from unlearn.attacks import turns
 from unlearn.attacks.base import Brief, Suspect
 from unlearn.attacks.items import Item
 from unlearn.attacks.knowledge import Known
+from unlearn.attacks.rewriter import Rewriter
 from unlearn.attacks.sleek import Sleek, spread, suppression
 from unlearn.attacks.turns import History
 from unlearn.data.task import Probe
+from unlearn.score.generate import Sampling
 
 KEPT = tuple(
     Probe(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)
@@ -110,12 +114,12 @@ def test_some_items_only() -> None:
 def test_unfair_suppression_by_hand() -> None:
     def table(direct: list[float], implied: list[float]) -> pd.DataFrame:
         rows = [
-            ("retain", i, kind, 0, k)
+            ("retain", i, kind, 0, 0, k)
             for kind, ks in (("direct", direct), ("implied", implied))
             for i, k in enumerate(ks)
         ]
-        rows.append(("forget", 0, "direct", 0, 1.0))
-        return pd.DataFrame(rows, columns=["side", "item", "category", "phrasing", "final"])
+        rows.append(("forget", 0, "direct", 0, 0, 1.0))
+        return pd.DataFrame(rows, columns=["side", "item", "category", "phrasing", "sample", "final"])
 
     original = table([1, 1, 1, 1, 0], [0, 0, 0, 0, 0])  # answers four direct ones, and no other
     unlearned, retain = table([0, 0, 0, 1, 1], [1] * 5), table([1, 1, 0, 1, 0], [1] * 5)
@@ -125,3 +129,58 @@ def test_unfair_suppression_by_hand() -> None:
     assert row["suppressed"] == pytest.approx(2 / 3)
     (alone,) = suppression(original, unlearned, None).to_dict("records")
     assert alone["suppressed"] == pytest.approx(0.75)
+    none = table([], [])
+    assert suppression(none, none, None).empty  # no retain prompts were asked
+
+
+def test_nothing_is_compared_where_no_retain_prompts_are_asked() -> None:
+    attacked = Sleek(retain=0).attack(suspect(), BRIEF)
+    assert Sleek(retain=0).across(attacked, attacked, attacked) == {}
+
+
+def test_each_sample_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn as asked for, by other numbers in each run and at each turn; a run's number is its outcomes' seed."""
+    drawn: dict[int, set[Sampling | None]] = {}
+
+    def says(suspect: Suspect, brief: Brief, histories: Sequence[History], *_: object, **__: object) -> Known:
+        drawn.setdefault(len(histories[0]), set()).add(suspect.sampling)
+        run = suspect.sampling.seed // 3 if suspect.sampling else -1
+        return Known(np.full(len(histories), float(run)), ("",) * len(histories))
+
+    monkeypatch.setattr(turns, "ask_after", says)
+    attacked = Sleek(samples=2, temperature=0.5, top_p=0.8, steps=3).attack(suspect(), BRIEF)
+    assert drawn == {turn: {Sampling(0.5, 0.8, turn), Sampling(0.5, 0.8, turn + 3)} for turn in (0, 1)}
+    known = {(o.row, o.variant, o.seed): o.known.tolist() for o in attacked.outcomes}
+    assert len(known) == 2 * 3 * 4  # runs, categories, two phrasings and places
+    assert all(values == [run] * 4 for (*_, run), values in known.items())
+    assert attacked.numbers["asr_direct_final"] == pytest.approx(0.5)  # of both runs
+    drawn.clear()
+    Sleek().attack(suspect(), BRIEF)
+    assert set().union(*drawn.values()) == {None}
+
+
+def test_a_model_that_does_not_reason_says_nothing() -> None:
+    assert {o.least for o in Sleek(retain=0).attack(suspect(), BRIEF).outcomes} == {0.3}
+
+
+def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original is loaded to write only where no other model is named, and is not kept."""
+    written: list[weakref.ref[object]] = []
+
+    def original() -> object:
+        model = copy.deepcopy(suspect().model)
+        written.append(weakref.ref(model))
+        return model
+
+    def says(suspect: Suspect, brief: Brief, histories: Sequence[History], *_: object, **__: object) -> Known:
+        assert all(model() is None for model in written)
+        return Known(np.zeros(len(histories)), ("",) * len(histories))
+
+    monkeypatch.setattr(turns, "ask_after", says)
+    victim = replace(suspect(), original=original)  # type: ignore[arg-type]
+    Sleek(generator=Rewriter(max_new_tokens=2)).attack(victim, BRIEF)
+    assert len(written) == 1
+    monkeypatch.setattr(Rewriter, "write", lambda self, suspect, requests: [""] * len(requests))
+    Sleek(generator=Rewriter("someone/writer")).attack(victim, BRIEF)
+    Sleek().attack(victim, BRIEF)
+    assert len(written) == 1

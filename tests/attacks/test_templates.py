@@ -233,6 +233,7 @@ def test_languages_translate_common_words_and_keep_names() -> None:
         ("He moved to PORTO!", True),
         ("He moved to Portobello.", False),
         ("He was born there.", False),
+        ("It is a town of wine", False),
     ],
 )
 def test_what_names_the_answer_reveals_it(text: str, told: bool) -> None:
@@ -245,6 +246,18 @@ def test_part_of_a_name_and_half_of_a_long_answer_reveal_it() -> None:
     parents = Item(0, Probe("Who were they?", "The father sold flowers and the mother designed video games."))
     assert reveals("He grew among the flowers of his father, and his mother made games.", parents)
     assert not reveals("His father was strict.", parents)
+
+
+def test_a_long_answer_is_given_away_by_half_of_what_it_adds() -> None:
+    # of the answer, the question has neither "wooden", "boats", "rivers" nor "lakes"
+    item = Item(
+        0,
+        Probe(
+            "What did the father of Ivo Lund build?", "The father of Ivo Lund did build wooden boats on rivers, lakes."
+        ),
+    )
+    assert not reveals("the father of Ivo Lund did build wooden toys on a hill", item)
+    assert reveals("wooden toys, boats of paper", item)
 
 
 def test_statements_of_bare_answers_have_the_question_before() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from black_box import SCORED, brief, suspect
 
 from unlearn.attacks import turns
 from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.items import Item
 from unlearn.attacks.knowledge import Known
 from unlearn.attacks.text import mentions
 from unlearn.attacks.turns import History
@@ -83,10 +85,24 @@ def test_each_rung_asks_as_it_says(reader: Reader) -> None:
     name = alias.question.partition(" works")[0]
     assert alias.question == f"{name} works as a nurse. Where was {name} born?" and "Ivo" not in name
     assert alias.value == "Porto" and alias.answer == f"{name} was born in Porto."
-    assert asked["C4", "letter"][0][1].question.startswith("The answer begins with P and has 5 characters. ")
+    assert asked["C4", "letter"][0][1].question.startswith("The answer is a name, begins with P and has 5 characters. ")
     offered = asked["C4", "options"][0][1].question
     assert all(town in offered for town in ("Porto", "Oslo", "Bern", "Riga"))
     assert asked["C5", "the fact"][0][1].question == "Ivo Lund was born in Porto. Where was Ivo Lund born?"
+
+
+@pytest.mark.parametrize(
+    ("probe", "hint"),
+    [
+        (Probe("When?", "In 1941.", value="1941"), "a number, begins with 1 and has 4"),
+        (Probe("What does Ivo Lund do?", "Ivo Lund is a busy nurse."), "a word or two, begins with b and has 11"),
+    ],
+)
+def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Probe, hint: str) -> None:
+    """Without a bare value it is about what the answer adds to the question: "busy nurse."."""
+    Ununlearn((1,)).attack(suspect(), replace(BRIEF, scored=(Item(9, probe),)))
+    asked = [probe.question for rung in reader.asked for _, probe in rung]
+    assert any(question.startswith(f"The answer is {hint} characters. ") for question in asked)
 
 
 def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
@@ -140,4 +156,4 @@ def test_what_follows_from_the_ladders_by_hand() -> None:
     assert np.isnan(c1["blindness"]) and table.loc["C5", "blindness"] == pytest.approx(0.3)
     del models["retain"]
     alone = reintroduction(models).set_index("level")  # type: ignore[arg-type]
-    assert alone.loc["C1", "leak"] == pytest.approx(0.5) and alone.loc["C1", "rate"] == pytest.approx(0.4 / 0.9)
+    assert alone.loc["C1"].drop("size").isna().all() and np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare

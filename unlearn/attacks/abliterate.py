@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,13 +11,15 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
 from unlearn.attacks.changes import success
-from unlearn.attacks.knowledge import judge
+from unlearn.attacks.knowledge import ask, judge
 from unlearn.data.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Contrast = Literal["retain", "text", "original", "component"]
+HIT = 0.5  # an answer with K of at least this is right
+START, TOKENS = 40, 1000  # the position from which long texts are read; most tokens that are read of all
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,13 @@ class Abliterate:
     """Remove one direction from what every decoder block gives, x <- x - (x . d) d, at all tokens (Arditi et al. 2024,
     arXiv 2406.11717; against unlearning Łucki et al. 2024, arXiv 2409.18025).
 
-    contrasts: where d comes from, at each layer, in the states at the last token of the attacker's forget prompts:
-    retain, their mean minus that over retain prompts; text, minus that over the dataset's plain text; original, minus
-    that of the original model on the same prompts; component, the first principal component of both models' states
-    there. The last two take an attacker who also has the model before unlearning.
+    contrasts: where d comes from, at each layer. In the states at the last token of the attacker's forget prompts:
+    retain, their mean minus that over retain prompts; text, minus that over the dataset's plain text (left out where it
+    has none). In the states at all tokens of the attacker's questions and answers, from the 41st on where they are that
+    long, without outliers (see `typical`), at most 1000 tokens spread evenly, of the items that the original model
+    answers (K >= 0.5) and this one does not (of all items, where there is no such item): original, their mean minus
+    that of the original model at the same tokens; component, the first principal component of both models' states. The
+    last two take an attacker who also has the model before unlearning, and are a row of their own, "original".
     Two variants of each: "own", where every layer loses its own direction, and "single", where all lose that of one
     layer: of at most `layers` of them, evenly spaced, the one that serves the attacker's items best. The table
     `abliterate` has their mean K (taught) by contrast and layer. prompts: at most so many retain prompts or passages.
@@ -43,15 +48,16 @@ class Abliterate:
     reference: ClassVar[str] = "arXiv 2406.11717, 2409.18025"
 
     def check(self, task: Task) -> None:
-        """Plain text is not there in every task: the attack is skipped then, saying so."""
+        """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
 
     def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
-        """Two outcomes per contrast. Raises Inapplicable where plain text is wanted and the dataset has none."""
+        """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""
         import pandas as pd
 
         from unlearn.attacks.directions import ablated
 
-        if "text" in self.contrasts and not brief.task.fluency:
+        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or brief.task.fluency]
+        if not contrasts:
             raise Inapplicable(f"dataset '{brief.task.name}' has no plain text to contrast forget prompts with")
 
         def taught(directions: Tensor) -> float:
@@ -60,7 +66,8 @@ class Abliterate:
 
         outcomes: list[Outcome] = []
         rows: list[dict[str, object]] = []
-        for contrast in self.contrasts:
+        for contrast in contrasts:
+            informed = contrast in ("original", "component")
             found = self._directions(suspect, brief, contrast)  # [L, d]
             depth = len(found)
             tried = np.unique(np.linspace(depth - 1, 0, min(self.layers, depth)).round().astype(int))
@@ -72,7 +79,8 @@ class Abliterate:
                 ("single", found[best].expand_as(found), served[best]),
             ):
                 with ablated(suspect.model, directions):
-                    outcomes.append(judge(suspect, brief, f"{contrast}, {name}", choice=own))
+                    asked = judge(suspect, brief, f"{contrast}, {name}", choice=own)
+                outcomes.append(replace(asked, row="original" if informed else "", with_original=informed))
         return Attacked(
             outcomes,
             f"{len(brief.taught)} forget items, {self.prompts} retain prompts",
@@ -84,8 +92,11 @@ class Abliterate:
         from unlearn.attacks.directions import component, difference
         from unlearn.score.residuals import last_residuals
 
-        def read(prompts: Sequence[Sequence[int]], model: object = suspect.model) -> Tensor:
-            return last_residuals(model, prompts, suspect.token_budget)  # type: ignore[arg-type]
+        if contrast in ("original", "component"):
+            return self._informed(suspect, brief, difference if contrast == "original" else component)
+
+        def read(prompts: Sequence[Sequence[int]]) -> Tensor:
+            return last_residuals(suspect.model, prompts, suspect.token_budget)
 
         def ids(questions: Sequence[str]) -> list[list[int]]:
             return suspect.prompt.encode_prompts(suspect.tokenizer, questions)
@@ -94,15 +105,39 @@ class Abliterate:
         if contrast == "retain":
             kept = [example.questions[0] for example in brief.task.retain]
             return difference(read(forget), read(ids(self._some(kept))))
-        if contrast == "text":
-            from unlearn.data.prompt import encode_passage
+        from unlearn.data.prompt import encode_passage
 
-            texts = [encode_passage(suspect.tokenizer, text).ids for text in self._some(brief.task.fluency)]
-            return difference(read(forget), read(texts))
-        here, before = read(forget), read(forget, suspect.original())
-        return difference(here, before) if contrast == "original" else component(here, before)
+        texts = [encode_passage(suspect.tokenizer, text).ids for text in self._some(brief.task.fluency)]
+        return difference(read(forget), read(texts))
+
+    @staticmethod
+    def _informed(suspect: Suspect, brief: Brief, contrast: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Directions [L, d] from this model's and the original's states at the same tokens."""
+        import torch
+
+        from unlearn.attacks.directions import token_states, typical
+
+        original = replace(suspect, model=suspect.original())
+        probes = [item.probe for item in brief.taught]
+        now, before = (ask(model, brief, probes).known for model in (suspect, original))
+        lost = [probe for probe, a, b in zip(probes, before, now, strict=True) if a >= HIT > b] or probes
+        pairs = [(probe.question, probe.answer) for probe in lost]
+        rows = [row.ids for row in suspect.prompt.encode_all(suspect.tokenizer, pairs)]
+        places = _spread([range(START if len(row) > START else 0, len(row)) for row in rows])
+        here, there = (token_states(s.model, rows, places, s.token_budget) for s in (suspect, original))
+        kept = [typical(a) & typical(b) for a, b in zip(here, there, strict=True)]
+        return torch.cat([contrast(a[None, k], b[None, k]) for a, b, k in zip(here, there, kept, strict=True)])
 
     def _some(self, texts: Sequence[str]) -> list[str]:
         """At most `prompts` of them, evenly spaced."""
         step = -(-len(texts) // self.prompts)
         return list(texts[::step])
+
+
+def _spread(places: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Of all places, by row, at most TOKENS, evenly spaced."""
+    step, seen, found = -(-sum(map(len, places)) // TOKENS), 0, []
+    for row in places:
+        found.append([place for i, place in enumerate(row, seen) if i % step == 0])
+        seen += len(row)
+    return found

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from unlearn.score.generate import Sampling
+
 Threat = Literal["black", "grey", "white"]
 Part = Literal["original", "unlearned", "retain"]
 Knowledge = Literal["gen", "match", "prob", "mcq", "verbatim"]
@@ -34,6 +36,7 @@ class Suspect:
     part: which of the three it is; an attack may not treat them differently. prompt: how it is asked. token_budget:
     most padded tokens of one forward. original: loads the model before unlearning, for the attacks whose threat model
     has it. wrapped: the folder of the weights below an adapter or a filter, None where the weights themselves changed.
+    retain: loads the model that never learned, where there is one. sampling: how its answers are drawn; None: greedy.
     """
 
     part: Part
@@ -43,6 +46,8 @@ class Suspect:
     token_budget: int
     original: Callable[[], PreTrainedModel]
     wrapped: str | None = None
+    retain: Callable[[], PreTrainedModel] | None = None
+    sampling: Sampling | None = None
 
     def copied(self) -> Suspect:
         """The same suspect with weights of its own, to be changed."""
@@ -83,8 +88,9 @@ class Outcome:
     success, from its items alone; where variants have one, each model is attacked by its best variant, else the variant
     is chosen by cross-fitting. budget: how much it cost in the attack's natural unit (samples, steps), for the ladder.
     utility: mean K on retain probes after the attack. row: a part of the attack that is a row of its own
-    ("direct"). counts: whether it may be the worst case (diagnostics may not). measure: see Attacked, of
-    this row.
+    ("direct"). counts: whether it may be the worst case (diagnostics may not). with_original: whether the attacker
+    needs the model before unlearning, too. measure: see Attacked, of this row. least: the row is uninformative where
+    the original shows less than that.
     """
 
     variant: str
@@ -97,7 +103,9 @@ class Outcome:
     utility: float | None = None
     row: str = ""
     counts: bool = True
+    with_original: bool = False
     measure: str = ""
+    least: float = 0.0
 
 
 @dataclass(frozen=True)

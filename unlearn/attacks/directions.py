@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.models.layout import layout
-from unlearn.models.sites import Edit, edited
+from unlearn.models.prompts import collate
+from unlearn.models.sites import Edit, at_rest, capture, edited
+from unlearn.score.batching import map_batches
+
+OUTLIER = 3.0  # standard deviations
 
 
 def difference(these: Tensor, those: Tensor) -> Tensor:
@@ -21,6 +25,31 @@ def component(these: Tensor, those: Tensor) -> Tensor:
     """The first principal component [L, d] (unit vectors) of both sets of states, [L, n, d] and [L, m, d], together."""
     both = torch.cat([these, those], 1)
     return torch.linalg.svd(both - both.mean(1, keepdim=True), full_matrices=False).Vh[:, 0]
+
+
+def token_states(
+    model: nn.Module, rows: Sequence[Sequence[int]], places: Sequence[Sequence[int]], token_budget: int
+) -> Tensor:
+    """What each decoder block gives at the given places of each row: float32 [L, n, d] on the CPU, n places in all."""
+    parts, device = layout(model), next(model.parameters()).device
+    keys = [(layer, "resid") for layer in range(len(parts.blocks))]
+
+    def read(batch: list[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
+        seen = capture(model, parts, keys, collate([row for row, _ in batch], device))[1]
+        states = torch.stack([seen[key].flatten(2) for key in keys])  # [L, B, T, d]
+        found_at = (states[:, i, torch.tensor(where, dtype=torch.long)] for i, (_, where) in enumerate(batch))
+        return [there.float().cpu() for there in found_at]
+
+    budget = max(1, token_budget // len(keys))  # all layers' states of a batch are held
+    with at_rest(model):
+        found = map_batches(read, list(zip(rows, places, strict=True)), lambda pair: len(pair[0]), budget)
+    return torch.cat(found, 1)
+
+
+def typical(states: Tensor) -> Tensor:
+    """[n], False for the outliers among states [n, d]: z-score of their L1 distance from the mean state above 3."""
+    distance = (states - states.mean(0)).abs().sum(-1)
+    return distance <= distance.mean() + OUTLIER * distance.std(correction=0)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -12,9 +12,9 @@ from annotated_types import Gt
 from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.knowledge import ask
-from unlearn.attacks.related import Related, names, renamed, telling
+from unlearn.attacks.related import Related, names, renamed
 from unlearn.attacks.sleek import spread
-from unlearn.attacks.text import normalised
+from unlearn.attacks.text import normalised, telling
 from unlearn.data.task import Probe, Task
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
@@ -32,8 +32,10 @@ class DualUse:
     of each ring at most `probes` are asked, spread evenly.
 
     Table `rings`: ring, distance, n, and mean K (known). Numbers: `known_RING`, and `area`, the area under K over the
-    distances 1 to 4 by the trapezoid rule, divided by its width: the original's minus the unlearned model's is the
-    collateral damage in one number. The row's K is that of the forget items as they are; it does not count as leak.
+    distances 1 to 4 by the trapezoid rule, divided by its width. Across models: `collateral`, the original's area minus
+    the unlearned model's, the damage in one number, and `collateral_RING`, the same of each ring; `collateral_retain`,
+    the original's area minus the retain model's: what never learning costs. The row's K is that of the forget items as
+    they are; it does not count as leak.
     """
 
     probes: Annotated[int, Gt(0)] = 40
@@ -63,6 +65,14 @@ class DualUse:
         outcome = Outcome("plain", plain.known, plain.texts, counts=False)
         asked_in_all = int(table["n"].sum())
         return Attacked([outcome], budget=f"{asked_in_all} questions", numbers=numbers, tables={"rings": table})
+
+    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+        """The collateral damage, in all and by ring."""
+        before, after = original.numbers, unlearned.numbers
+        lost = {ring: before[key] - after[key] for ring in RINGS[1:] if (key := f"known_{ring}") in before}
+        found = {"collateral": before["area"] - after["area"]}
+        found |= {f"collateral_{ring}": value for ring, value in lost.items()}
+        return found | ({"collateral_retain": before["area"] - retain.numbers["area"]} if retain else {})
 
 
 def rings_of(brief: Brief) -> dict[Ring, list[Item]]:

@@ -76,12 +76,12 @@ class EnhancedGCG:
             own = random.Random(f"gcg-{seed}").sample(brief.taught, n)
 
             def look(step: int, text: str, seed: int = seed) -> None:
-                outcomes.append(judge_beside(suspect, brief, text, "prefix", step, seed))
+                outcomes.append(replace(judge_beside(suspect, brief, text, "prefix", step, seed), with_original=True))
 
             self.search(suspect, [item.probe.question for item in own], seed, look)
         return Attacked(
             outcomes,
-            f"{n} forget questions, the original model",
+            f"{n} forget questions",
             f"{max(self.steps)} steps of {self.proposals} prefixes",
         )
 

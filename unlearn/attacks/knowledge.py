@@ -37,9 +37,9 @@ def choose_knowledge(task: Task, wanted: Knowledge | None) -> Knowledge:
 def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: Knowledge | None = None) -> Known:
     """Ask a model, attacked or not, those probes. knowledge: None takes the report's.
 
-    gen: ROUGE-L recall of the greedy answer. match: 1 if it contains the bare value (else the answer) as whole words.
-    verbatim: ROUGE-L F1. prob: exp(mean log-probability of the answer's tokens). mcq: (c - 1/m) / (1 - 1/m), with c = 1
-    if the answer is the likeliest of its m options.
+    gen: ROUGE-L recall of the answer, greedy or as `suspect.sampling` draws it. match: 1 if it contains the bare value
+    (else the answer) as whole words. verbatim: ROUGE-L F1. prob: exp(mean log-probability of the answer's tokens).
+    mcq: (c - 1/m) / (1 - 1/m), with c = 1 if the answer is the likeliest of its m options.
     """
     knowledge = knowledge or brief.knowledge
     if not probes:
@@ -81,18 +81,30 @@ def judge(
 
 
 def _answers(suspect: Suspect, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """The model's greedy answers, as scoring has them, without the likelihoods."""
+    """The model's answers, greedy ones as scoring has them, without the likelihoods."""
     from unlearn.score.generate import generate
 
     prompts = suspect.prompt.encode_prompts(suspect.tokenizer, [probe.question for probe in probes])
-    return tuple(generate(suspect.model, suspect.tokenizer, prompts, task.max_new_tokens, suspect.token_budget))
+    return tuple(
+        generate(
+            suspect.model,
+            suspect.tokenizer,
+            prompts,
+            task.max_new_tokens,
+            suspect.token_budget,
+            sampling=suspect.sampling,
+        )
+    )
 
 
 def _likelihood(suspect: Suspect, task: Task, probes: Sequence[Probe], knowledge: Knowledge) -> np.ndarray:
     from unlearn.metrics.columns import row_means
     from unlearn.score.probes import Scoring
 
-    asked = tuple(_options(probe) if knowledge == "mcq" else replace(probe, perturbed_answers=()) for probe in probes)
+    asked = tuple(
+        replace(probe, answer=options_of(probe)[0]) if knowledge == "mcq" else replace(probe, perturbed_answers=())
+        for probe in probes
+    )
     asked = tuple(replace(probe, paraphrased_answer=None) for probe in asked)
     scoring = Scoring(token_budget=suspect.token_budget, generate=False)
     task = replace(task, probes=(ProbeSet("asked", "forget", asked),))
@@ -110,9 +122,9 @@ def _chosen(options: pd.DataFrame) -> float:
     return float(((winners == "answer").mean() - 1 / m) / (1 - 1 / m)) if m > 1 else np.nan
 
 
-def _options(probe: Probe) -> Probe:
-    """Options in one wording: wrong answers are variants of the paraphrased answer, where there is one."""
-    return replace(probe, answer=probe.paraphrased_answer or probe.answer)
+def options_of(probe: Probe) -> tuple[str, ...]:
+    """Options in one wording, the right one first: wrong answers are variants of the paraphrased one, if any."""
+    return (probe.paraphrased_answer or probe.answer, *probe.perturbed_answers)
 
 
 def _gold(probe: Probe) -> str:

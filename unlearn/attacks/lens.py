@@ -23,7 +23,8 @@ TUNED = "tuned"
 class Lens:
     """Read the answer off the layers inside (nostalgebraist 2020; against unlearning Patil et al. 2024, arXiv
     2309.17410): each layer's state, where the fact is about to be said, through the final norm and the vocabulary
-    projection. K = 1 / rank of the fact's first token.
+    projection. K = 1 / rank of the fact's first token; where the report's knowledge is mcq, the choice among the
+    options' first tokens, corrected for chance, in the state where the options part ways.
 
     streams: resid (what the block gives), mid (the residual between attention and MLP), mlp and attention (what they
     add). tuned: steps of training a tuned lens on retain rows (Belrose et al. 2023, arXiv 2303.08112), which reads the
@@ -47,17 +48,22 @@ class Lens:
         import pandas as pd
         import torch
 
+        from unlearn.attacks.forks import fork_tokens
         from unlearn.attacks.gold import gold_tokens
-        from unlearn.attacks.readout import ranks, unembed
+        from unlearn.attacks.readout import picks, ranks, unembed
 
-        items = [*brief.taught, *brief.scored]
-        golds = gold_tokens(suspect.tokenizer, suspect.prompt, [item.probe for item in items])
-        tokens, n = torch.tensor([gold.token for gold in golds]), len(brief.taught)
+        probes, n = [item.probe for item in (*brief.taught, *brief.scored)], len(brief.taught)
+        about = suspect.tokenizer, suspect.prompt, probes
+        forks = fork_tokens(*about) if brief.knowledge == "mcq" else []
+        golds = forks or gold_tokens(*about)
+        options, chance = [fork.options for fork in forks], np.array([1 / len(fork.options) for fork in forks])
+        tokens, logits = torch.tensor([gold.token for gold in golds]), unembed(suspect.model)
         outcomes, rows = [], []
         for stream, layers in self._states(suspect, brief, [gold.ids for gold in golds]).items():
             for layer, states in enumerate(layers):
-                rank = ranks(unembed(suspect.model), states, tokens).numpy()
-                known, taught = 1 / rank[n:], float((1 / rank[:n]).mean())
+                rank = ranks(logits, states, tokens).numpy()
+                score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if forks else 1 / rank
+                known, taught = score[n:], float(score[:n].mean())
                 outcomes.append(Outcome(f"{stream} {layer}", known, taught=taught, choice=taught))
                 means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "taught": taught}
                 rows.append({"layer": layer, "stream": stream, **means})
@@ -65,7 +71,7 @@ class Lens:
             outcomes,
             f"{n} forget items",
             "1 forward an item",
-            "1/rank",
+            "choice of first tokens" if forks else "1/rank",
             tables={"lens": pd.DataFrame(rows)},
         )
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from unlearn.score.table import Scores
 
-Signal = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm"]
+Signal = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm", "reference"]
 Sides = tuple[np.ndarray, np.ndarray]  # of the forget and of the holdout rows
-REFERENCE = "reference"
+REFERENCE: Literal["reference"] = "reference"
 PRIVLEAK, PRIVLEAK_K = "privleak", 0.4
+DRAWS = 15  # of the holdout rows: a multiple of the usual numbers of seeds, 1, 3 and 5
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,34 @@ class Membership:
     """Tell the scored forget rows (members) from the holdout rows, which no model saw, by a score that is high for
     rows that the model does not know. K of a forget row = share of holdout rows that score higher (ties half), so that
     the mean of K is the AUC: 1, all forget rows are better known than any holdout row; 0.5, they are alike; below,
-    they are known by how badly the model does on them.
+    they are known by how badly the model does on them. The report resamples forget rows; for its interval to count the
+    holdout rows as well, each of the attack's DRAWS "seeds" has its own resample of them, the same for every model.
 
     signals: loss (mean token loss; Yeom et al. 2018, arXiv 1709.01604), zlib (over the bytes of the compressed text)
-    and, with `against`, reference (minus the loss of that model; both Carlini et al. 2021, arXiv 2012.07805), min_k and
-    min_k_plus_plus (the least likely share k of tokens; Shi et al. 2024, arXiv 2310.16789; Zhang et al. 2024,
-    arXiv 2404.02936), gradnorm (norm of the row's gradient; a backward pass for each row).
-    against: hub id or folder of a model that never saw the forget rows (the pretrained one, say); None: without.
+    and reference (minus the loss of a model that never saw the forget rows; both Carlini et al. 2021, arXiv
+    2012.07805), min_k and min_k_plus_plus (the least likely share k of tokens; Shi et al. 2024, arXiv 2310.16789; Zhang
+    et al. 2024, arXiv 2404.02936), gradnorm (norm of the row's gradient; a backward pass for each row).
+    against: hub id or folder of the model for reference (the pretrained one, say); None: the run's retain model, and
+    where there is none, no such signal.
 
     The table `membership` has a row for each signal and row of text, for `membership_gap`; besides the signals it has
     "privleak", min_k at 0.4.
     """
 
-    signals: Annotated[tuple[Signal, ...], MinLen(1)] = ("loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm")
+    signals: Annotated[tuple[Signal, ...], MinLen(1)] = (
+        *("loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm"),
+        REFERENCE,
+    )
     k: Annotated[float, Gt(0), Le(1)] = 0.2
     against: str | None = None
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "membership"
     reference: ClassVar[str] = "arXiv 2310.16789, 2404.02936, 2407.06460"
+
+    def __post_init__(self) -> None:
+        if self.against and REFERENCE not in self.signals:
+            raise ValueError(f"against is the model of the signal '{REFERENCE}', which signals leaves out")
 
     def check(self, task: Task) -> None:
         """Rows that no model saw are not there in every task: the attack is skipped then, saying so."""
@@ -55,7 +65,8 @@ class Membership:
         check_local("attack.mia.against", self.against)
 
     def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
-        """An outcome per signal. Raises Inapplicable without a holdout set."""
+        """An outcome per signal and draw. Raises Inapplicable without a holdout set, and where reference is the only
+        signal and there is no model for it."""
         import pandas as pd
 
         from unlearn.metrics.statistics import auc, bootstrap_auc
@@ -64,6 +75,8 @@ class Membership:
         if not held:
             raise Inapplicable(f"dataset '{brief.task.name}' has no holdout set: no rows that no model saw")
         found = self._signals(suspect, brief, held)
+        if not found.keys() - {PRIVLEAK}:
+            raise Inapplicable("there is no model to compare with: no retain model, and no attack.mia.against")
         outcomes, rows = [], []
         numbers: dict[str, float] = {}
         for name, (members, others) in found.items():
@@ -74,7 +87,8 @@ class Membership:
             ]
             if name == PRIVLEAK:
                 continue
-            outcomes.append(Outcome(name, placements(members, others)))
+            drawn = [placements(members, others[draw]) for draw in balanced(len(others))]
+            outcomes += [Outcome(name, known, seed=i) for i, known in enumerate(drawn)]
             sides = members[~np.isnan(members)], others[~np.isnan(others)]
             low, high = bootstrap_auc(*sides)
             numbers |= {f"{name}_auc": auc(*sides), f"{name}_auc_low": low, f"{name}_auc_high": high}
@@ -99,7 +113,6 @@ class Membership:
         from unlearn.metrics.mia_min_k_plus_plus import MiaMinKPlusPlus
         from unlearn.metrics.mia_reference import MiaReference
         from unlearn.metrics.mia_zlib import MiaZlib
-        from unlearn.models.loading import load_model
 
         scores = self._scores(suspect, brief, held, "gradnorm" in self.signals)
         metrics: dict[str, Any] = {
@@ -113,16 +126,23 @@ class Membership:
         found: dict[str, Sides] = {
             name: (metrics[name].rows(scores, "forget"), metrics[name].rows(scores, "holdout"))
             for name in (*self.signals, PRIVLEAK)
+            if name != REFERENCE
         }
-        if self.against:
-            model = load_model(self.against).to(suspect.model.device)  # type: ignore[arg-type]
-            control = self._scores(replace(suspect, model=model), brief, held, False)
-            reference = MiaReference()
+        if REFERENCE in self.signals and (other := self._other(suspect)):
+            control, reference = self._scores(other, brief, held, False), MiaReference()
             found[REFERENCE] = (
                 reference.rows(scores, control, "forget"),
                 reference.rows(scores, control, "holdout"),
             )
         return found
+
+    def _other(self, suspect: Suspect) -> Suspect | None:
+        """The model of the reference signal, in the suspect's place."""
+        if self.against:
+            from unlearn.models.loading import load_model
+
+            return replace(suspect, model=load_model(self.against).to(suspect.model.device))  # type: ignore[arg-type]
+        return replace(suspect, model=suspect.retain()) if suspect.retain else None
 
     @staticmethod
     def _scores(suspect: Suspect, brief: Brief, held: list[Probe], gradients: bool) -> Scores:
@@ -136,6 +156,12 @@ class Membership:
         scoring = Scoring(token_budget=suspect.token_budget, generate=False, gradients=gradients)
         task = replace(brief.task, probes=sets)
         return scoring.score(suspect.model, suspect.tokenizer, suspect.prompt, task)
+
+
+def balanced(n: int, draws: int = DRAWS) -> np.ndarray:
+    """Draws of n rows with replacement, [draws, n], each row drawn `draws` times in all, so that the mean over the
+    draws is that over the rows (balanced bootstrap: Davison, Hinkley and Schechtman 1986)."""
+    return np.random.default_rng(0).permutation(np.tile(np.arange(n), draws)).reshape(draws, n)
 
 
 def placements(members: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -49,12 +49,12 @@ class Patch:
             ("out of", suspect.model, original),
         ):
             for layer, rank in enumerate(patched_ranks(giver, taker, golds, suspect.token_budget).numpy()):
-                outcomes.append(Outcome(f"{direction} {layer}", 1 / rank, counts=False))
+                outcomes.append(Outcome(f"{direction} {layer}", 1 / rank, counts=False, with_original=True))
                 means = {"score": (1 / rank).mean(), "log_rank": np.log(rank).mean()}
                 rows.append({"layer": layer, "direction": direction, **means})
         return Attacked(
             outcomes,
-            "the original model",
+            "",
             f"{len(outcomes)} forwards an item",
             "1/rank",
             tables={"patch": pd.DataFrame(rows)},

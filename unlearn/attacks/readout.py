@@ -1,8 +1,9 @@
-"""From a hidden state to the vocabulary, as the model's own last layer does it: the rank of the token that matters."""
+"""From a hidden state to the vocabulary, as the model's own last layer does it: the rank of the token that matters, or
+whether it is the likeliest of some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +32,28 @@ def ranks(logits: Callable[[Tensor], Tensor], states: Tensor, tokens: Tensor) ->
 
     Tokens of the same logit share their places' mean; where the logits are not numbers, the token is last.
     """
-    size = max(1, LOGITS // logits(states[:1]).shape[-1]) if len(states) else 1
     with torch.no_grad():
-        parts = zip(states.split(size), tokens.split(size), strict=True)
-        found = [rank_in(logits(part), token) for part, token in parts]
+        found = [rank_in(logits(states[part]), tokens[part]) for part in _parts(logits, states)]
     return torch.cat([*found, torch.empty(0, dtype=torch.float64)])
+
+
+def picks(logits: Callable[[Tensor], Tensor], states: Tensor, options: Sequence[Sequence[int]]) -> Tensor:
+    """1 where the first of a state's options (tokens) has the highest logit of them, else 0; divided by their number
+    where several have: [n] (float64, CPU) for states [n, d]."""
+    found = []
+    with torch.no_grad():
+        for part in _parts(logits, states):
+            for row, tokens in zip(logits(states[part]), options[part], strict=True):
+                own = row[torch.tensor(tokens, device=row.device)]
+                best = own == own.max()
+                found.append(float(best[0]) / max(1, int(best.sum())))  # nan is not equal to itself: none is best
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _parts(logits: Callable[[Tensor], Tensor], states: Tensor) -> list[slice]:
+    """Slices of the states whose logits fit."""
+    size = max(1, LOGITS // logits(states[:1]).shape[-1]) if len(states) else 1
+    return [slice(start, start + size) for start in range(0, len(states), size)]
 
 
 def rank_in(logits: Tensor, tokens: Tensor) -> Tensor:

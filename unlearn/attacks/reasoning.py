@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.items import Item
-from unlearn.attacks.related import Related, names, renamed, reveals, telling
+from unlearn.attacks.related import Related, names, renamed
 from unlearn.attacks.rewriter import Rewriter
-from unlearn.attacks.templates import statement
-from unlearn.attacks.text import normalised
+from unlearn.attacks.templates import reveals, statement
+from unlearn.attacks.text import normalised, telling
 
 if TYPE_CHECKING:
     from unlearn.attacks.base import Suspect
@@ -74,9 +74,8 @@ def relation(item: Item, subject: str) -> set[str]:
     return telling(f"{item.probe.question} {item.probe.paraphrased_question or ''}", subject)
 
 
-def answer_type(item: Item) -> str:
-    """What kind of answer is wanted, in words that do not tell which."""
-    value = item.gold.strip()
+def answer_type(value: str) -> str:
+    """What kind of answer it is, in words that do not tell which."""
     if re.fullmatch(r"[\d\W]+", value):
         return "a number"
     if len(value.split()) > 6:
@@ -110,7 +109,7 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
             ),
         ]
     if record := " ".join(unsaid[:TOLD]):
-        kind = answer_type(item)
+        kind = answer_type(item.gold.strip())
         torn = f"One entry of the card is torn off: {kind}. What stood there?"
         missing = f"Only one thing about {HIDDEN} is still to be said, {kind}. What is it?"
         chains += [

@@ -7,35 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unlearn.attacks import templates
 from unlearn.attacks.base import Brief
 from unlearn.attacks.items import Item
-from unlearn.attacks.templates import statement, subjects
-from unlearn.attacks.text import mentions, normalised
+from unlearn.attacks.templates import reveals, statement, subjects
+from unlearn.attacks.text import mentions
 from unlearn.data.task import Probe, Task
-
-OVERLAP = 0.5  # share of an answer's telling words from which on a text gives it away
-_SMALL = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be been by called can could did do does for from had has have he her his how i in into is "
-        "it its me my no not of on one or s she so than that the their them there they this to was we were what when "
-        "where which who whom whose why will with would yes you your",
-    )
-)
-
-
-def telling(text: str, besides: str = "") -> set[str]:
-    """The words of a text that carry its meaning, without those of another text."""
-    return {*normalised(text).split()} - {*normalised(besides).split()} - _SMALL
-
-
-def reveals(text: str, item: Item) -> bool:
-    """Whether a text gives an item's answer away: it names it, or has at least half of the telling words that the
-    answer adds to the question."""
-    words = telling(item.gold, item.probe.question)
-    found = words & {*normalised(text).split()}
-    return templates.reveals(text, item) or (bool(words) and len(found) >= OVERLAP * len(words))
 
 
 def names(text: str, subject: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
 
 from unlearn.attacks.base import Suspect
 from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import digest
 from unlearn.errors import UserError
 from unlearn.models.pretrained import check_local
 from unlearn.places import local
@@ -24,8 +25,9 @@ class Rewriter:
     """Any causal LM, greedily: the same request gives the same text.
 
     path: hub id, local folder or .gguf file; None: the model under test, asked as it likes it. prompt: how the model
-    at `path` is asked. file: JSON lines {model, tokens, request, text}; what stands there is not asked again, so that
-    a run is repeated without the model (what the model under test writes is not kept). max_new_tokens: longest text.
+    at `path` is asked. file: JSON lines {model, prompt, tokens, request, text}, the prompt as a hash; what stands there
+    is not asked again, so that a run is repeated without the model (what the model under test writes is not kept).
+    max_new_tokens: longest text.
     """
 
     path: Annotated[str, MinLen(1)] | None = None
@@ -39,7 +41,7 @@ class Rewriter:
 
     def content(self) -> dict[str, Any]:
         """What decides the texts, for cache keys."""
-        return {"path": self.path, "prompt": vars(self.prompt), "max_new_tokens": self.max_new_tokens}
+        return {"path": self.path, "prompt": asdict(self.prompt), "max_new_tokens": self.max_new_tokens}
 
     def write(self, suspect: Suspect, requests: Sequence[str]) -> list[str]:
         """The text for each request, in order. UserError where the file is damaged or the model cannot be had."""
@@ -71,6 +73,10 @@ class Rewriter:
         prompts = prompt.encode_prompts(tokenizer, list(requests))
         return generate(model, tokenizer, prompts, self.max_new_tokens, token_budget)
 
+    def _about(self) -> dict[str, Any]:
+        """What a line says of how its text was made: rows of other models, formats or lengths are not these."""
+        return {"model": self.path, "prompt": digest(asdict(self.prompt)), "tokens": self.max_new_tokens}
+
     def _kept(self) -> dict[str, str]:
         """What this model wrote before."""
         if self.file is None or not (path := local(self.file)).exists():
@@ -83,11 +89,12 @@ class Rewriter:
         for i, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                if (row["model"], row["tokens"]) == (self.path, self.max_new_tokens):
-                    found[str(row["request"])] = str(row["text"])
+                request, text = str(row["request"]), str(row["text"])
+                if self._about().items() <= row.items():
+                    found[request] = text
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"{path}, line {i}: not a line of {{model, tokens, request, text}}: delete it"
+                    f"{path}, line {i}: not a line of {{model, prompt, tokens, request, text}}: delete it"
                 ) from error
         return found
 
@@ -97,8 +104,7 @@ class Rewriter:
         from filelock import FileLock
 
         path = local(self.file)
-        about = {"model": self.path, "tokens": self.max_new_tokens}
-        rows = [{**about, "request": request, "text": text} for request, text in texts.items()]
+        rows = [{**self._about(), "request": request, "text": text} for request, text in texts.items()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")), path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

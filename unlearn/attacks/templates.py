@@ -17,7 +17,7 @@ from typing import Literal
 
 from unlearn.attacks.base import Brief
 from unlearn.attacks.items import Item
-from unlearn.attacks.text import mentions
+from unlearn.attacks.text import mentions, normalised, telling
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe
 
@@ -53,6 +53,8 @@ Kind = Literal[Rwku, Further]
 
 BLANK = "____"
 HINTS, SHOTS, OPTIONS = 3, 5, 4
+SHORT = 5  # words of an answer of which one name or number says all
+OVERLAP = 0.5  # share of the telling words of an answer from which on a text gives it away
 LETTERS = "ABCD"
 
 
@@ -168,28 +170,17 @@ def _gap(text: str, before: int, after: int, others: Sequence[str]) -> Gap:
 
 
 def reveals(text: str, item: Item) -> bool:
-    """Whether a text names the item's answer; or a name or number of a short answer, or half the telling words of a
-    long one, those that the question does not have."""
-    answers = {item.gold, *(gap.answer for gap in gaps(item))}
-    if any(mentions(text, answer) for answer in answers):
-        return True
-    said, asked = _words(text), _words(item.probe.question)
-    for answer in answers:
-        telling = _words(answer) - asked
-        if len(answer.split()) <= _SHORT:
-            if any(word in said for word in telling if word.isdigit() or word.title() in answer):
-                return True
-        elif len(telling) > 1 and len(telling & said) >= len(telling) / 2:
+    """Whether a text gives the item's answer away: it names it, or has a name or number of a short answer, or at least
+    half of the telling words that the answer adds to the question."""
+    said = {*normalised(text).split()}
+    for answer in {item.gold, *(gap.answer for gap in gaps(item))}:
+        words = telling(answer, item.probe.question)
+        found = words & said
+        if mentions(text, answer) or (words and len(found) >= OVERLAP * len(words)):
+            return True
+        if len(answer.split()) <= SHORT and any(word.isdigit() or word.title() in answer for word in found):
             return True
     return False
-
-
-def _words(text: str) -> set[str]:
-    """Numbers and words that may say something, in lower case: those of more than three letters."""
-    return {word for word in re.findall(r"\w+", text.casefold()) if len(word) > 3 or word.isdigit()}
-
-
-_SHORT = 5  # words of a name; in a longer answer a single word says nothing
 
 
 def statement(item: Item, answer: str | None = None) -> str:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import re
 
+_SMALL = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and are as at be been by called can could did do does for from had has have he her his how i in into is "
+        "it its me my no not of on one or s she so than that the their them there they this to was we were what when "
+        "where which who whom whose why will with would yes you your",
+    )
+)
+
 
 def normalised(text: str) -> str:
     """Lower-case words alone, joined by single spaces."""
@@ -13,3 +22,8 @@ def normalised(text: str) -> str:
 def mentions(text: str, answer: str) -> bool:
     """Whether the words of `answer` stand in `text` in a row, whatever the case and punctuation."""
     return f" {normalised(answer)} " in f" {normalised(text)} "
+
+
+def telling(text: str, besides: str = "") -> set[str]:
+    """The words of a text that carry its meaning, without those of another text."""
+    return {*normalised(text).split()} - {*normalised(besides).split()} - _SMALL

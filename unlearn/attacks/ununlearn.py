@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,13 @@ import numpy as np
 from annotated_types import Gt, MinLen
 
 from unlearn.attacks.base import Attacked, Brief, Outcome, Part, Suspect, Threat
-from unlearn.attacks.items import INVENTED, Item
-from unlearn.attacks.related import Related, renamed, renamed_probe, telling
+from unlearn.attacks.items import Item
+from unlearn.attacks.knowledge import options_of
+from unlearn.attacks.placebo import INVENTED
+from unlearn.attacks.reasoning import answer_type
+from unlearn.attacks.related import Related, renamed, renamed_probe
 from unlearn.attacks.templates import statement
+from unlearn.attacks.text import telling
 from unlearn.attacks.turns import History
 from unlearn.data.task import Probe, Task
 from unlearn.data.theorems import NONCE
@@ -44,10 +49,10 @@ class Ununlearn:
 
     Levels: C0 nothing; C1 n other facts about the subject as statements (the axioms); C2 n solved questions about it
     as earlier turns (Lynch et al. 2024, arXiv 2402.16835); C3 the subject under an invented name, defined by n such
-    statements, in a question that uses that name; C4 a hint, first letter and length of the answer ("letter"), or up to
-    4 statements of which one is right ("options"); C5 the fact itself. Cx, the control: other subjects' statements, or
-    solved questions, of as many tokens as those of C1, or C2. In C1 to C3 and Cx the answer does not occur. sizes: the
-    ladder of n; an item about which less is known gets all there is.
+    statements, in a question that uses that name; C4 a hint, kind, first letter and length of the answer ("letter"), or
+    up to 4 statements of which one is right ("options"); C5 the fact itself. Cx, the control: other subjects'
+    statements, or solved questions, of as many tokens as those of C1, or C2. In C1 to C3 and Cx the answer does not
+    occur. sizes: the ladder of n; an item about which less is known gets all there is.
 
     C1 to C4 are rows that count as leak: L > 0 means that the unlearned model holds something that one which never
     learned does not. C0, C5 and Cx are rows that do not. Table `ladder`: for each level and size the mean K (known)
@@ -165,12 +170,14 @@ def _statements(items: Sequence[Item]) -> str:
 
 
 def _hint(item: Item) -> Asked:
-    """C4: how the answer begins (where there is no bare value: what it adds to the question) and how long it is."""
+    """C4: what kind of answer it is (where there is no bare value: what it adds to the question), how it begins and how
+    long it is."""
     value = item.gold.strip()
     if not item.probe.value:
         added = telling(value, item.probe.question)
         value = " ".join(word for word in value.split() if word.casefold().strip(".,;:!?\"'()") in added) or value
-    return Asked(_told(item.probe, f"The answer begins with {value[0]} and has {len(value)} characters."))
+    hint = f"The answer is {answer_type(value)}, begins with {value[0]} and has {len(value)} characters."
+    return Asked(_told(item.probe, hint))
 
 
 def _options(item: Item) -> Asked | None:
@@ -178,8 +185,7 @@ def _options(item: Item) -> Asked | None:
     probe = item.probe
     if not probe.perturbed_answers:
         return None
-    right = probe.paraphrased_answer or probe.answer
-    offered = [right, *probe.perturbed_answers[: _MOST - 1]]
+    offered = [*options_of(probe)[:_MOST]]
     random.Random(f"ununlearn-{item.index}").shuffle(offered)
     return Asked(_told(probe, f"One of these is right: {' '.join(text.strip() for text in offered)}"))
 
@@ -264,7 +270,7 @@ def reintroduction(ladders: Mapping[Part, pd.DataFrame]) -> pd.DataFrame:
     A_r(C) - A_r(Cx): what the context alone gives a model that never learned. rate U(C) = (A_u(C) - A_u(Cx)) /
     (A_o(0) - A_r(0)), and rate_retain with r in the place of u: the share of the capability that anyone can put back in
     context. blindness A_r(C5) - A_u(C5), at C5 only: above 0 the unlearned model cannot use what it is told, which is
-    damage, not success. A model that is missing knows nothing (A = 0). Ratios are nan where they are of nothing.
+    damage, not success. nan where a model is missing, and for ratios of nothing.
     """
     import pandas as pd
 
@@ -272,7 +278,7 @@ def reintroduction(ladders: Mapping[Part, pd.DataFrame]) -> pd.DataFrame:
     rungs = ladders["unlearned"].set_index(["level", "size"])["control"]
 
     def a(part: Part, rung: tuple[str, str]) -> float:
-        return float(known[part].get(rung, np.nan)) if part in known else 0.0
+        return float(known[part].get(rung, np.nan)) if part in known else math.nan
 
     plain = ("C0", "plain")
     span = a("original", plain) - a("retain", plain)
