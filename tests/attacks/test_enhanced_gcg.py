@@ -126,7 +126,7 @@ def test_every_model_gives_the_same_outcomes() -> None:
         ("2 steps", 2),
         ("12 steps", 2),
     ]
-    assert "original" in attacked.data
+    assert all(outcome.with_original for outcome in attacked.outcomes)
 
 
 def test_chances_cannot_all_be_0() -> None:
