@@ -82,3 +82,10 @@ def test_an_optional_component() -> None:
     assert check(Everything(), wanted, "localize.match") == Everything()
     with pytest.raises(UserError, match=r"'localize.match' is '3': a Localizer is wanted"):
         check(3, wanted, "localize.match")
+
+
+def test_all_that_a_union_allows_is_named() -> None:
+    wanted: Any = Literal["auto"] | Part | None
+    assert check("auto", wanted, "lora") == "auto" and check(None, wanted, "lora") is None
+    with pytest.raises(UserError, match="^'lora' is 'yes': input should be 'auto' or an instance of Part$"):
+        check("yes", wanted, "lora")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, runtime_checkable
 
@@ -98,16 +98,18 @@ def check(value: Any, hint: Any, where: str) -> Any:
             value = tuple(value)
         return adapter.validate_python(value, strict=True)
     except ValidationError as error:
-        raise UserError(_in_words(error.errors()[0], where)) from error
+        raise UserError(_in_words(error.errors(), where)) from error
 
 
-def _in_words(error: ErrorDetails, where: str) -> str:
-    """One of pydantic's findings as a line: the place, what is there, what is allowed."""
+def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
+    """Pydantic's first finding as a line: the place, what is there, what is allowed (of a union, each of its parts)."""
+    error = errors[0]
     place = "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
     if error["type"] == "missing":
         return f"'{where}{place}' is not set"
     given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
-    message = f"{error['msg'][0].lower()}{error['msg'][1:]}".replace("tuple", "list")
+    others = [other["msg"].removeprefix("Input should be ") for other in errors[1:] if other["input"] is error["input"]]
+    message = " or ".join([f"{error['msg'][0].lower()}{error['msg'][1:]}", *others]).replace("tuple", "list")
     guess = nearest(str(given), re.findall(r"'([^']*)'", message)) if error["type"] == "literal_error" else None
     hint = f"; did you mean '{guess}'?" if guess else ""
     return f"'{where}{place}' is {given!r}: {message}{hint}"
