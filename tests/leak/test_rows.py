@@ -446,6 +446,12 @@ def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
     assert found["few"].reason.startswith("the attacked original shows 0.25: below 0.3")
 
 
+def test_a_choice_below_chance_asks_nothing_of_the_original() -> None:
+    below = attack("below", [-0.2] * 4, [-0.6] * 4, [-0.6] * 4)
+    row = rows(leak_report([PLAIN, below], CLUSTERS, "retain"))["below"]
+    assert (row.status, row.leak) == ("ok", 0.0)
+
+
 def test_an_attacker_with_the_original_is_named() -> None:
     helped = attack("helped", ALL, NOTHING, NOTHING, unlearned={"with_original": True})
     found = rows(leak_report([PLAIN, helped], CLUSTERS, "retain"))

@@ -343,7 +343,7 @@ def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) 
     if found.room < LEAST_ROOM:
         than = f"{found.room:.2f} more" if found.room >= 0 else f"{-found.room:.2f} less"
         return f"the attacked original shows {than} than the control: nothing to leak"
-    if found.original < least:
+    if least > max(0.0, found.original):
         return f"the attacked original shows {found.original:.2f}: below {least:g} nothing follows from such an attack"
     if utility["unlearned"] < BROKEN * utility["original"] and not found.low > LEAKS:
         return (
