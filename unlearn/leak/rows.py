@@ -343,7 +343,9 @@ def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) 
     if found.room < LEAST_ROOM:
         than = f"{found.room:.2f} more" if found.room >= 0 else f"{-found.room:.2f} less"
         return f"the attacked original shows {than} than the control: nothing to leak"
-    if least > max(0.0, found.original):
+    if found.original <= 0:  # of choices, which are corrected for chance
+        return f"the attacked original shows {found.original:.2f}, no more than guessing: nothing to leak"
+    if found.original < least:
         return f"the attacked original shows {found.original:.2f}: below {least:g} nothing follows from such an attack"
     if utility["unlearned"] < BROKEN * utility["original"] and not found.low > LEAKS:
         return (
