@@ -437,7 +437,8 @@ def _notes(worst: Worst, clusters: Sequence[str]) -> Iterable[str]:
     if len(clusters) < FEWEST_ITEMS:
         yield f"{len(clusters)} scored items are too few for a verdict (at least {FEWEST_ITEMS})"
     if (n_clusters := len(set(clusters))) < FEWEST_CLUSTERS:
-        yield f"{n_clusters} clusters are too few to resample: intervals resample items, and may be too narrow"
+        few = "1 cluster is" if n_clusters == 1 else f"{n_clusters} clusters are"
+        yield f"{few} too few to resample: intervals resample items, and may be too narrow"
     half = (worst.high - worst.low) / 2
     if math.isfinite(half) and half > TARGET_WIDTH:
         needed = math.ceil(len(clusters) * (half / TARGET_WIDTH) ** 2)
