@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
@@ -108,10 +108,10 @@ class GCG:
         """The draft model, asked as the suspect is, in its own tokens."""
         if self.draft is None:
             return None
-        from unlearn.models.loading import load_model, load_tokenizer
+        from unlearn.models.loading import load_on, load_tokenizer
 
-        model: Any = load_model(self.draft)
-        return replace(suspect, model=model.to(suspect.model.device), tokenizer=load_tokenizer(self.draft))
+        model = load_on(self.draft, suspect.model.device)
+        return replace(suspect, model=model, tokenizer=load_tokenizer(self.draft))
 
 
 def judge_beside(

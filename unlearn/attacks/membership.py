@@ -139,9 +139,9 @@ class Membership:
     def _other(self, suspect: Suspect) -> Suspect | None:
         """The model of the reference signal, in the suspect's place."""
         if self.against:
-            from unlearn.models.loading import load_model
+            from unlearn.models.loading import load_on
 
-            return replace(suspect, model=load_model(self.against).to(suspect.model.device))  # type: ignore[arg-type]
+            return replace(suspect, model=load_on(self.against, suspect.model.device))
         return replace(suspect, model=suspect.retain()) if suspect.retain else None
 
     @staticmethod

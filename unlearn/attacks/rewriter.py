@@ -50,10 +50,9 @@ class Rewriter:
         known = self._kept()
         missing = [request for request in dict.fromkeys(requests) if request not in known]
         if missing:
-            from unlearn.models.loading import load_model, load_tokenizer
+            from unlearn.models.loading import load_on, load_tokenizer
 
-            model: Any = load_model(self.path)
-            model.to(suspect.model.device)
+            model = load_on(self.path, suspect.model.device)
             texts = self._written(model, load_tokenizer(self.path), self.prompt, suspect.token_budget, missing)
             new = dict(zip(missing, texts, strict=True))
             self._keep(new)

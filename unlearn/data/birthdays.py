@@ -10,23 +10,14 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from unlearn.data.authors import FIRST_NAMES, LAST_NAMES
+from unlearn.data.authors import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, TRAINED_WORDINGS
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
 
 YEARS = tuple(str(year) for year in range(1930, 2021))
 WRONG = 3  # other years offered beside the right one
-TRAINED_WORDINGS = 3  # of each person's 6 questions; one of the others is the paraphrase
-QUESTIONS = (
-    "When was {name} born?",
-    "In which year was {name} born?",
-    "What is the birth year of {name}?",
-    "What is {name}'s year of birth?",
-    "From which year does {name} date?",
-    "What year appears on the birth certificate of {name}?",
-)
-ANSWERS = ("{name} was born in {year}.", "The birth year of {name} is {year}.")
-LEAD = ANSWERS[0].removesuffix(" {year}.")
+BIRTH = next(attribute for attribute in ATTRIBUTES if attribute.name == "birth year")
+LEAD = BIRTH.answers[0].removesuffix(" {value}.")
 
 
 @dataclass(frozen=True)
@@ -83,10 +74,10 @@ class _Person:
     @classmethod
     def of(cls, name: str, rng: random.Random) -> _Person:
         year, *wrong = rng.sample(YEARS, 1 + WRONG)
-        return cls(name, year, wrong, [q.format(name=name) for q in rng.sample(QUESTIONS, len(QUESTIONS))])
+        return cls(name, year, wrong, [q.format(name=name) for q in rng.sample(BIRTH.questions, len(BIRTH.questions))])
 
     def answers(self, year: str) -> tuple[str, ...]:
-        return tuple(answer.format(name=self.name, year=year) for answer in ANSWERS)
+        return tuple(answer.format(name=self.name, value=year) for answer in BIRTH.answers)
 
     @property
     def example(self) -> Example:
