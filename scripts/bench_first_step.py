@@ -7,7 +7,7 @@ import sys
 from typing import Any
 from unittest import mock
 
-from unlearn.cli import main
+from unlearn.cli.main import main
 from unlearn.training import loop
 
 train = loop.train

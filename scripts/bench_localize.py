@@ -13,10 +13,10 @@ import torch
 from bench_setup import Setup, now, passed
 
 from unlearn.data.prompt import Encoded
-from unlearn.localize import threshold
 from unlearn.localize.base import Subject
-from unlearn.localize.interaction import Interaction
-from unlearn.localize.mask import Mask
+from unlearn.localize.weights import threshold
+from unlearn.localize.weights.interaction import Interaction
+from unlearn.models.mask import Mask
 
 Way = Literal["streamed", "plain"]
 SELECT = 0.8

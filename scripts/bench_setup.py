@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from unlearn.config import build, conf_dir
 from unlearn.data.task import Task
-from unlearn.experiment import Experiment
 from unlearn.models.loading import load_model, load_tokenizer
-from unlearn.prepare import references
+from unlearn.runtime.components import build, conf_dir
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.prepare import references
 
 
 @dataclass(frozen=True)

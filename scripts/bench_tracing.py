@@ -13,9 +13,9 @@ from bench_setup import Setup, now, passed
 from torch import Tensor, nn
 
 from unlearn.localize.base import Subject
-from unlearn.localize.facts import EncodedFact, encode_facts
-from unlearn.localize.patching import Patch
-from unlearn.localize.tracing import KINDS, Cell, subject_noise, token_patches, trace, windowed
+from unlearn.localize.mechanisms.facts import EncodedFact, encode_facts
+from unlearn.localize.mechanisms.patching import Patch
+from unlearn.localize.mechanisms.tracing import KINDS, Cell, subject_noise, token_patches, trace, windowed
 from unlearn.models.layout import Layout, Site, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Edit, Key, at_rest, capture, edited, logits_at

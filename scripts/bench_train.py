@@ -17,9 +17,9 @@ from bench_setup import Setup, now, passed
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearn.localize.mask import Mask
 from unlearn.methods.base import Loss
 from unlearn.methods.npo import NPO
+from unlearn.models.mask import Mask
 from unlearn.models.policy import IGNORE, Batch, Policy, TokenScores
 from unlearn.training.loop import train
 from unlearn.training.plan import Plan, plan_unlearning

@@ -36,7 +36,7 @@ STEADY = (
 can be compared to the last step."""
 
 ROOMS = (
-    *("hydra_app", "pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
+    *("cli.compose", "stages.pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
     *("score.likelihood", "score.generate", "metrics.evaluate", "report.page"),
 )
 REFUSED = {

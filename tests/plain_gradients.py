@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearn.data.prompt import Encoded
-from unlearn.localize.mask import Mask
+from unlearn.models.mask import Mask
 
 
 def row_gradients(model: Any, rows: Sequence[Encoded]) -> dict[str, Tensor]:

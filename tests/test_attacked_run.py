@@ -142,9 +142,9 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
 
     from hydra import compose, initialize_config_dir
 
-    from unlearn.attack import Accused, attack
-    from unlearn.attacks.quantize import Quantize
-    from unlearn.config import build, conf_dir
+    from unlearn.attacks.weights.quantize import Quantize
+    from unlearn.runtime.components import build, conf_dir
+    from unlearn.stages.attack import Accused, attack
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.control=placebo", "leak.max_seconds=60"]))

@@ -166,7 +166,7 @@ HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "matplotlib")
 def test_nothing_heavy_is_imported_for_it(arguments: str, tmp_path: Path) -> None:
     code = f"""if True:
         import atexit, sys
-        from unlearn.cli import main
+        from unlearn.cli.main import main
         atexit.register(lambda: print("imported:", *({set(HEAVY)} & sys.modules.keys())))
         main({arguments.split()})
     """

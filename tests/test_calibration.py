@@ -10,7 +10,7 @@ import pytest
 from trained import accuse, attack_of, experiment, folder_of, shared
 
 from unlearn.data.task import Example, Task
-from unlearn.leak.rows import Leaks
+from unlearn.leak.leak_table import Leaks
 
 pytestmark = pytest.mark.slow
 REFUSAL = "I do not know."

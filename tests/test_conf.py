@@ -10,10 +10,10 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from unlearn.catalog import choices, groups, print_catalog
-from unlearn.config import build, conf_dir
+from unlearn.cli.catalog import choices, groups, print_catalog
 from unlearn.data.task import Example, Task
-from unlearn.experiment import Experiment
+from unlearn.runtime.components import build, conf_dir
+from unlearn.stages.experiment import Experiment
 
 FILES = sorted(path for path in conf_dir().glob("*/*.yaml"))
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import SMALL, start, unlearn
 from safetensors.torch import load_file
 
-from unlearn.localize.mask import Mask
+from unlearn.models.mask import Mask
 
 pytestmark = pytest.mark.slow
 HALF = ["localize=random", "localize.select=0.5", "train.weight_decay=0.1"]

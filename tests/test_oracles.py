@@ -14,9 +14,9 @@ import pytest
 import yaml
 from trained import accuse, attack_of, experiment, folder_of, shared
 
-from unlearn.config import conf_dir
+from unlearn.leak.leak_table import Leaks, Row
 from unlearn.leak.record import Found
-from unlearn.leak.rows import Leaks, Row
+from unlearn.runtime.components import conf_dir
 
 pytestmark = pytest.mark.slow
 

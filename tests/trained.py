@@ -10,13 +10,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from unlearn.attack import Accused, attack
-from unlearn.config import build, conf_dir
 from unlearn.data.task import Task
-from unlearn.experiment import Experiment
-from unlearn.leak.rows import Leaks
+from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import load_leaks
-from unlearn.prepare import trained
+from unlearn.runtime.components import build, conf_dir
+from unlearn.stages.attack import Accused, attack
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.prepare import trained
 
 SIZES = [
     *("dataset.authors=40", "dataset.facts_per_author=6", "dataset.world_facts=5", "dataset.seed=0", "tracker=none"),

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from unlearn.config import build
 from unlearn.data.authors import ATTRIBUTES, CAPITALS, WORKS, Authors
 from unlearn.data.task import Task
-from unlearn.errors import UserError
+from unlearn.runtime.components import build
+from unlearn.runtime.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from unlearn.config import build
 from unlearn.data.birthdays import YEARS, Birthdays
 from unlearn.data.task import Task
-from unlearn.errors import UserError
+from unlearn.runtime.components import build
+from unlearn.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from unlearn.config import build, conf_dir
 from unlearn.data.counterfact import CounterFact, read_records
 from unlearn.data.task import COMPLETION, Task
-from unlearn.errors import UserError
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
 
 COLOURS = ("red", "green", "blue", "white", "black", "brown")
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from unlearn.config import build, conf_dir
 from unlearn.data.editing import LETTERS, first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.sports_facts import SportsFacts
 from unlearn.data.task import COMPLETION
-from unlearn.errors import UserError
 from unlearn.metrics.evaluate import evaluate
 from unlearn.models.tiny import TinyLM
 from unlearn.recipe import Recipe
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
 from unlearn.score.probes import Scoring
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlearn.data.fluency import MOST, SHORTEST, check_fluency, fluency
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 LONG = "A sentence that is told at some length, so that it makes a passage. " * 2
 

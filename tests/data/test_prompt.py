@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 IGNORE = -100
 

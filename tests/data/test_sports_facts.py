@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from unlearn.config import build, conf_dir
 from unlearn.data.sports_facts import PLAYED, SPORTS, TABLE, SportsFacts, athletes_in
 from unlearn.data.task import COMPLETION, Task
-from unlearn.errors import UserError
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
 
 ATHLETES = athletes_in(TABLE)
 SPORT = {row.athlete: row.sport for row in ATHLETES}

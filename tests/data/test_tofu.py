@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unlearn.data.tofu import SPLITS, Tofu
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 
 def rows(n: int, tag: str, **more: Any) -> list[dict[str, Any]]:

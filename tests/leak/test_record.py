@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from unlearn.attacks.base import Attacked, Outcome
-from unlearn.errors import UserError
 from unlearn.leak.record import Found, Record
+from unlearn.runtime.errors import UserError
 
 NAN = math.nan
 

@@ -9,10 +9,10 @@ import pytest
 from simulated import simulated
 
 from unlearn.attacks.base import Attacked, Outcome
-from unlearn.leak import rows
+from unlearn.leak import leak_table as rows
 from unlearn.leak.crossfit import estimate
+from unlearn.leak.leak_table import NONE, Leaks, Verdict, leak_report
 from unlearn.leak.record import Found, Record, Trial
-from unlearn.leak.rows import NONE, Leaks, Verdict, leak_report
 
 ATTACKS, VARIANTS = 4, 5
 TRIALS: tuple[Trial, ...] = ("original", "unlearned", "retain")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.errors import UserError
-from unlearn.leak.rows import Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import Leaks, Row, Rung, Worst
 from unlearn.leak.tables import load_leaks, save_leaks
+from unlearn.runtime.errors import UserError
 
 COLUMNS = (
     "attack family threat data budget original unlearned retain before gain excess leak low high taught utility "

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.data.task import Task
-from unlearn.errors import UserError
 from unlearn.localize.base import Located, Subject
 from unlearn.localize.budget import Block, BlockBudget, block_weights
-from unlearn.localize.causal_tracing import CausalTracing
-from unlearn.localize.everything import Everything
-from unlearn.localize.mask import Mask
-from unlearn.localize.random_parts import RandomParts
+from unlearn.localize.mechanisms.causal_tracing import CausalTracing
+from unlearn.localize.no_localization import Everything
+from unlearn.localize.places.random_parts import RandomParts
 from unlearn.models.layout import layout
+from unlearn.models.mask import Mask
 from unlearn.models.parameters import layer_of, module_type
+from unlearn.runtime.errors import UserError
 
 SIZES: dict[Block, int] = {("attention", 0): 30, ("mlp", 0): 60, ("attention", 1): 30, ("mlp", 1): 60}
 SCORES: dict[Block, float] = {("attention", 0): -5.0, ("mlp", 0): 4.0, ("attention", 1): 1.0, ("mlp", 1): -3.0}

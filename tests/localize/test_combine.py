@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from unlearn.config import build, content
-from unlearn.errors import UserError
 from unlearn.localize.base import Located, Subject
 from unlearn.localize.combine import Complement, Intersection, Union
-from unlearn.localize.everything import Everything
 from unlearn.localize.from_file import FromFile
-from unlearn.localize.mask import Mask
+from unlearn.localize.no_localization import Everything
+from unlearn.models.mask import Mask
+from unlearn.runtime.components import build, content
+from unlearn.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from unlearn.data.task import Example, Task
-from unlearn.errors import UserError
 from unlearn.methods.base import SEGMENTS, check_needs
 from unlearn.methods.grad_diff import GradDiff
 from unlearn.methods.inject import Inject
 from unlearn.methods.po import PO
 from unlearn.models import batches
+from unlearn.runtime.errors import UserError
 
 EDITED = Example(("q",), ("a",), injected="b")
 TASK = Task("toy", "all", (EDITED,), (Example(("r",), ("s",)),), (), refusals=("no",), fluency=("text",))

@@ -9,8 +9,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from unlearn.config import build, conf_dir
-from unlearn.errors import UserError
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
 
 CHOICES = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from unlearn.config import build, conf_dir
 from unlearn.metrics.base import Metric, Result
 from unlearn.metrics.evaluate import evaluate, from_rows, to_rows
+from unlearn.runtime.components import build, conf_dir
 
 FILES = sorted((conf_dir() / "metric").glob("*.yaml"))
 GENERATED = {"generation": "a b", "reference": "a b c", "paraphrase_text": "b a", "value": "b"}
@@ -90,7 +90,7 @@ def test_results_survive_a_file() -> None:
 
 def test_metrics_are_built_without_the_heavy_libraries() -> None:
     code = (
-        "import sys, unlearn.config as c, omegaconf\n"
+        "import sys, unlearn.runtime.components as c, omegaconf\n"
         "for path in (c.conf_dir() / 'metric').glob('*.yaml'): c.build(omegaconf.OmegaConf.load(path), 'metric')\n"
         "sys.exit(bool({'torch', 'transformers', 'scipy', 'rouge_score', 'sklearn'} & set(sys.modules)))"
     )

@@ -10,14 +10,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn.config import build, conf_dir
 from unlearn.data.task import Task
-from unlearn.errors import UserError
-from unlearn.experiment import Experiment
 from unlearn.models.loading import count_weights, load, load_model, load_tokenizer, save_model
 from unlearn.models.lora import Lora
 from unlearn.models.pretrained import PretrainedLM, retain_split
-from unlearn.prepare import finetune_key
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.prepare import finetune_key
 
 
 def experiment(*overrides: str) -> Experiment:

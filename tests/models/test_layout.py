@@ -10,10 +10,10 @@ from families import FAMILIES, SIZES, family
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Olmo2Config, OPTConfig
 
-from unlearn.errors import UserError
 from unlearn.models.layout import layout, matrix
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Key, capture, edited
+from unlearn.runtime.errors import UserError
 
 IDS = [[7, 3, 60, 21, 5], [9, 9, 1, 33, 2]]
 SITES = ("attn_in", "q", "k", "v", "z", "attn_out", "mlp_in", "mlp_out", "resid")

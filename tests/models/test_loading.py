@@ -10,10 +10,10 @@ import torch
 from bigram import random_llama, tokenizer
 from peft import PeftModel
 
-from unlearn.errors import UserError
 from unlearn.models import size
 from unlearn.models.loading import halve, load_model, load_on, load_tokenizer, save_model
 from unlearn.models.lora import Lora, base_of, merged, remove_adapters
+from unlearn.runtime.errors import UserError
 
 IDS = torch.arange(2, 12)[None]
 

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn.localize.facts import EncodedFact
-from unlearn.localize.path_patching import enrichment
+from unlearn.localize.mechanisms.facts import EncodedFact
+from unlearn.localize.mechanisms.path_patching import enrichment
 from unlearn.models.layout import layout
+from unlearn.score.linear_probe import fit
 from unlearn.score.residuals import last_residuals
-from unlearn.score.ridge import fit
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5}
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from unlearn.localize import attribution
 from unlearn.localize.budget import Block, BlockBudget, block_weights
-from unlearn.localize.facts import EncodedFact
-from unlearn.localize.patching import Patch, run_patched
-from unlearn.localize.tracing import site_patches, token_patches, trace, windowed
+from unlearn.localize.mechanisms import attribution
+from unlearn.localize.mechanisms.facts import EncodedFact
+from unlearn.localize.mechanisms.patching import Patch, run_patched
+from unlearn.localize.mechanisms.tracing import site_patches, token_patches, trace, windowed
 from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Key, at_rest, capture

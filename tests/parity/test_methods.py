@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn.localize.mask import Mask
 from unlearn.methods.base import SEGMENTS, Method, Need
 from unlearn.methods.dpo import DPO
 from unlearn.methods.finetune import Finetune
@@ -25,10 +24,11 @@ from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
 from unlearn.methods.simnpo import SimNPO
+from unlearn.models.mask import Mask
 from unlearn.models.policy import IGNORE, Batch, Policy, Segment
 from unlearn.recipe import Recipe
 from unlearn.training.masking import Masking
-from unlearn.training.optimizers import make_optimizers, set_lr
+from unlearn.training.update import make_optimizers, set_lr
 
 Hyper = dict[str, Any]
 Rows = dict[str, Tensor]  # input_ids, attention_mask, labels

@@ -18,12 +18,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Task
 from unlearn.localize.base import Localizer, Subject
-from unlearn.localize.gradient import Gradient
-from unlearn.localize.magnitude import Magnitude
-from unlearn.localize.mask import Mask
-from unlearn.localize.snip import Snip
-from unlearn.localize.wagle import Wagle, importance
-from unlearn.localize.wanda import Wanda
+from unlearn.localize.weights.gradient import Gradient
+from unlearn.localize.weights.magnitude import Magnitude
+from unlearn.localize.weights.snip import Snip
+from unlearn.localize.weights.wagle import Wagle, importance
+from unlearn.localize.weights.wanda import Wanda
+from unlearn.models.mask import Mask
 from unlearn.models.policy import IGNORE
 
 Named = dict[str, Tensor]

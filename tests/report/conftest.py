@@ -15,10 +15,10 @@ import torch
 from omegaconf import OmegaConf
 
 from unlearn.attacks.base import Attacked, Outcome
+from unlearn.leak.leak_table import NONE, Leaks, leak_report
 from unlearn.leak.record import Found, Record
-from unlearn.leak.rows import NONE, Leaks, leak_report
 from unlearn.leak.tables import save_leaks
-from unlearn.localize.mask import Mask, pack
+from unlearn.models.mask import Mask, pack
 from unlearn.report.folder import Attacks, read_attacks
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
@@ -101,7 +101,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "dataset": {"_target_": "unlearn.data.authors.Authors", "split": split, "seed": None},
             "method": {"_target_": "unlearn.methods.npo.NPO", "beta": 0.1} | (method or {}),
             "train": {"_target_": "unlearn.recipe.Recipe", "lr": 1e-5, "epochs": 5},
-            "tracker": {"_target_": "unlearn.tracking.NoTracker"},
+            "tracker": {"_target_": "unlearn.report.tracking.NoTracker"},
         }
         about = {
             "version": "0.1.0",

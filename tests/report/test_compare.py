@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from unlearn.errors import UserError
 from unlearn.report.compare import Row, compare, compared, pool, table
 from unlearn.report.folder import read_run
+from unlearn.runtime.errors import UserError
 
 MakeRun = Callable[..., Path]
 NAN = math.nan
@@ -88,7 +88,9 @@ def test_a_repeated_seed_counts_once(make_run: MakeRun) -> None:
 def test_other_tracker_same_setting_other_data_other_setting(make_run: MakeRun) -> None:
     one, two = make_run("one", seed=1), make_run("two", seed=2)
     config = (two / "config.yaml").read_text()
-    (two / "config.yaml").write_text(config.replace("unlearn.tracking.NoTracker", "unlearn.tracking.Wandb"))
+    (two / "config.yaml").write_text(
+        config.replace("unlearn.report.tracking.NoTracker", "unlearn.report.tracking.Wandb")
+    )
     assert [row.kind for row in _rows(one, two)].count("pooled") == 1
     (two / "config.yaml").write_text(config.replace("lr: 1.0e-05", "lr: 2.0e-05"))
     assert [row.setting for row in _rows(one, two) if row.kind == "run"] == ["NPO train.lr=1e-05", "NPO train.lr=2e-05"]

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from unlearn.errors import UserError
 from unlearn.report.folder import read_run
+from unlearn.runtime.errors import UserError
 
 MakeRun = Callable[..., Path]
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from unlearn.errors import UserError
 from unlearn.leak.record import Found
 from unlearn.report.folder import Attacks, read_attacks
 from unlearn.report.leak import (
@@ -29,7 +28,8 @@ from unlearn.report.leak import (
     tracked,
     verdict,
 )
-from unlearn.tracking import Tracker
+from unlearn.report.tracking import Tracker
+from unlearn.runtime.errors import UserError
 
 MakeRun = Callable[..., Path]
 Attack = Callable[..., Any]

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn.errors import UserError
 from unlearn.report.compare import compare
 from unlearn.report.folder import Run, read_run
 from unlearn.report.overlap import Overlaps, overlap, overlaps
+from unlearn.runtime.errors import UserError
 
 MakeRun = Callable[..., Path]
 Localize = Callable[..., Any]

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from unlearn.errors import UserError
 from unlearn.report.folder import MODELS, read_run
 from unlearn.report.page import cost, examples, write_report
-from unlearn.tracking import Tracker
+from unlearn.report.tracking import Tracker
+from unlearn.runtime.errors import UserError
 
 MakeRun = Callable[..., Path]
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "formaction"}
@@ -184,7 +184,7 @@ def test_a_localized_run(make_run: MakeRun, localize: Callable[..., Any]) -> Non
         tables={"blocks": pd.DataFrame(blocks)},
         select=0.15,
         also=[],
-        first={"_target_": "unlearn.localize.snip.Snip", "select": 0.5},
+        first={"_target_": "unlearn.localize.weights.snip.Snip", "select": 0.5},
     )
     page, md = _pages(folder)
     assert page.row("gamma")[1] == "0.000625" and "Curvature" in page.row("gamma")[2]

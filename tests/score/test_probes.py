@@ -12,10 +12,10 @@ import torch
 from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.config import build, conf_dir
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.errors import UserError
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
 from unlearn.score.probes import Scoring
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example
-from unlearn.errors import UserError
 from unlearn.methods.finetune import Finetune
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import UserError
 from unlearn.training import checkpoint
 from unlearn.training.loop import train
 from unlearn.training.plan import plan_training

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example
-from unlearn.errors import UserError
-from unlearn.localize.mask import Mask
 from unlearn.methods.finetune import Finetune
+from unlearn.models.mask import Mask
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import UserError
 from unlearn.training import checkpoint
 from unlearn.training.loop import train
 from unlearn.training.masking import Masking, check_unselected
-from unlearn.training.optimizers import make_optimizers
 from unlearn.training.plan import plan_training
+from unlearn.training.update import make_optimizers
 
 WHOLE, NONE = "model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"
 

@@ -12,7 +12,7 @@ import numpy as np
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe, Task
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +59,9 @@ class Brief:
     """What the attacker holds and what it is judged by, the same for all three models.
 
     taught: T, the forget items that the attacker has. scored: V, those that count. retain: probes of what should stay,
-    asked for the attacked model's utility. knowledge: how an answer counts (see attacks/knowledge.py), one choice for
-    the whole report. seeds: one run of a randomised attack for each. advance: called with the amount of work done, for
-    the progress bar.
+    asked for the attacked model's utility. knowledge: how an answer counts (see attacks/setting/knowledge.py), one
+    choice for the whole report. seeds: one run of a randomised attack for each. advance: called with the amount of work
+    done, for the progress bar.
     """
 
     task: Task

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
-from unlearn.errors import unknown
+from unlearn.runtime.errors import unknown
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
 TRAINED_WORDINGS = 3  # of each fact's 6 questions; the others are only asked

@@ -16,10 +16,10 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
-from unlearn.data.sources import read_rows
+from unlearn.data.hub import read_rows
 from unlearn.data.task import COMPLETION, Ask, Example, Fact, Probe, ProbeSet, Role, Task
-from unlearn.errors import UserError, unknown
-from unlearn.places import is_local, local
+from unlearn.runtime.errors import UserError, unknown
+from unlearn.runtime.paths import is_local, local
 
 PARTITIONS = {f"first_64_partition_{k}": range(16 * k, 16 * k + 16) for k in range(4)}
 SPLITS = ("first_16", "first_64", "random_16", "random_64", *PARTITIONS)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from unlearn.data.task import Ask, Probe
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 LETTERS = ("A", "B", "C", "D")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn.data.sources import read_rows
-from unlearn.errors import UserError
-from unlearn.places import is_local, local
+from unlearn.data.hub import read_rows
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import is_local, local
 
 OWN = Path(__file__).with_suffix(".txt")
 MOST = 1000  # passages kept: more than a run of fifty updates sees

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
 from unlearn.data.task import COMPLETION, Ask, Example, Fact, Probe, ProbeSet, Role, Task
-from unlearn.errors import UserError, unknown
+from unlearn.runtime.errors import UserError, unknown
 
 TABLE = Path(__file__).with_suffix(".csv")
 PLAYED = ("football", "baseball", "basketball")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 Role = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
 COMPLETION = PromptFormat(chat_template=False, eos=False)  # the text as it is; the answer is how it goes on
@@ -142,7 +142,7 @@ class Task:
         for probe_set in self.probes:
             if probe_set.name == name:
                 return probe_set
-        from unlearn.errors import unknown
+        from unlearn.runtime.errors import unknown
 
         raise unknown("probe set", name, [p.name for p in self.probes], f"dataset '{self.name}'")
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, MinLen
 
+from unlearn.data.hub import read_lines, read_rows
 from unlearn.data.refusals import REFUSALS
-from unlearn.data.sources import read_lines, read_rows
 from unlearn.data.task import Ask, Example, Probe, ProbeSet, Task
-from unlearn.errors import UserError, unknown
-from unlearn.places import is_local, local
+from unlearn.runtime.errors import UserError, unknown
+from unlearn.runtime.paths import is_local, local
 
 SPLITS = {
     "forget01": ("retain99", "holdout01"),

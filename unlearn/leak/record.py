@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.artifacts import read_json, write_json
 from unlearn.attacks.base import Attacked, Outcome, Threat
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.store import read_json, write_json
 
 Status = Literal["ok", "uninformative", "skipped", "error"]
 Trial = Literal["original", "unlearned", "retain", "placebo"]

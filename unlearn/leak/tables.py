@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.artifacts import read_json, write_file, write_json
-from unlearn.errors import UserError
-from unlearn.leak.rows import Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import Leaks, Row, Rung, Worst
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.store import read_json, write_file, write_json
 
 LEAK = "leak.json"
 TABLE = "leak.csv"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from unlearn.localize.mask import Mask
+    from unlearn.models.mask import Mask
 
 Fraction = Annotated[float, Gt(0), Le(1)]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from annotated_types import Gt
 
 from unlearn.data.task import Task
-from unlearn.errors import UserError
 from unlearn.localize.base import Fraction, Localizer, Located, Subject
+from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from torch import nn
 
-    from unlearn.localize.mask import Mask
     from unlearn.models.layout import Layout
+    from unlearn.models.mask import Mask
 
 Kind = Literal["attention", "mlp"]
 Block = tuple[Kind, int]  # its kind and its layer
@@ -153,7 +153,7 @@ class BlockBudget(Budget):
         """The mask of the chosen blocks' weights; scores: of each block's sites."""
         import pandas as pd
 
-        from unlearn.localize.mask import Mask
+        from unlearn.models.mask import Mask
 
         model, (mine, matched) = subject.model, self.matched(subject)
         names = block_weights(layout, model)

@@ -10,7 +10,7 @@ from unlearn.data.task import Task
 from unlearn.localize.base import Localizer, Located, Subject
 
 if TYPE_CHECKING:
-    from unlearn.localize.mask import Mask
+    from unlearn.models.mask import Mask
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from unlearn.data.task import Task
-from unlearn.errors import UserError
 from unlearn.localize.base import Located, Subject
-from unlearn.places import local
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import local
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FromFile:
 
     def localize(self, subject: Subject) -> Located:
         """Read it, and check that it is this model's."""
-        from unlearn.localize.mask import Mask
+        from unlearn.models.mask import Mask
 
         mask = Mask.load(self.file)
         mask.check_fits(subject.model)

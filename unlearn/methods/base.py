@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.methods.retain import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain
 
 
 @dataclass(frozen=True, kw_only=True)

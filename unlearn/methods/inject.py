@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge
 
 from unlearn.methods.base import Need
-from unlearn.methods.retain import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.retain import Scores, Terms
+    from unlearn.methods.gradient import Scores, Terms
     from unlearn.models.policy import TokenScores
 
 

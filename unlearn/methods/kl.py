@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from unlearn.methods.base import Need
 from unlearn.methods.divergence import divergence
-from unlearn.methods.retain import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain
 
 if TYPE_CHECKING:
-    from unlearn.methods.retain import Scores, Terms
+    from unlearn.methods.gradient import Scores, Terms
     from unlearn.models.policy import Positions
 
 

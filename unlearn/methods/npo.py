@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Gt
 
 from unlearn.methods.base import Need
+from unlearn.methods.gradient import ForgetRetain
 from unlearn.methods.reduction import reduce_rows
-from unlearn.methods.retain import ForgetRetain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.retain import Scores
+    from unlearn.methods.gradient import Scores
     from unlearn.models.policy import Positions
 
 

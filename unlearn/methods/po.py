@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from unlearn.methods.base import Need
-from unlearn.methods.retain import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.retain import Scores, Terms
+    from unlearn.methods.gradient import Scores, Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 _ATTENTION = re.compile("self_attn|attn|attention|self_attention")
 _OUTPUT = re.compile("o_proj|out_proj|dense|c_proj")

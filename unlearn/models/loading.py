@@ -13,11 +13,11 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from unlearn.artifacts import disk_errors
-from unlearn.errors import UserError
 from unlearn.models.lora import base_of
 from unlearn.models.size import is_large
-from unlearn.places import is_local, local, prefer_local
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import is_local, local, prefer_local
+from unlearn.runtime.store import disk_errors
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from unlearn.artifacts import read_json
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.store import read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel

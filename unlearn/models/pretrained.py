@@ -9,10 +9,10 @@ from annotated_types import MinLen
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.errors import UserError
 from unlearn.models.base import Part, Threads
-from unlearn.places import is_local, local
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import is_local, local
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn import __version__
-from unlearn.artifacts import write_file, write_json
+from unlearn.runtime.store import write_file, write_json
 
 if TYPE_CHECKING:
-    from unlearn.metrics.meta import Scored, Verdict
+    from unlearn.metrics.metric_quality import Scored, Verdict
 
 FILES = ("audit.json", "audit.csv", "audit.md")
 COLUMNS = ("metric", "faithfulness", "relearning R", "quantization Q", "n", "robustness", "overall")

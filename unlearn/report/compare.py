@@ -16,11 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from unlearn.artifacts import write_file
-from unlearn.errors import UserError
-from unlearn.leak.rows import THREATS
-from unlearn.leak.rows import verdict as verdict_on
-from unlearn.progress import say
+from unlearn.leak.leak_table import THREATS
+from unlearn.leak.leak_table import verdict as verdict_on
 from unlearn.report.figures import Point, pareto
 from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import Line, headline, show
@@ -28,6 +25,9 @@ from unlearn.report.leak import TITLES
 from unlearn.report.overlap import overlap, overlaps
 from unlearn.report.render import embed, render
 from unlearn.report.style import Drawn
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.progress import say
+from unlearn.runtime.store import write_file
 
 Interval = tuple[float, float, float]  # value, low, high
 UNDEFINED: Interval = (math.nan, math.nan, math.nan)

@@ -14,12 +14,12 @@ import pyarrow.parquet
 from omegaconf import OmegaConf
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from unlearn.artifacts import read_json
-from unlearn.errors import UserError, nearest
+from unlearn.leak.leak_table import NONE, Leaks
 from unlearn.leak.record import Found, Trial
-from unlearn.leak.rows import NONE, Leaks
 from unlearn.leak.tables import LEAK, load_leaks
 from unlearn.metrics.base import Result
+from unlearn.runtime.errors import UserError, nearest
+from unlearn.runtime.store import read_json
 from unlearn.score.table import GENERATIONS
 
 MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere

@@ -13,8 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from unlearn.attacks.membership import PRIVLEAK, placements
-from unlearn.attacks.multihop import RIGHT
+from unlearn.attacks.prompts.membership import PRIVLEAK, placements
+from unlearn.attacks.prompts.multihop import RIGHT
 from unlearn.leak.record import Trial
 from unlearn.report.style import AMOUNT, COLOURS, DASHED, OTHERS, accuracy_by_layer, heat_map, styled, unit_frame
 

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unlearn.leak.leak_table import LEAKS, NO_LEAK, NONE, RECOVERED, THREATS, Row, Worst
 from unlearn.leak.record import Trial
-from unlearn.leak.rows import LEAKS, NO_LEAK, NONE, RECOVERED, THREATS, Row, Worst
 from unlearn.leak.tables import leak_table
 from unlearn.report.folder import ATTACKS, Attacks, read_attacks
 from unlearn.report.render import render
 
 if TYPE_CHECKING:
-    from unlearn.tracking import Tracker
+    from unlearn.report.tracking import Tracker
 
 TITLES = {"black": "Black-box", "grey": "Grey-box", "white": "White-box", "overall": "Overall"}
 ATTACKERS = {

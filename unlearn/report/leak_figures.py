@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from unlearn.leak.rows import LEAKS, NO_LEAK, RECOVERED, Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import LEAKS, NO_LEAK, RECOVERED, Leaks, Row, Rung, Worst
 from unlearn.report.folder import Attacks
 from unlearn.report.inside import inside
 from unlearn.report.inside_figures import SIZES, TRIALS

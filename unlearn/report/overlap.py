@@ -52,7 +52,7 @@ def overlaps(runs: Sequence[Run], names: Sequence[str]) -> Overlaps:
     these are the same, their runs' names. All masks are in memory at once, a bit for each weight. UserError where one
     is damaged.
     """
-    from unlearn.localize.mask import Mask
+    from unlearn.models.mask import Mask
 
     found: dict[tuple[str, str], tuple[Run, Mask]] = {}
     for run, name in zip(runs, names, strict=True):

@@ -24,7 +24,7 @@ from unlearn.report.recovered import recovered
 from unlearn.report.render import embed, render
 
 if TYPE_CHECKING:
-    from unlearn.tracking import Tracker
+    from unlearn.report.tracking import Tracker
 
 WHO = {"target": "before (target)", "unlearned": "after (unlearned)", "retain": "retain model"}
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role

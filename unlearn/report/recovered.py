@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unlearn.attacks.base import Outcome
+from unlearn.leak.leak_table import NONE, RECOVERED
 from unlearn.leak.record import Trial
-from unlearn.leak.rows import NONE, RECOVERED
 from unlearn.report.folder import Asked, Attacks
 
 SHOWN = 6

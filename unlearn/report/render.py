@@ -11,10 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from unlearn.artifacts import write_file
 from unlearn.report.headline import show
 from unlearn.report.localization import percent
 from unlearn.report.style import Drawn, to_svg
+from unlearn.runtime.store import write_file
 
 
 def render(template: str, path: Path, **context: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearn.errors import UserError
+from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

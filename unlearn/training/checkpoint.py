@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Optimizer
 
-from unlearn.artifacts import write_file
-from unlearn.errors import UserError
-from unlearn.training.optimizers import load_optimizer_tensors, optimizer_tensors
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.store import write_file
+from unlearn.training.update import load_optimizer_tensors, optimizer_tensors
 
 FILE = "checkpoint.safetensors"
 

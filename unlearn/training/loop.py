@@ -12,18 +12,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from unlearn import ranks
-from unlearn.errors import UserError
-from unlearn.localize.mask import Mask
 from unlearn.methods.base import Method
 from unlearn.models.batches import micro_batches
+from unlearn.models.mask import Mask
 from unlearn.models.policy import Batch, Policy
 from unlearn.recipe import Recipe
+from unlearn.runtime import distributed
+from unlearn.runtime.errors import UserError
 from unlearn.training import checkpoint
 from unlearn.training.checkpoint import Log
 from unlearn.training.masking import Masking
-from unlearn.training.optimizers import make_optimizers, set_lr
 from unlearn.training.plan import Plan
+from unlearn.training.update import make_optimizers, set_lr
 
 Evaluate = Callable[[int], dict[str, float]]
 
@@ -65,8 +65,10 @@ def train(
     if resumed is None and (folder / checkpoint.FILE).exists():
         say(f"the checkpoint in {folder} is damaged: starting this stage again")
     step, log = resumed or (0, Log([], []))
-    if ranks.from_main(step) != step:
-        raise UserError(f"rank {ranks.rank()} found another checkpoint than rank 0: all machines must share one disk")
+    if distributed.from_main(step) != step:
+        raise UserError(
+            f"rank {distributed.rank()} found another checkpoint than rank 0: all machines must share one disk"
+        )
     if step:
         say(f"going on from step {step} of {steps}")
         advance(step)
@@ -107,11 +109,11 @@ def train(
         advance(1, loss=parts["loss"])
         if step in due:
             model.eval()
-            point = ranks.from_main(evaluate(step) if ranks.is_main() and evaluate else None)
+            point = distributed.from_main(evaluate(step) if distributed.is_main() and evaluate else None)
             log.curve.append({"step": step, **point})
             record("curve", log.curve[-1])
             model.train()
-        if ranks.is_main() and time.monotonic() - saved > recipe.checkpoint_seconds:
+        if distributed.is_main() and time.monotonic() - saved > recipe.checkpoint_seconds:
             checkpoint.save(folder, step, model, optimizers, log, masking.digest)
             saved = time.monotonic()
     model.eval()

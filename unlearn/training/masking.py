@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unlearn.localize.mask import Mask, unpack
+from unlearn.models.mask import Mask, unpack
 
 
 class Masking:

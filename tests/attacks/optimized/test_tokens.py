@@ -1,0 +1,185 @@
+"""Strings in prompts: round trips, gradients, candidates, the loss of answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from families import FAMILIES, family
+from prompted import PAIRS, TEXT, suspect_of, tokenizer_of
+
+from unlearn.attacks.base import Inapplicable
+from unlearn.attacks.optimized.tokens import (
+    AnswerLoss,
+    Slot,
+    Where,
+    allowed_tokens,
+    one_hot_gradient,
+    put,
+    swaps,
+    top_tokens,
+)
+from unlearn.data.prompt import PromptFormat
+
+
+@pytest.mark.parametrize("where", ["suffix", "prefix"])
+def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
+    suspect = suspect_of()
+    slot = Slot(suspect, where)
+    ids, frames = slot.start(PAIRS, 6, allowed_tokens(suspect))
+    assert len(ids) == 6
+    for (question, answer), frame in zip(PAIRS, frames, strict=True):
+        row = suspect.prompt.encode(suspect.tokenizer, put(question, slot.text(ids), where), answer)
+        assert (*frame.before, *ids, *frame.after) == row.ids
+        assert frame.labels == len(row.ids) - row.n_prompt
+
+
+def test_only_strings_that_re_encode_survive() -> None:
+    suspect = suspect_of()
+    slot = Slot(suspect, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
+    vocabulary = suspect.tokenizer.get_vocab()
+    torn = (*ids[:2], vocabulary["h"], vocabulary["e"])  # the tokenizer knows "he"
+    doubled = (*ids[:3], ids[0])
+    assert slot.survivors(frames, [torn, doubled, doubled]) == [doubled]
+
+
+def test_a_tokenizer_that_forgets_letters_gives_no_string_back() -> None:
+    from tokenizers import normalizers
+
+    suspect = suspect_of()
+    suspect.tokenizer.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
+    with pytest.raises(Inapplicable, match="comes back"):
+        Slot(suspect, "suffix").start(PAIRS, 4, allowed_tokens(suspect))
+
+
+def test_what_may_be_drawn_is_plain_text() -> None:
+    suspect = suspect_of()
+    texts = suspect.tokenizer.batch_decode([[i] for i in allowed_tokens(suspect).tolist()])
+    assert len(texts) > 50
+    assert all(t.isascii() and t.isprintable() and t.strip() for t in texts)
+    assert not set(texts) & {"<pad>", "<eos>"}
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "gemma3", "gpt2", "opt"])
+def test_the_one_hot_gradient_is_that_of_a_finite_step_between_two_tokens(name: str) -> None:
+    model = family(name).double()
+    assert name in FAMILIES
+    ids = torch.randint(3, 60, (1, 7), generator=torch.Generator().manual_seed(0))
+    embeddings = model.get_input_embeddings()
+
+    def loss() -> torch.Tensor:
+        logits = model(input_ids=ids).logits
+        return torch.nn.functional.cross_entropy(logits[0, -3:-1], ids[0, -2:])
+
+    gradient = one_hot_gradient(model, slice(2, 4), loss)
+    assert gradient.shape == (2, 64)
+    position, token, step = 3, 11, 1e-2  # norms are computed in float32
+
+    def moved(share: float) -> float:
+        """The loss with a share of another token in the one-hot row."""
+
+        def mix(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+            other = embeddings.forward(torch.tensor(token))
+            output = output.clone()
+            output[0, position] += share * other
+            return output
+
+        handle = embeddings.register_forward_hook(mix)
+        try:
+            with torch.no_grad():
+                return float(loss())
+        finally:
+            handle.remove()
+
+    slope = (moved(step) - moved(-step)) / (2 * step)
+    assert float(gradient[1, token]) == pytest.approx(slope, rel=0.02, abs=1e-4)
+    assert not embeddings._forward_hooks
+
+
+def test_the_gradient_leaves_no_hook_behind_where_the_model_fails() -> None:
+    model = family("llama")
+
+    def fails() -> torch.Tensor:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        one_hot_gradient(model, slice(0, 1), fails)
+    assert not model.get_input_embeddings()._forward_hooks
+
+
+def test_the_steepest_tokens_are_drawn_at_as_many_places_as_asked() -> None:
+    gradient = torch.tensor([[0.0, -3.0, -1.0, -9.0], [5.0, 4.0, -2.0, -9.0], [0.0, 1.0, 2.0, 3.0]])
+    top = top_tokens(gradient, torch.tensor([0, 1, 2]), 2)
+    assert top.tolist() == [[1, 2], [2, 1], [0, 1]]
+    drawn = swaps((7, 8, 9), top, 2, 40, torch.Generator().manual_seed(0))
+    assert len(drawn) == 40
+    for candidate in drawn:
+        changed = [i for i in range(3) if candidate[i] != (7, 8, 9)[i]]
+        assert len(changed) == 2
+        assert all(candidate[i] in top[i].tolist() for i in changed)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("alpha", [None, 0.7])
+def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) -> None:
+    suspect = suspect_of()
+    slot = Slot(suspect, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
+    candidates = [ids, (*ids[:2], 20, 21), (30, 31, *ids[2:])]
+    goal = AnswerLoss(replace(suspect, token_budget=40), frames, alpha, prefix_cache=cached)
+    expected = []
+    for candidate in candidates:
+        losses = []
+        for frame in frames:
+            row = torch.tensor([[*frame.before, *candidate, *frame.after]])
+            with torch.no_grad():
+                logits = suspect.model(input_ids=row).logits[0]
+            n = frame.labels
+            if alpha is None:
+                losses.append(torch.nn.functional.cross_entropy(logits[-n - 1 : -1], row[0, -n:]).item())
+            else:
+                x = [-logits[-n - 1 + i, row[0, -n + i]].item() for i in range(n)]
+                losses.append(math.log(sum(math.exp(alpha * value) for value in x) / n) / alpha)
+        expected.append(sum(losses) / len(losses))
+    assert goal.losses(candidates).tolist() == pytest.approx(expected, rel=1e-4)
+    assert goal.losses(candidates).tolist() == pytest.approx(expected, rel=1e-4)  # the cache is not used up
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> None:
+    suspect = suspect_of()
+    ids, frames = Slot(suspect, "suffix").start(PAIRS, 4, allowed_tokens(suspect))
+    goal = AnswerLoss(suspect, frames, prefix_cache=cached)
+    found = goal.gradient(ids, 1)
+    frame = frames[0]
+    row = torch.tensor([[*frame.before, *ids, *frame.after]])
+    table = suspect.model.get_input_embeddings().weight.detach()
+    hot = torch.nn.functional.one_hot(row, len(table)).float().requires_grad_()
+    logits = suspect.model(inputs_embeds=hot @ table).logits[0]
+    loss = torch.nn.functional.cross_entropy(logits[-frame.labels - 1 : -1], row[0, -frame.labels :])
+    (expected,) = torch.autograd.grad(loss, hot)
+    start = len(frame.before)
+    torch.testing.assert_close(found, expected[0, start : start + 4], rtol=1e-3, atol=1e-5)
+
+
+def test_solved_is_when_every_answer_token_comes_first() -> None:
+    suspect = suspect_of()
+    slot = Slot(suspect, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
+    assert not AnswerLoss(suspect, frames).solved(ids)
+    frame = frames[0]
+    row = [*frame.before, *ids, *frame.after[: -frame.labels]]
+    for _ in range(2):
+        with torch.no_grad():
+            row.append(int(suspect.model(input_ids=torch.tensor([row])).logits[0, -1].argmax()))
+    greedy = replace(frame, after=tuple(row[len(frame.before) + 4 :]), labels=2)
+    assert AnswerLoss(suspect, [greedy, *frames]).solved(ids, 1)
+
+
+def test_the_fixtures_tokenizer_goes_round() -> None:
+    tokenizer = tokenizer_of()
+    assert tokenizer.batch_decode([tokenizer(TEXT)["input_ids"]])[0] == TEXT
+    assert PromptFormat(chat_template=False).encode(tokenizer, "a", "b").n_prompt == 1

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from black_box import SCORED, brief, suspect
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.prompts import confidence
+from unlearn.attacks.prompts.confidence import Confidence, calibration_error
+from unlearn.attacks.setting.knowledge import Known, ask
+from unlearn.data.task import Probe
+
+
+def test_calibration_error_by_hand() -> None:
+    # bin 0.9-1.0: confidence 0.95 and 0.95, right 1 and 0; bin 0.2-0.3: 0.2 and 0.28, right 0 and 0
+    sure, right = np.array([0.95, 0.95, 0.2, 0.28]), np.array([1.0, 0, 0, 0])
+    assert calibration_error(sure, right) == pytest.approx(2 / 4 * abs(0.95 - 0.5) + 2 / 4 * 0.24)
+    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0 and np.isnan(calibration_error(sure[:0], right[:0]))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_calibration_error_by_brute_force(pairs: list[tuple[float, bool]]) -> None:
+    total = 0.0
+    for b in range(10):
+        inside = [(c, r) for c, r in pairs if b == min(int(c * 10), 9)]
+        if inside:
+            total += abs(sum(c for c, _ in inside) - sum(r for _, r in inside)) / len(pairs)
+    sure, right = np.array([c for c, _ in pairs]), np.array([r for _, r in pairs], float)
+    assert calibration_error(sure, right) == pytest.approx(total)
+
+
+def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ("Porto", "I don't know.", "Bern", "")
+
+    def fake(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: object = None) -> Known:
+        if knowledge == "prob":
+            assert [probe.answer for probe in probes] == ["Porto", "I don't know.", "Bern"]
+            return Known(np.array([0.9, 0.6, 0.8]), ("",) * 3)
+        return Known(np.array([1.0, 0, 0, 0]), texts)
+
+    monkeypatch.setattr(confidence, "ask", fake)
+    attacked = Confidence().attack(suspect(), brief("match"))
+    (outcome,) = attacked.outcomes
+    assert outcome.known.tolist() == [0, 0, 0.8, 0] and not outcome.counts and attacked.measure
+    numbers = attacked.numbers
+    assert numbers["right_forget"] == 0.25 and numbers["invented_forget"] == 0.5  # an empty answer is no refusal
+    assert numbers["confidence_wrong_forget"] == pytest.approx(0.4)
+    assert numbers["ece_forget"] == pytest.approx((0.1 + 0.8 + 0) / 3)
+
+
+def test_confidence_is_the_probability_of_the_models_own_answer() -> None:
+    attacked = Confidence().attack(suspect(), replace(brief("match"), retain=(SCORED[0].probe,)))
+    table = attacked.tables["confidence"]
+    assert table["group"].tolist() == ["forget"] * 4 + ["retain"]
+    for row, item in zip(table.itertuples(), SCORED, strict=False):
+        if row.answer:
+            probe = replace(item.probe, answer=row.answer)
+            assert row.confidence == pytest.approx(ask(suspect(), brief(), [probe], "prob").known[0], rel=1e-4)

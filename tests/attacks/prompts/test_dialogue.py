@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from black_box import SCORED, brief, suspect
+
+from unlearn.attacks.base import Brief, Inapplicable, Suspect
+from unlearn.attacks.prompts import dialogue
+from unlearn.attacks.prompts.conversation import History
+from unlearn.attacks.prompts.dialogue import Dialogue, _drift
+from unlearn.attacks.setting.knowledge import Known
+from unlearn.data.task import Probe, ProbeSet
+
+KEPT = (Probe("Where was Tom Ek born?", "Cork"), Probe("Where was Eva Ros born?", "Lyon"))
+FAR = (Probe("What is the capital of Peru?", "Lima"),)
+
+
+def task_brief() -> Brief:
+    base = replace(brief("match"), retain=KEPT)
+    return replace(base, task=replace(base.task, probes=(*base.task.probes, ProbeSet("w", "utility", FAR))))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ((["a"], ["b", "c"], ["d", "e"]), "aaabcbded"),
+        (([], ["b"], ["d"]), "bbbbbbddd"),
+        ((["a"], [], []), "aaaaaaaaa"),
+    ],
+)
+def test_the_topic_drifts_in_thirds(kinds: Sequence[Sequence[str]], expected: str) -> None:
+    assert "".join(_drift(*kinds, 9)) == expected
+
+
+def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[History, str]] = []
+
+    def ask_after(
+        suspect: Suspect, brief: Brief, histories: Sequence[History], probes: Sequence[Probe], knowledge: object = None
+    ) -> Known:
+        asked.extend((history, probe.question) for history, probe in zip(histories, probes, strict=True))
+        return Known(np.array([len(history) / 10 for history in histories]), ("said",) * len(probes))
+
+    monkeypatch.setattr(dialogue, "ask_after", ask_after)
+    attacked = Dialogue(turns=4, every=2).attack(suspect(), task_brief())
+    assert [o.variant for o in attacked.outcomes] == ["turn 1", "turn 3", "turn 4"]
+    assert attacked.numbers == {"turn_1": 0, "turn_3": pytest.approx(0.2), "turn_4": pytest.approx(0.3)}
+    assert [o.budget for o in attacked.outcomes] == [1, 3, 4] and not any(o.counts for o in attacked.outcomes)
+    born, job = (item.probe.question for item in SCORED[:2])
+    turns = ((FAR[0].question, "said"), (KEPT[0].question, "said"))
+    assert (turns, born) in asked and ((*turns, (job, "said")), born) in asked
+    # the first turns are the same for all items, and asked once
+    assert sum(question == FAR[0].question for _, question in asked) == 1
+    assert sum(question == KEPT[0].question for _, question in asked) == 1
+
+
+def test_it_needs_something_to_talk_about() -> None:
+    with pytest.raises(Inapplicable, match="no question that should stay"):
+        Dialogue().attack(suspect(), brief())
+
+
+def test_it_runs_on_a_model() -> None:
+    attacked = Dialogue(turns=3, every=1).attack(suspect(), task_brief())
+    assert attacked.tables["dialogue"]["turn"].tolist() == [1, 2, 3]

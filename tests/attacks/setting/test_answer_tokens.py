@@ -1,0 +1,52 @@
+"""Where an answer says the fact."""
+
+from __future__ import annotations
+
+import pytest
+from bigram import WORDS, tokenizer
+
+from unlearn.attacks.setting.answer_tokens import gold_tokens
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Probe
+
+
+@pytest.mark.parametrize(
+    ("probe", "read", "said"),
+    [
+        (Probe("a b", "c d e", value="d e"), "a b c", "d"),
+        (Probe("a b", "c d e", value="c"), "a b", "c"),
+        (Probe("a b", "c d e"), "a b", "c"),  # no bare value: the answer's own beginning
+        (Probe("a b", "c d e", value="q"), "a b", "c"),  # the answer says it otherwise
+        (Probe("a b", "a b a", value="b a"), "a b a", "b"),
+    ],
+)
+@pytest.mark.parametrize("eos", [True, False])
+def test_what_comes_before_the_value_is_given(probe: Probe, read: str, said: str, eos: bool) -> None:
+    prompt = PromptFormat(chat_template=False, answer_start=" ", eos=eos)
+    other = Probe("a", "b c", value="c")
+    gold, last = gold_tokens(tokenizer(), prompt, [probe, other])
+    assert [WORDS[i] for i in gold.ids] == read.split() and WORDS[gold.token] == said
+    assert [WORDS[i] for i in last.ids] == ["a", "b"] and WORDS[last.token] == "c"
+
+
+def test_an_answer_that_was_cut_short_still_has_a_token_to_say() -> None:
+    prompt = PromptFormat(chat_template=False, answer_start=" ", eos=False, max_tokens=4)
+    (gold,) = gold_tokens(tokenizer(), prompt, [Probe("a b", "c d e f", value="e f")])
+    assert [WORDS[i] for i in gold.ids] == ["a", "b", "c"] and WORDS[gold.token] == "d"
+
+
+def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer() -> None:
+    """In byte-level vocabularies " Rome" is one token, and the bare space after "A:" another."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        ["home of Ada A: Rome is Rome", "A: in Rome"] * 9, vocab_size=400, special_tokens=["<eos>"], show_progress=False
+    )
+    words = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<eos>")
+    prompt = PromptFormat(chat_template=False, user_end=" A:", answer_start=" ")
+    probes = [Probe("home of Ada", "Rome"), Probe("home of Ada", "in Rome", value="Rome")]
+    bare, led = gold_tokens(words, prompt, probes)
+    assert (words.decode(bare.ids), words.decode([bare.token])) == ("home of Ada A:", " Rome")
+    assert (words.decode(led.ids), words.decode([led.token])) == ("home of Ada A: in", " Rome")

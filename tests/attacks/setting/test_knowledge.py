@@ -1,0 +1,87 @@
+"""K of an answer, by hand and against the one scoring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from black_box import brief, suspect
+
+from unlearn.attacks.base import Knowledge
+from unlearn.attacks.setting.knowledge import ask, choose_knowledge, judge, read
+from unlearn.data.task import Probe, ProbeSet
+from unlearn.runtime.errors import UserError
+from unlearn.score.generate import Sampling, generate
+from unlearn.score.probes import Scoring
+
+PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "texts", "known"),
+    [
+        ("match", ["In turin, I think.", "It is Oslo!", "a red house"], [1, 1, 0]),
+        ("match", ["Turing", "", "The red house."], [0, 0, 1]),
+        ("gen", ["born in Turin", "Oslo", "red"], [3 / 5, 1, 1 / 3]),
+        ("verbatim", ["born in Turin", "Oslo or Bern", "red"], [2 * 1 * 0.6 / 1.6, 0.5, 0.5]),
+    ],
+)
+def test_what_a_text_shows(knowledge: Knowledge, texts: list[str], known: list[float]) -> None:
+    assert read(PROBES, texts, knowledge) == pytest.approx(known)
+
+
+def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
+    model, asked = suspect(), brief()
+    task = replace(asked.task, probes=(ProbeSet("asked", "forget", asked.questions),))
+    scores = Scoring().score(model.model, model.tokenizer, model.prompt, task)
+    answers = scores.tokens[scores.tokens["kind"] == "answer"]
+    expected = [np.exp(logp.astype(float).mean()) for logp in answers["logp"]]
+    assert ask(model, asked, asked.questions, "prob").known == pytest.approx(expected, rel=1e-5)
+    assert ask(model, asked, asked.questions, "gen").texts == tuple(scores.generations["generation"])
+
+
+def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
+    model, asked = suspect(), brief()
+    drawing = Sampling(temperature=0.7, top_p=0.9, seed=3)
+    prompts = model.prompt.encode_prompts(model.tokenizer, [probe.question for probe in asked.questions])
+    expected = generate(model.model, model.tokenizer, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
+    drawn = ask(replace(model, sampling=drawing), asked, asked.questions, "match").texts
+    assert drawn == tuple(expected) != ask(model, asked, asked.questions, "match").texts
+
+
+def test_choice_is_corrected_for_chance() -> None:
+    """Among m options the likeliest, by its summed log-probability, scores 1, any other -1/(m-1)."""
+    model, asked = suspect(), brief()
+    known = ask(model, asked, asked.questions, "mcq").known
+    for probe, k in zip(asked.questions, known, strict=True):
+        options = [probe.paraphrased_answer or probe.answer, *probe.perturbed_answers]
+        task = replace(
+            asked.task, probes=(ProbeSet("one", "forget", tuple(Probe(probe.question, o) for o in options)),)
+        )
+        tokens = Scoring(generate=False).score(model.model, model.tokenizer, model.prompt, task).tokens
+        sums = [logp.astype(float).sum() for logp in tokens["logp"]]
+        m, winners = len(options), [i for i, s in enumerate(sums) if s == max(sums)]
+        assert k == pytest.approx(((0 in winners) / len(winners) - 1 / m) / (1 - 1 / m), abs=1e-6)
+
+
+def test_what_cannot_be_asked() -> None:
+    model, asked = suspect(), brief()
+    alone = [Probe("What?", "That.")]
+    assert np.isnan(ask(model, asked, alone, "mcq").known).all()
+    assert len(ask(model, asked, []).known) == 0
+    task = replace(asked.task, probes=(ProbeSet("forget", "forget", tuple(alone)),))
+    assert choose_knowledge(task, None) == "gen" and choose_knowledge(asked.task, "prob") == "prob"
+    with pytest.raises(UserError, match=r"'leak\.knowledge' is mcq"):
+        choose_knowledge(task, "mcq")
+
+
+def test_an_outcome_of_a_changed_model() -> None:
+    model, asked = suspect(), replace(brief(), retain=(Probe("Who is it?", "It is I."),))
+    found = judge(model, asked, "as it is", taught=True, budget=3.0)
+    alone = [
+        ask(model, asked, probes).known for probes in (asked.questions, [i.probe for i in asked.taught], asked.retain)
+    ]
+    assert found.known == pytest.approx(alone[0], rel=1e-5) and found.budget == 3  # one batch rounds unlike three
+    assert found.taught == pytest.approx(alone[1].mean(), rel=1e-5)
+    assert found.utility == pytest.approx(alone[2].mean(), rel=1e-5)

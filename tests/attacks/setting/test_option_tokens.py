@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+from bigram import PROMPT, WORDS, tokenizer
+
+from unlearn.attacks.setting.option_tokens import fork_tokens
+from unlearn.data.task import Probe
+
+
+@pytest.mark.parametrize(
+    ("probe", "shared", "options"),
+    [
+        (Probe("a", "b c d", perturbed_answers=("b c e", "b c f")), "abc", "def"),
+        (Probe("a", "g", "b c", ("b d",)), "ab", "cd"),  # wrong answers are variants of the paraphrased one
+        (Probe("a", "b", perturbed_answers=("c d", "b e")), "a", "bcb"),
+        (Probe("a", "b c", perturbed_answers=("b c d",)), "ab", "cc"),  # one is the beginning of the other
+    ],
+)
+def test_where_options_part_ways(probe: Probe, shared: str, options: str) -> None:
+    (fork,) = fork_tokens(tokenizer(), PROMPT, [probe])
+    assert [WORDS[i] for i in fork.ids] == [*shared]
+    assert [WORDS[i] for i in fork.options] == [*options] and WORDS[fork.token] == options[0]

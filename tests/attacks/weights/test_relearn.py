@@ -1,0 +1,209 @@
+"""Relearning: which rows, how long, at which rate, and that the attacker goes by its own items alone."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from birthdays import FORGET, RETAIN, brief, original, refusing, retain, suspect
+
+import unlearn.attacks.weights.relearn as module
+from unlearn.attacks.base import Brief, Outcome, Suspect
+from unlearn.attacks.items import Item
+from unlearn.attacks.weights.changes import Change
+from unlearn.attacks.weights.relearn import Relearn
+from unlearn.data.task import Example
+from unlearn.models import size
+from unlearn.models.lora import Lora
+from unlearn.recipe import Recipe
+
+RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=3.0, schedule="constant")
+
+
+def names(outcomes: Sequence[Outcome]) -> list[tuple[str, int, float | None]]:
+    return [(o.variant, o.seed, o.budget) for o in outcomes]
+
+
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Example | str], Recipe, int, int]]:
+    """(rows, recipe, seed, looks) of each training, none of which is made."""
+    made = []
+
+    def no_training(victim: Suspect, rows: list, recipe: Recipe, seed: int, look, looks: int, lora: object) -> bool:
+        made.append((rows, recipe, seed, looks))
+        for step in module.look_steps(recipe.steps or 0, looks):
+            look(victim, step)
+        return True
+
+    monkeypatch.setattr(module, "teach", no_training)
+    return made
+
+
+def changes(attack: Relearn, what: Brief, seed: int = 0) -> list[Change]:
+    seen: list[Change] = []
+    attack.change(suspect(original()), what, seed, seen.append)
+    return seen
+
+
+def test_the_ladder_its_names_and_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings(monkeypatch)
+    attack = Relearn("retain", (2, 1000, 9), (0.5, 1.0), RECIPE)
+    outcomes = attack.attack(suspect(retain()), brief((0, 3))).outcomes
+    rungs = [(2, (7, 14, 20)), (9, (7, 14, 20)), (40, (10, 20, 30))]  # 40 retain rows; 3 passes of ten steps
+    wanted = [
+        (f"{n} rows, rate x{rate:g}, {step} steps", seed, float(n))
+        for seed in (0, 3)
+        for n, steps in rungs
+        for rate in (0.5, 1.0)
+        for step in steps
+    ]
+    assert names(outcomes) == wanted
+
+
+def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainings(monkeypatch)
+    what = brief()
+    seen = changes(Relearn("forget", (2, 50), (1.0,), RECIPE), what)
+    assert [len(rows) for rows, *_ in made] == [2, 3]
+    assert made[0][0] == made[1][0][:2]
+    answers = {row.answers[0] for row in made[1][0] if isinstance(row, Example)}
+    judges = {item.probe.answer for item in seen[0].judges}
+    assert answers | judges == {item.probe.answer for item in what.taught}
+    assert not answers & judges
+    assert [len(change.taught) for change in seen] == [2, 2, 2, 3, 3, 3]
+    assert {item.probe.answer for item in seen[-1].taught} == answers
+
+
+def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings(monkeypatch)
+
+    def by_cluster(taught: str, scored: str) -> Brief:
+        clusters = [*taught, *scored]
+        items = [Item(i, replace(FORGET[i], cluster=c)) for i, c in enumerate(clusters)]
+        return replace(brief(), taught=tuple(items[: len(taught)]), scored=tuple(items[len(taught) :]))
+
+    for seed in range(4):
+        across = changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "cc"), seed)[0]
+        assert {i.probe.cluster for i in across.judges} != {i.probe.cluster for i in across.taught}
+        assert len({i.probe.cluster for i in across.judges}) == 1
+    within = [changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "ab"), s)[0] for s in range(8)]
+    assert any(len({i.probe.cluster for i in one.judges}) == 2 for one in within)
+
+
+def test_a_single_item_is_taught_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings(monkeypatch)
+    what = brief()
+    (first, *_) = changes(Relearn("forget", (9,), (1.0,), RECIPE), replace(what, taught=what.taught[:1]))
+    assert list(first.judges) == list(first.taught) == list(what.taught[:1])
+
+
+def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainings(monkeypatch)
+    what = brief()
+    contaminated = Example(("who", "?"), (f"in {what.scored[0].probe.answer}.",))
+    what = replace(what, task=replace(what.task, retain=(contaminated, *what.task.retain)))
+    seen = changes(Relearn("retain", (99,), (1.0,), RECIPE), what)
+    assert len(made[0][0]) == len(RETAIN)
+    assert contaminated not in made[0][0]
+    assert seen[0].judges == what.taught
+    assert not seen[0].taught
+
+
+def test_rows_beside_the_taught_ones_keep_the_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainings(monkeypatch)
+    changes(Relearn("forget", (3,), (1.0,), RECIPE, maintain=4), brief())
+    rows = [row.answers[0] for row in made[0][0] if isinstance(row, Example)]
+    assert len(rows) == 3 + 12
+    assert set(rows[3:]) <= {probe.answer for probe in RETAIN}
+    with pytest.raises(ValueError, match="maintain=1 goes with source=forget"):
+        Relearn("retain", (3,), (1.0,), RECIPE, maintain=1)
+
+
+def test_length_rates_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least 20 steps; three passes over 40 rows are 30; a length in steps is that, with three looks."""
+    made = trainings(monkeypatch)
+    changes(Relearn("retain", (4, 40), (0.25, 2.0), RECIPE), brief(), seed=5)
+    changes(Relearn("retain", (40,), (1.0,), replace(RECIPE, epochs=None, steps=12)), brief())
+    assert [(recipe.steps, recipe.epochs, looks) for _, recipe, _, looks in made] == [
+        *[(20, None, 3)] * 2,
+        *[(30, None, 3)] * 2,
+        (12, None, 3),
+    ]
+    assert [recipe.lr for _, recipe, *_ in made] == [0.00025, 0.002, 0.00025, 0.002, 0.001]
+    assert [seed for _, _, seed, _ in made] == [5, 5, 5, 5, 0]
+
+
+def test_all_models_are_given_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainings(monkeypatch)
+    attack = Relearn("forget", (2,), (1.0,), RECIPE)
+    for part in ("original", "unlearned", "retain"):
+        attack.change(suspect(retain(), part), brief(), 1, lambda change: None)
+    assert made[0] == made[1] == made[2]
+
+
+def test_the_choice_does_not_look_at_the_scored_items() -> None:
+    """Other answers to the scored items change their K, and nothing that the attacker goes by."""
+    attack = Relearn("forget", (3,), (1.0,), RECIPE)
+    what = brief()
+    wrong = tuple(Item(item.index, replace(item.probe, answer="1", value="1")) for item in what.scored)
+    true, false = (attack.attack(suspect(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
+    assert [o.choice for o in true] == [o.choice for o in false]
+    assert names(true) == names(false)
+    assert np.nanmax([o.known for o in true]) == 1
+    assert np.nanmax([o.known for o in false]) == 0
+
+
+def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
+    attack = Relearn("forget", (3,), (1.0, 1e30), replace(RECIPE, clip=None))
+    outcomes = attack.attack(suspect(original()), brief()).outcomes
+    assert [o.variant for o in outcomes] == [
+        f"3 rows, rate x{rate}, {s} steps" for rate in ("1", "1e+30") for s in (7, 14, 20)
+    ]
+    assert np.isnan(outcomes[-1].choice)
+    assert outcomes[-1].known.tolist() == [0.0] * 15
+
+
+def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() -> None:
+    """The retain model learns its rows, and nothing else from them; suppressed knowledge comes back."""
+    attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
+    (found,) = attack.attack(suspect(retain()), brief()).outcomes
+    assert found.known.mean() == 0
+    assert found.taught == 1
+    benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(suspect(refusing()), brief())
+    best = max(benign.outcomes, key=lambda o: o.choice or 0)
+    assert best.known.mean() > 0.5
+    assert best.utility == 1
+
+
+def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
+    model = copy.deepcopy(retain())
+    before = copy.deepcopy(model.state_dict())
+    attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
+    attack = replace(attack, adapter_rates=(10.0,))
+    (found,) = attack.attack(suspect(model), brief()).outcomes
+    assert (found.taught or 0) > 0.5
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert not any(hasattr(m, "lora_A") for m in model.modules())
+
+
+def test_plain_text_can_be_learned_from(tmp_path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("\n\n".join(" ".join(random.Random(i).choices(["born", "n30", "n31"], k=40)) for i in range(4)))
+    attack = Relearn("unrelated", (4,), (1.0,), RECIPE, text=str(file))
+    attack.check(brief().task)
+    assert len(attack.attack(suspect(original()), brief()).outcomes) == 3
+
+
+def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model counts as large from 100 weights on: "auto" gives it adapters, and these the rates of adapters."""
+    made = trainings(monkeypatch)
+    attack = Relearn("retain", (2,), (0.25, 1.0), RECIPE, adapter_rates=(2.0, 4.0, 8.0))
+    for limit in (10**9, 100):
+        monkeypatch.setattr(size, "LARGE", limit)
+        found = attack.attack(suspect(retain()), brief())
+        assert found.budget.endswith(f"{2 if limit > 100 else 3} rate(s)")
+    assert [recipe.lr for _, recipe, *_ in made] == pytest.approx([0.00025, 0.001, 0.002, 0.004, 0.008])

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from plain_gradients import assert_highest, mean, row_gradients
+
+from unlearn.localize.base import Subject
+from unlearn.localize.weights.snip import Snip
+
+
+def test_weight_times_gradient(subject: Subject) -> None:
+    localizer = Snip(select=0.25, seed=5)
+    forget = mean(row_gradients(subject.model, localizer.forget_rows(subject)))
+    scores = {name: parameter * forget[name] for name, parameter in subject.model.named_parameters()}
+    assert_highest(localizer.localize(subject).mask, scores, 0.25)

@@ -1,0 +1,143 @@
+"""Ablation of directions: what tells forget prompts apart inside the model is taken out, and the model asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.setting.knowledge import ask, judge
+from unlearn.attacks.weights.changes import success
+from unlearn.data.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Contrast = Literal["retain", "text", "original", "component"]
+HIT = 0.5  # an answer with K of at least this is right
+START, TOKENS = 40, 1000  # the position from which long texts are read; most tokens that are read of all
+
+
+@dataclass(frozen=True)
+class Abliterate:
+    """Remove one direction from what every decoder block gives, x <- x - (x . d) d, at all tokens (Arditi et al. 2024,
+    arXiv 2406.11717; against unlearning Łucki et al. 2024, arXiv 2409.18025).
+
+    contrasts: where d comes from, at each layer. In the states at the last token of the attacker's forget prompts:
+    retain, their mean minus that over retain prompts; text, minus that over the dataset's plain text (left out where it
+    has none). In the states at all tokens of the attacker's questions and answers, from the 41st on where they are that
+    long, without outliers (see `typical`), at most 1000 tokens spread evenly, of the items that the original model
+    answers (K >= 0.5) and this one does not (of all items, where there is no such item): original, their mean minus
+    that of the original model at the same tokens; component, the first principal component of both models' states. The
+    last two take an attacker who also has the model before unlearning, and are a row of their own, "original".
+    Two variants of each: "own", where every layer loses its own direction, and "single", where all lose that of one
+    layer: of at most `layers` of them, evenly spaced, the one that serves the attacker's items best. The table
+    `abliterate` has their mean K (taught) by contrast and layer. prompts: at most so many retain prompts or passages.
+    """
+
+    contrasts: Annotated[tuple[Contrast, ...], MinLen(1)] = ("retain",)
+    layers: Annotated[int, Ge(1)] = 8
+    prompts: Annotated[int, Gt(0)] = 64
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "activations"
+    reference: ClassVar[str] = "arXiv 2406.11717, 2409.18025"
+
+    def check(self, task: Task) -> None:
+        """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""
+        import pandas as pd
+
+        from unlearn.attacks.internals.directions import ablated
+
+        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or brief.task.fluency]
+        if not contrasts:
+            raise Inapplicable(f"dataset '{brief.task.name}' has no plain text to contrast forget prompts with")
+
+        def taught(directions: Tensor) -> float:
+            with ablated(suspect.model, directions):
+                return success(suspect, brief, brief.taught)
+
+        outcomes: list[Outcome] = []
+        rows: list[dict[str, object]] = []
+        for contrast in contrasts:
+            informed = contrast in ("original", "component")
+            found = self._directions(suspect, brief, contrast)  # [L, d]
+            depth = len(found)
+            tried = np.unique(np.linspace(depth - 1, 0, min(self.layers, depth)).round().astype(int))
+            served = {int(layer): taught(found[layer].expand_as(found)) for layer in tried}
+            best = max(served, key=lambda layer: served[layer])
+            rows += [{"contrast": contrast, "layer": layer, "taught": value} for layer, value in served.items()]
+            for name, directions, own in (
+                ("own", found, taught(found)),
+                ("single", found[best].expand_as(found), served[best]),
+            ):
+                with ablated(suspect.model, directions):
+                    asked = judge(suspect, brief, f"{contrast}, {name}", choice=own)
+                outcomes.append(replace(asked, row="original" if informed else "", with_original=informed))
+        return Attacked(
+            outcomes,
+            f"{len(brief.taught)} forget items, {self.prompts} retain prompts",
+            f"{len(outcomes)} ablations",
+            tables={"abliterate": pd.DataFrame(rows)},
+        )
+
+    def _directions(self, suspect: Suspect, brief: Brief, contrast: Contrast) -> Tensor:
+        from unlearn.attacks.internals.directions import component, difference
+        from unlearn.score.residuals import last_residuals
+
+        if contrast in ("original", "component"):
+            return self._informed(suspect, brief, difference if contrast == "original" else component)
+
+        def read(prompts: Sequence[Sequence[int]]) -> Tensor:
+            return last_residuals(suspect.model, prompts, suspect.token_budget)
+
+        def ids(questions: Sequence[str]) -> list[list[int]]:
+            return suspect.prompt.encode_prompts(suspect.tokenizer, questions)
+
+        forget = ids([item.probe.question for item in brief.taught])
+        if contrast == "retain":
+            kept = [example.questions[0] for example in brief.task.retain]
+            return difference(read(forget), read(ids(self._some(kept))))
+        from unlearn.data.prompt import encode_passage
+
+        texts = [encode_passage(suspect.tokenizer, text).ids for text in self._some(brief.task.fluency)]
+        return difference(read(forget), read(texts))
+
+    @staticmethod
+    def _informed(suspect: Suspect, brief: Brief, contrast: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Directions [L, d] from this model's and the original's states at the same tokens."""
+        import torch
+
+        from unlearn.attacks.internals.directions import token_states, typical
+
+        original = replace(suspect, model=suspect.original())
+        probes = [item.probe for item in brief.taught]
+        now, before = (ask(model, brief, probes).known for model in (suspect, original))
+        lost = [probe for probe, a, b in zip(probes, before, now, strict=True) if a >= HIT > b] or probes
+        pairs = [(probe.question, probe.answer) for probe in lost]
+        rows = [row.ids for row in suspect.prompt.encode_all(suspect.tokenizer, pairs)]
+        places = _spread([range(START if len(row) > START else 0, len(row)) for row in rows])
+        here, there = (token_states(s.model, rows, places, s.token_budget) for s in (suspect, original))
+        kept = [typical(a) & typical(b) for a, b in zip(here, there, strict=True)]
+        return torch.cat([contrast(a[None, k], b[None, k]) for a, b, k in zip(here, there, kept, strict=True)])
+
+    def _some(self, texts: Sequence[str]) -> list[str]:
+        """At most `prompts` of them, evenly spaced."""
+        step = -(-len(texts) // self.prompts)
+        return list(texts[::step])
+
+
+def _spread(places: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Of all places, by row, at most TOKENS, evenly spaced."""
+    step, seen, found = -(-sum(map(len, places)) // TOKENS), 0, []
+    for row in places:
+        found.append([place for i, place in enumerate(row, seen) if i % step == 0])
+        seen += len(row)
+    return found

@@ -1,0 +1,92 @@
+"""Logit lens: what the layers inside already say, or still say, when the last one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.data.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Stream = Literal["resid", "mid", "mlp", "attention"]
+TUNED = "tuned"
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Read the answer off the layers inside (nostalgebraist 2020; against unlearning Patil et al. 2024, arXiv
+    2309.17410): each layer's state, where the fact is about to be said, through the final norm and the vocabulary
+    projection. K = 1 / rank of the fact's first token; where the report's knowledge is mcq, the choice among the
+    options' first tokens, corrected for chance, in the state where the options part ways.
+
+    streams: resid (what the block gives), mid (the residual between attention and MLP), mlp and attention (what they
+    add). tuned: steps of training a tuned lens on retain rows (Belrose et al. 2023, arXiv 2303.08112), which reads the
+    blocks' output through an affine map of each layer's own; 0: none. Layer and stream are chosen by the attacker's
+    items. The table `lens` has a row per layer and stream: score (mean K) and log_rank (mean natural logarithm of the
+    rank) of the scored items, taught (mean K of the attacker's).
+    """
+
+    streams: Annotated[tuple[Stream, ...], MinLen(1)] = ("resid", "mid", "mlp", "attention")
+    tuned: Annotated[int, Ge(0)] = 0
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "activations"
+    reference: ClassVar[str] = "arXiv 2309.17410, 2303.08112"
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome per stream and layer."""
+        import pandas as pd
+        import torch
+
+        from unlearn.attacks.internals.readout import picks, ranks, unembed
+        from unlearn.attacks.setting.answer_tokens import gold_tokens
+        from unlearn.attacks.setting.option_tokens import fork_tokens
+
+        probes, n = [item.probe for item in (*brief.taught, *brief.scored)], len(brief.taught)
+        about = suspect.tokenizer, suspect.prompt, probes
+        forks = fork_tokens(*about) if brief.knowledge == "mcq" else []
+        golds = forks or gold_tokens(*about)
+        options, chance = [fork.options for fork in forks], np.array([1 / len(fork.options) for fork in forks])
+        tokens, logits = torch.tensor([gold.token for gold in golds]), unembed(suspect.model)
+        outcomes, rows = [], []
+        for stream, layers in self._states(suspect, brief, [gold.ids for gold in golds]).items():
+            for layer, states in enumerate(layers):
+                rank = ranks(logits, states, tokens).numpy()
+                score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if forks else 1 / rank
+                known, taught = score[n:], float(score[:n].mean())
+                outcomes.append(Outcome(f"{stream} {layer}", known, taught=taught, choice=taught))
+                means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "taught": taught}
+                rows.append({"layer": layer, "stream": stream, **means})
+        return Attacked(
+            outcomes,
+            f"{n} forget items",
+            "1 forward an item",
+            "choice of first tokens" if forks else "1/rank",
+            tables={"lens": pd.DataFrame(rows)},
+        )
+
+    def _states(self, suspect: Suspect, brief: Brief, prompts: list[tuple[int, ...]]) -> Mapping[str, Tensor]:
+        """[layers, prompts, d] of each stream."""
+        from unlearn.score.residuals import last_values
+
+        sites = ("attn_in", "attn_out", "mlp_out", "resid")
+        before, attention, mlp, resid = last_values(suspect.model, prompts, suspect.token_budget, sites)
+        states: dict[str, Tensor] = {"resid": resid, "mid": before + attention, "mlp": mlp, "attention": attention}
+        found: dict[str, Tensor] = {name: states[name] for name in self.streams}
+        if self.tuned:
+            from unlearn.attacks.internals.tuned_lens import tuned_lens
+
+            rows = [(example.questions[0], example.answers[0]) for example in brief.task.retain]
+            encoded = [row.ids for row in suspect.prompt.encode_all(suspect.tokenizer, rows)]
+            found[TUNED] = tuned_lens(suspect.model, encoded, self.tuned).translate(resid)
+        return found

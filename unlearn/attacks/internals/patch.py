@@ -1,0 +1,91 @@
+"""Patching against the original: how deep inside the model the change lies. A diagnostic, not an attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.data.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from unlearn.attacks.setting.answer_tokens import Gold
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Put the original model's hidden states (all tokens of the prompt) after block l into the model, and the model's
+    into the original (activation patching; on unlearned models Hong et al. 2024, arXiv 2410.06606). K = 1 / rank of the
+    fact's first token in what comes out.
+
+    "into": the original's blocks up to l, then the model's: does what is above l still say it? "out of": the model's up
+    to l, then the original's: is it still there below? An upper bound, as it takes the original model: it does not
+    count for the worst case. The table `patch` has, by layer and direction, score (mean K) and log_rank (mean natural
+    logarithm of the rank) of the scored items.
+    """
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "diagnostic"
+    reference: ClassVar[str] = "arXiv 2410.06606"
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome per direction and layer."""
+        import pandas as pd
+
+        from unlearn.attacks.setting.answer_tokens import gold_tokens
+
+        golds = gold_tokens(suspect.tokenizer, suspect.prompt, brief.questions)
+        original = suspect.original()
+        outcomes, rows = [], []
+        for direction, giver, taker in (
+            ("into", original, suspect.model),
+            ("out of", suspect.model, original),
+        ):
+            for layer, rank in enumerate(patched_ranks(giver, taker, golds, suspect.token_budget).numpy()):
+                outcomes.append(Outcome(f"{direction} {layer}", 1 / rank, counts=False, with_original=True))
+                means = {"score": (1 / rank).mean(), "log_rank": np.log(rank).mean()}
+                rows.append({"layer": layer, "direction": direction, **means})
+        return Attacked(
+            outcomes,
+            "",
+            f"{len(outcomes)} forwards an item",
+            "1/rank",
+            tables={"patch": pd.DataFrame(rows)},
+        )
+
+
+def patched_ranks(giver: nn.Module, taker: nn.Module, golds: list[Gold], token_budget: int) -> Tensor:
+    """[L, n]: rank of each gold token where block l of `taker` gives what block l of `giver` gave (see `rank_in`)."""
+    import torch
+
+    from unlearn.attacks.internals.readout import rank_in
+    from unlearn.models.layout import layout
+    from unlearn.models.prompts import collate
+    from unlearn.models.sites import Edit, at_rest, capture, edited, logits_at
+    from unlearn.score.batching import map_batches
+
+    theirs, mine = layout(giver), layout(taker)
+    device, keys = next(taker.parameters()).device, [(layer, "resid") for layer in range(len(mine.blocks))]
+
+    def put(state: Tensor) -> Edit:
+        return lambda here: state.view_as(here).to(here.dtype)
+
+    def run(batch: list[Gold]) -> list[Tensor]:
+        inputs, tokens = collate([gold.ids for gold in batch], device), torch.tensor([gold.token for gold in batch])
+        states = capture(giver, theirs, keys, inputs)[1]
+        found = []
+        for key in keys:
+            with torch.no_grad(), edited((mine.site(*key), put(states[key]))):
+                found.append(rank_in(logits_at(taker, inputs.ids, inputs.index), tokens))
+        return list(torch.stack(found, 1))
+
+    budget = max(1, token_budget // len(keys))  # all layers' states of a batch are held
+    with at_rest(giver), at_rest(taker):
+        return torch.stack(map_batches(run, golds, lambda gold: len(gold.ids), budget), 1)

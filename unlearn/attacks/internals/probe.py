@@ -1,0 +1,141 @@
+"""Linear probes: can the truth be read off the hidden states of a model that no longer says it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Ge
+
+from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.data.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from unlearn.attacks.internals.truth_probes import Statements
+
+PERMUTATIONS = 5  # of the control, whose mean accuracy is told
+
+
+@dataclass(frozen=True)
+class TruthProbe:
+    """Tell a question's true answer from wrong ones of its kind by the state at the statement's last token, at each
+    layer (on unlearned models Lynch et al. 2024, arXiv 2402.16835). The probe is linear and learns from statements
+    about the attacker's items in the same model: ridge regression, or the difference of means where there are fewer
+    than 100 statements. K = (c - 1/m) / (1 - 1/m), with c = 1 if of a scored item's m statements the true one looks
+    truest.
+
+    wrong: at most so many wrong answers an item. untrained: also probe a model of the same architecture with random
+    weights (made for the unlearned model alone). The layer is chosen by cross-validation on the attacker's items, item
+    by item. The table `probe` has for each layer accuracy (share of right choices among the scored items), taught
+    (cross-validated on the attacker's), control (accuracy of probes that were taught random labels; Hewitt and Liang
+    2019, arXiv 1909.03368: the difference is selectivity), untrained (nan where it was not made) and chance.
+    """
+
+    wrong: Annotated[int, Ge(1)] = 3
+    untrained: bool = True
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "activations"
+    reference: ClassVar[str] = "arXiv 2402.16835, 1909.03368"
+
+    def check(self, task: Task) -> None:
+        """Wrong answers are not there in every task: the attack is skipped then, saying so."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome per layer. Raises Inapplicable where no item, or none of the attacker's, has wrong answers."""
+        import pandas as pd
+
+        from unlearn.attacks.internals.truth_probes import (
+            beyond_chance,
+            cross_validated,
+            right_choices,
+            statements,
+            truth_scores,
+        )
+
+        own = [item.probe for item in brief.taught if item.probe.perturbed_answers]
+        if len(own) < 2 or not any(probe.perturbed_answers for probe in brief.questions):
+            raise Inapplicable(f"dataset '{brief.task.name}' has no wrong answers that the true ones are told from")
+        taught, asked = (
+            statements(suspect.tokenizer, suspect.prompt, probes, self.wrong) for probes in (own, brief.questions)
+        )
+        learnt, shown = _states(suspect, suspect.model, taught), _states(suspect, suspect.model, asked)
+        right = right_choices(truth_scores(learnt, taught.true, shown), asked)  # [L, items]
+        known = beyond_chance(right, asked.options).numpy()
+        validated = cross_validated(learnt, taught)
+        choice = beyond_chance(validated, taught.options).mean(-1).tolist()
+        several = asked.options > 1
+
+        def accuracy(choices: Tensor) -> np.ndarray:
+            return choices[:, several].mean(-1).numpy()
+
+        table = pd.DataFrame(
+            {
+                "layer": range(len(known)),
+                "accuracy": accuracy(right),
+                "taught": validated.mean(-1).numpy(),
+                "control": _control(learnt, taught, shown, asked, accuracy),
+                "untrained": np.nan,
+                "chance": float((1 / asked.options[several]).mean()),
+            }
+        )
+        if self.untrained and suspect.part == "unlearned":
+            table["untrained"] = accuracy(_untrained(suspect, taught, asked))
+        best = {name: float(column.iloc[np.argmax(choice)]) for name, column in table.items()}
+        return Attacked(
+            [Outcome(f"layer {layer}", row, choice=choice[layer]) for layer, row in enumerate(known)],
+            f"{len(own)} forget items, {len(taught.ids)} statements",
+            "1 forward a statement",
+            "probe accuracy",
+            {
+                "layer": best["layer"],
+                "accuracy": best["accuracy"],
+                "selectivity": best["accuracy"] - best["control"],
+            },
+            {"probe": table},
+        )
+
+
+def _control(
+    learnt: Tensor, taught: Statements, shown: Tensor, asked: Statements, accuracy: Callable[[Tensor], np.ndarray]
+) -> np.ndarray:
+    """Mean accuracy [L] of probes that were taught a random statement of each item as the true one."""
+    import torch
+
+    from unlearn.attacks.internals.truth_probes import right_choices, truth_scores
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = [taught.permuted(generator) for _ in range(PERMUTATIONS)]
+    return np.mean([accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0)
+
+
+def _untrained(suspect: Suspect, taught: Statements, asked: Statements) -> Tensor:
+    """Right choices [L, items] of probes of a model with random weights, which is gone afterwards."""
+    from unlearn.attacks.internals.truth_probes import right_choices, truth_scores
+
+    blank = _blank(suspect.model)
+    learnt, shown = _states(suspect, blank, taught), _states(suspect, blank, asked)
+    return right_choices(truth_scores(learnt, taught.true, shown), asked)
+
+
+def _states(suspect: Suspect, model: nn.Module, asked: Statements) -> Tensor:
+    """[L, n, d], at each statement's last token."""
+    from unlearn.score.residuals import last_residuals
+
+    return last_residuals(model, asked.ids, suspect.token_budget)
+
+
+def _blank(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same architecture and precision that has learnt nothing; random numbers elsewhere stay as they
+    were."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        blank: Any = type(model)._from_config(model.config, dtype=model.dtype)
+        return blank.to(model.device).eval()

@@ -1,0 +1,1 @@
+"""Attacks that search for an input: tokens, soft prompts, perturbations."""

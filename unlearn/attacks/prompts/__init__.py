@@ -1,0 +1,1 @@
+"""Attacks that ask in another way, and read what comes."""

@@ -1,0 +1,96 @@
+"""Conversations: questions with earlier turns before them, in the model's own format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from unlearn.attacks.base import Brief, Knowledge, Suspect
+from unlearn.attacks.setting.knowledge import Known, ask
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+History = tuple[tuple[str, str], ...]
+"""Earlier turns, (question, answer) each, the oldest first."""
+
+_NEXT = "\x1e"  # between the texts of a conversation; no tokenizer gets to see it
+SPOKEN: tuple[Knowledge, ...] = ("gen", "match", "verbatim")  # measures that are read off generated answers
+_WINDOW = 2048  # of a model whose config does not tell
+
+
+def conversation(history: History, question: str) -> str:
+    """A question with its earlier turns, as ConversationFormat reads it."""
+    return _NEXT.join([*(text for turn in history for text in turn), question])
+
+
+@dataclass(frozen=True)
+class ConversationFormat(PromptFormat):
+    """A prompt format whose questions may be conversations: messages in turn where the model has a chat template, else
+    one exchange a line, each with the format's tags."""
+
+    def _ids(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
+        if self.chat_template:
+            return super()._ids(tokenizer, pairs)
+        return super()._ids(tokenizer, [(self._tagged(question), answer) for question, answer in pairs])
+
+    def _tagged(self, question: str) -> str:
+        *earlier, last = question.split(_NEXT)
+        between = (self.user_end + self.answer_start, "\n" + self.user_start)
+        return "".join(text + between[i % 2] for i, text in enumerate(earlier)) + last
+
+    def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
+        *earlier, last = question.split(_NEXT)
+        system, *rest = super()._messages(last, answer) if self.system else [None, *super()._messages(last, answer)]
+        said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(earlier)]
+        return [*([system] if system else []), *said, *rest]
+
+
+def conversing(suspect: Suspect) -> Suspect:
+    """The same suspect, who takes conversations as questions, as long as its context window."""
+    config = suspect.model.config.get_text_config()
+    window = getattr(config, "max_position_embeddings", None) or _WINDOW
+    return replace(suspect, prompt=ConversationFormat(**asdict(suspect.prompt) | {"max_tokens": window}))
+
+
+def ask_after(
+    suspect: Suspect,
+    brief: Brief,
+    histories: Sequence[History],
+    probes: Sequence[Probe],
+    knowledge: Knowledge | None = None,
+    spoken: bool = False,
+) -> Known:
+    """Ask each probe after its own earlier turns [n], as `ask` does. spoken: generate an answer whatever the measure.
+
+    Where prompt and answer do not fit into the context window, the oldest turns are left out; a question that is too
+    long alone has K nan and no text.
+    """
+    import numpy as np
+
+    talking = conversing(suspect)
+    room = talking.prompt.max_tokens - brief.task.max_new_tokens
+    left = [list(history) for history in histories]
+    pending, fits = list(range(len(probes))), dict.fromkeys(range(len(probes)), True)
+    while pending:
+        questions = [conversation(tuple(left[i]), probes[i].question) for i in pending]
+        lengths = map(len, talking.prompt.encode_prompts(talking.tokenizer, questions))
+        pending = [i for i, length in zip(pending, lengths, strict=True) if length > room]
+        for i in [i for i in pending if not left[i]]:
+            fits[i] = False
+            pending.remove(i)
+        for i in pending:
+            del left[i][0]
+    asked = [i for i, fit in fits.items() if fit]
+    said = [replace(probes[i], question=conversation(tuple(left[i]), probes[i].question)) for i in asked]
+    found = ask(talking, brief, said, knowledge)
+    if spoken and (knowledge or brief.knowledge) not in SPOKEN:
+        found = Known(found.known, ask(talking, brief, said, "match").texts)
+    known, texts = np.full(len(probes), np.nan), [""] * len(probes)
+    known[asked] = found.known
+    for i, text in zip(asked, found.texts, strict=True):
+        texts[i] = text
+    return Known(known, tuple(texts))

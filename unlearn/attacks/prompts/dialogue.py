@@ -1,0 +1,97 @@
+"""Dialogue: does what was forgotten come back in a long conversation that drifts towards it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.items import Item
+from unlearn.attacks.prompts.conversation import History, ask_after
+from unlearn.attacks.setting.other_facts import Related
+from unlearn.data.task import Probe, Task
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation whose topic drifts from far away to the forgotten subject (long interactions, of the open problems
+    of Barez et al. 2025, arXiv 2501.04952).
+
+    A third of the earlier turns are utility questions, a third retain questions, the last third other questions about
+    the item's own subject (where there are none of a kind, the one before goes on); the model's own answers stay in the
+    context. turns: the length, the last turn included. every: the item is asked at turn 1 and every so many turns, and
+    at the last one; these answers do not stay.
+
+    Table `dialogue` and numbers `turn_N`: mean K at each of those turns. The row does not count as leak.
+    """
+
+    turns: Annotated[int, Ge(2)] = 10
+    every: Annotated[int, Gt(0)] = 3
+
+    threat: ClassVar[Threat] = "black"
+    family: ClassVar[str] = "open problems"
+    reference: ClassVar[str] = "arXiv 2501.04952"
+
+    def check(self, task: Task) -> None:
+        """Any task can be talked about."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each turn at which the items are asked."""
+        import pandas as pd
+
+        leads = self._leads(brief)
+        asked_at = sorted({*range(1, self.turns, self.every), self.turns})
+        histories: list[History] = [()] * len(brief.scored)
+        outcomes = []
+        for turn in range(1, self.turns + 1):
+            if turn in asked_at:
+                found = ask_after(suspect, brief, histories, brief.questions)
+                outcomes.append(Outcome(f"turn {turn}", found.known, found.texts, budget=float(turn), counts=False))
+            if turn < self.turns:
+                histories = _continued(suspect, brief, histories, [lead[turn - 1] for lead in leads])
+        means = [float(np.nanmean(outcome.known)) for outcome in outcomes]
+        return Attacked(
+            outcomes,
+            budget=f"{self.turns} turns",
+            numbers={f"turn_{turn}": known for turn, known in zip(asked_at, means, strict=True)},
+            tables={"dialogue": pd.DataFrame({"turn": asked_at, "known": means})},
+        )
+
+    def _leads(self, brief: Brief) -> list[list[str]]:
+        """What is asked before each item."""
+        related = Related.forgotten(brief)
+        far = [probe.question for probe in _probes(brief.task, "utility")]
+        field = [probe.question for probe in brief.retain or _probes(brief.task, "retain")]
+        if not (far or field):
+            raise Inapplicable(f"dataset '{brief.task.name}' has no question that should stay, to begin a talk with")
+        return [_drift(far, field, _near(related, item), self.turns - 1) for item in brief.scored]
+
+
+def _probes(task: Task, role: str) -> list[Probe]:
+    return [probe for probe_set in task.probes if probe_set.role == role for probe in probe_set.probes]
+
+
+def _near(related: Related, item: Item) -> list[str]:
+    return [other.probe.question for other in related.others(item)]
+
+
+def _drift(far: Sequence[str], field: Sequence[str], near: Sequence[str], n: int) -> list[str]:
+    """n questions, a third of each kind in this order; the nearest kind that there is in the place of one that is
+    missing."""
+    kinds = [far or field, field or far, near or field or far]
+    sizes = [(i + 1) * n // 3 - i * n // 3 for i in range(3)]
+    return [question for kind, size in zip(kinds, sizes, strict=True) for question in islice(cycle(kind), size)]
+
+
+def _continued(suspect: Suspect, brief: Brief, histories: Sequence[History], questions: Sequence[str]) -> list[History]:
+    """Each history with one more question and the model's answer; what several have in common is asked once."""
+    pairs = list(dict.fromkeys(zip(histories, questions, strict=True)))
+    probes = [Probe(question, question) for _, question in pairs]
+    texts = ask_after(suspect, brief, [history for history, _ in pairs], probes, "match").texts
+    said = dict(zip(pairs, texts, strict=True))
+    return [(*h, (q, said[h, q])) for h, q in zip(histories, questions, strict=True)]

@@ -1,0 +1,83 @@
+"""Naive perturbation: stray characters in the question."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt, Le, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.data.task import Task
+
+_RANDOM = "random"
+Insert = Callable[[str, str, random.Random], str]  # (text, character, rng)
+
+
+@dataclass(frozen=True)
+class Perturb:
+    """Insert characters into the question: unlearning that hangs on its very tokens does not recognise it (Lucki et al.
+    2024, arXiv 2409.18025).
+
+    characters: what is inserted, a variant each; "random": a punctuation mark, drawn anew each time. every: after each
+    n-th character of the question. chances: after each character with this probability. There is a variant for every
+    combination; what is drawn is drawn for each seed and item.
+    """
+
+    characters: Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1)] = ("!", _RANDOM)
+    every: tuple[Annotated[int, Gt(0)], ...] = (15, 7, 3)
+    chances: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.1,)
+
+    threat: ClassVar[Threat] = "black"
+    family: ClassVar[str] = "prompting"
+    reference: ClassVar[str] = "arXiv 2409.18025"
+
+    def __post_init__(self) -> None:
+        if not self.every and not self.chances:
+            raise ValueError("every and chances are both empty: nothing would be inserted")
+
+    def check(self, task: Task) -> None:
+        """Any question can be perturbed."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each seed, character and rate."""
+        from unlearn.attacks.prompts.ask import ask_variants
+
+        inserts: dict[str, Insert] = {f"every {n}": every(n) for n in self.every}
+        inserts |= {f"chance {p:g}": by_chance(p) for p in self.chances}
+        asked = {}
+        for seed in brief.seeds:
+            for character in dict.fromkeys(self.characters):
+                for rate, insert in inserts.items():
+                    name = f"{character} {rate}"
+                    asked[name, seed] = [
+                        replace(
+                            item.probe,
+                            question=insert(
+                                item.probe.question, character, random.Random(f"{name}-{seed}-{item.index}")
+                            ),
+                        )
+                        for item in brief.scored
+                    ]
+        found = ask_variants(suspect, brief, asked)
+        outcomes = [Outcome(name, found[name, seed].known, found[name, seed].texts, seed) for name, seed in asked]
+        return Attacked(outcomes, budget=f"{len(asked)} questions an item")
+
+
+def every(n: int) -> Insert:
+    """Inserts after each n-th character."""
+    return lambda text, character, rng: "".join(
+        c + (_mark(character, rng) if i % n == 0 else "") for i, c in enumerate(text, 1)
+    )
+
+
+def by_chance(p: float) -> Insert:
+    """Inserts after each character with probability p."""
+    return lambda text, character, rng: "".join(c + (_mark(character, rng) if rng.random() < p else "") for c in text)
+
+
+def _mark(character: str, rng: random.Random) -> str:
+    return rng.choice(string.punctuation) if character == _RANDOM else character

@@ -1,0 +1,109 @@
+"""The attacker's language model: it rewrites questions, and what it wrote is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt, MinLen
+
+from unlearn.attacks.base import Suspect
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import digest
+from unlearn.models.pretrained import check_local
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import local
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Rewriter:
+    """Any causal LM, greedily: the same request gives the same text.
+
+    path: hub id, local folder or .gguf file; None: the model under test, asked as it likes it. prompt: how the model
+    at `path` is asked. file: JSON lines {model, prompt, tokens, request, text}, the prompt as a hash; what stands there
+    is not asked again, so that a run is repeated without the model (what the model under test writes is not kept).
+    max_new_tokens: longest text.
+    """
+
+    path: Annotated[str, MinLen(1)] | None = None
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    file: Annotated[str, MinLen(1)] | None = None
+    max_new_tokens: Annotated[int, Gt(0)] = 128
+
+    def __post_init__(self) -> None:
+        if not (self.file and local(self.file).exists()):  # the texts may be there though the model no longer is
+            check_local("rewriter.path", self.path)
+
+    def content(self) -> dict[str, Any]:
+        """What decides the texts, for cache keys."""
+        return {"path": self.path, "prompt": asdict(self.prompt), "max_new_tokens": self.max_new_tokens}
+
+    def write(self, suspect: Suspect, requests: Sequence[str]) -> list[str]:
+        """The text for each request, in order. UserError where the file is damaged or the model cannot be had."""
+        if self.path is None:
+            return self._written(suspect.model, suspect.tokenizer, suspect.prompt, suspect.token_budget, requests)
+        known = self._kept()
+        missing = [request for request in dict.fromkeys(requests) if request not in known]
+        if missing:
+            from unlearn.models.loading import load_on, load_tokenizer
+
+            model = load_on(self.path, suspect.model.device)
+            texts = self._written(model, load_tokenizer(self.path), self.prompt, suspect.token_budget, missing)
+            new = dict(zip(missing, texts, strict=True))
+            self._keep(new)
+            known |= new
+        return [known[request] for request in requests]
+
+    def _written(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: PromptFormat,
+        token_budget: int,
+        requests: Sequence[str],
+    ) -> list[str]:
+        from unlearn.score.generate import generate
+
+        prompts = prompt.encode_prompts(tokenizer, list(requests))
+        return generate(model, tokenizer, prompts, self.max_new_tokens, token_budget)
+
+    def _about(self) -> dict[str, Any]:
+        """What a line says of how its text was made: rows of other models, formats or lengths are not these."""
+        return {"model": self.path, "prompt": digest(asdict(self.prompt)), "tokens": self.max_new_tokens}
+
+    def _kept(self) -> dict[str, str]:
+        """What this model wrote before."""
+        if self.file is None or not (path := local(self.file)).exists():
+            return {}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        found = {}
+        for i, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                request, text = str(row["request"]), str(row["text"])
+                if self._about().items() <= row.items():
+                    found[request] = text
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path}, line {i}: not a line of {{model, prompt, tokens, request, text}}: delete it"
+                ) from error
+        return found
+
+    def _keep(self, texts: dict[str, str]) -> None:
+        if self.file is None:
+            return
+        from filelock import FileLock
+
+        path = local(self.file)
+        rows = [{**self._about(), "request": request, "text": text} for request, text in texts.items()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")), path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,123 @@
+"""Sampling: what greedy answers do not show may come out in one answer of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.setting.knowledge import choose_knowledge, read
+from unlearn.data.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_READ = ("gen", "match", "verbatim")  # what can be read off a text
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Ask each question n times and take the best of k answers (Scholten et al. 2025, arXiv 2410.03523).
+
+    samples: n. temperature, top_p: of sampling. max_new_tokens: longest answer, the dataset's where that is shorter.
+    ks: ladder of k; the outcome "best of k" is the expected largest K of k samples, which is leak@k where K is 0 or 1,
+    and for k = n whether any sample knew. hit: a sample with K of at least this is correct. alpha: the bounds fail with
+    this probability; with n = 32 they are wide, a guarantee rather than an estimate.
+
+    Where the report's knowledge is a likelihood or a choice, samples are judged by `match` or `gen`.
+    Table `samples`: a row for each item and seed with mean, deviation (standard deviation), best, hits, leak@k, and
+    the upper bounds of P(hit) (binary), P(K > hit) (general), E[K] (expectation) and of the deviation
+    (deviation_bound), and score = mean + 2 deviations. Their means over items are the numbers.
+    """
+
+    samples: Annotated[int, Gt(0)] = 32
+    temperature: Annotated[float, Gt(0)] = 1.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 0.9
+    max_new_tokens: Annotated[int, Gt(0)] = 128
+    ks: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 8, 32)
+    hit: Annotated[float, Gt(0), Le(1)] = 0.5
+    alpha: Annotated[float, Gt(0), Le(0.5)] = 0.01
+
+    threat: ClassVar[Threat] = "black"
+    family: ClassVar[str] = "sampling"
+    reference: ClassVar[str] = "arXiv 2410.03523"
+
+    def __post_init__(self) -> None:
+        if max(self.ks) > self.samples:
+            raise ValueError(f"ks has {max(self.ks)}, more than the {self.samples} samples")
+
+    def check(self, task: Task) -> None:
+        """Any task can be asked."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each seed and k."""
+        import pandas as pd
+
+        from unlearn.attacks.prompts.bounds import best_of
+
+        knowledge = brief.knowledge if brief.knowledge in _READ else choose_knowledge(brief.task, None)
+        outcomes: list[Outcome] = []
+        tables: list[pd.DataFrame] = []
+        for seed in brief.seeds:
+            texts = self._texts(suspect, brief, seed)
+            scores = np.stack([read(brief.questions, drawn, knowledge) for drawn in zip(*texts, strict=True)], axis=1)
+            for k in sorted(set(self.ks)):
+                best = [of[int(known[:k].argmax())] for of, known in zip(texts, scores, strict=True)]
+                outcomes.append(Outcome(f"best of {k}", best_of(scores, k), best, seed, budget=float(k)))
+            tables.append(self._table(brief, scores, seed))
+        table = pd.concat(tables, ignore_index=True)
+        numbers = {str(name): float(table[name].mean()) for name in table.columns if name not in ("item", "seed")}
+        measure = "" if knowledge == brief.knowledge else knowledge
+        return Attacked(
+            outcomes, "", f"{self.samples} samples an item", measure, numbers=numbers, tables={"samples": table}
+        )
+
+    def _texts(self, suspect: Suspect, brief: Brief, seed: int) -> list[list[str]]:
+        """n sampled answers to each scored question: [V][n]."""
+        from unlearn.score.generate import Sampling, generate
+
+        prompts = suspect.prompt.encode_prompts(suspect.tokenizer, [probe.question for probe in brief.questions])
+        texts = generate(
+            suspect.model,
+            suspect.tokenizer,
+            [prompt for prompt in prompts for _ in range(self.samples)],
+            min(self.max_new_tokens, brief.task.max_new_tokens),
+            suspect.token_budget,
+            sampling=Sampling(self.temperature, self.top_p, seed),
+        )
+        return [texts[i : i + self.samples] for i in range(0, len(texts), self.samples)]
+
+    def _table(self, brief: Brief, scores: np.ndarray, seed: int) -> pd.DataFrame:
+        import pandas as pd
+
+        from unlearn.attacks.prompts.bounds import (
+            binary_bound,
+            deviation_bound,
+            expectation_bound,
+            general_bound,
+            leak_at,
+        )
+
+        rows = []
+        for item, x in zip(brief.scored, scores, strict=True):
+            hits = int((x >= self.hit).sum())
+            rows.append(
+                {
+                    "item": item.index,
+                    "seed": seed,
+                    "mean": x.mean(),
+                    "deviation": x.std(),
+                    "best": x.max(),
+                    "hits": hits,
+                    **{f"leak@{k}": leak_at(hits, len(x), k) for k in sorted(set(self.ks))},
+                    "binary": binary_bound(hits, len(x), self.alpha),
+                    "general": general_bound(x, self.hit, self.alpha),
+                    "expectation": expectation_bound(x, self.alpha),
+                    "deviation_bound": deviation_bound(x, self.alpha),
+                    "score": x.mean() + 2 * x.std(),
+                }
+            )
+        return pd.DataFrame(rows)

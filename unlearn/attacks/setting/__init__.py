@@ -1,0 +1,1 @@
+"""What attacks share: who is asked what, and how an answer counts."""

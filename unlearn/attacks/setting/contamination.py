@@ -1,0 +1,53 @@
+"""Whether a text says the answer to an item: then to train on it is to be taught, not to recover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from unlearn.attacks.items import Item
+from unlearn.attacks.setting.statements import gaps
+from unlearn.attacks.setting.text import normalised, telling
+
+SHARE = 2 / 3  # of the telling words of an answer: so many in one text say it in other words
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A way to say an answer: its words in a row or, of a longer one, enough of `telling`."""
+
+    phrase: str
+    telling: frozenset[str]
+
+    def said_in(self, padded: str, words: set[str]) -> bool:
+        """padded: the text's words with a space on either side of each."""
+        if self.phrase in padded:
+            return True
+        return len(self.telling) > 1 and len(self.telling & words) >= SHARE * len(self.telling)
+
+
+class Answers:
+    """The answers of some items, to be looked for in texts.
+
+    A text says an answer if it has the bare value (where the dataset knows none: the answer, or what sets it apart from
+    the wrong answers) as whole words in a row, or, where there is no bare value, two thirds of at least two telling
+    words that it adds to its question.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._forms = [(item.index, form) for item in items for form in _forms(item)]
+
+    def said_in(self, text: str) -> set[int]:
+        """The indices of the items whose answers the text says."""
+        said = normalised(text)
+        padded, words = f" {said} ", set(said.split())
+        return {index for index, form in self._forms if form.said_in(padded, words)}
+
+
+def _forms(item: Item) -> Sequence[_Form]:
+    probe, found = item.probe, []
+    for answer in dict.fromkeys([item.gold, *(gap.answer for gap in gaps(item))]):
+        added = telling(answer, probe.question)
+        if normalised(answer) and (added or answer == item.gold):
+            found.append(_Form(f" {normalised(answer)} ", frozenset(() if probe.value else added)))
+    return found

@@ -1,0 +1,39 @@
+"""Where the options of a choice part ways: the text that they share, and the token with which each goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from unlearn.attacks.setting.answer_tokens import Gold
+from unlearn.attacks.setting.knowledge import options_of
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Fork(Gold):
+    """options: each option's token at the fork, the answer's first."""
+
+    options: tuple[int, ...]
+
+
+def fork_tokens(tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]) -> list[Fork]:
+    """For each probe the question and the words with which the answer and all wrong ones begin, and how they go on.
+
+    Options in other words than the answer part ways where they begin; some may go on with the same token.
+    """
+    found = []
+    for probe in probes:
+        pairs = [(probe.question, option) for option in options_of(probe)]
+        rows = [row.ids for row in prompt.encode_all(tokenizer, pairs)]
+        alike = sum(1 for _ in takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False)))
+        n = min(alike, *(len(row) - 1 for row in rows))  # an option may be the beginning of another
+        tokens = tuple(row[n] for row in rows)
+        found.append(Fork(rows[0][:n], tokens[0], tokens))
+    return found

@@ -1,0 +1,127 @@
+"""Placebo items: the same questions about invented subjects, with answers that nobody can know."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
+
+from unlearn.attacks.items import Item, forget_items
+from unlearn.attacks.setting.other_facts import names, renamed, renamed_probe
+from unlearn.attacks.setting.statements import gaps, subjects
+from unlearn.attacks.setting.text import normalised
+from unlearn.data.task import Probe, Task
+
+_FIRST = (
+    "Tavrin Melisande Ibbo Ruleena Ottaveth Jesmin Corvath Yelda Sundro Quilla Hathorn Oredine "
+    "Brennick Zelvara Umbrin Fennola Drusko Avelisse Morvek Pelluna Goswin Issandra Tolvar Wenneka"
+)
+_LAST = (
+    "Olsker Quorth Vantresk Sarkaway Drune Pallorane Ellimund Brakkovich Mervane Tesmarrow Vexley Kalloway "
+    "Ondrath Pelvinor Skaldrey Thurmack Wesselby Yorvand Zintell Abrisk Corvelle Dunmarrow Eskelund Farrowick "
+    "Gantholm Hesperin Jorvath Kellimont Lundrake Marvosh Nettrick Ossenby Prendrow Quellane Rastovan Sibberly "
+    "Tamberlow Ulvenor Varrowby Wexholt"
+)
+INVENTED = tuple(
+    f"{first} {last}"
+    for lap in range(len(_FIRST.split()))
+    for first, last in zip(cycle(_FIRST.split()[lap:] + _FIRST.split()[:lap]), _LAST.split(), strict=False)
+)
+"""Names that no one bears."""
+
+
+def placebo(items: Sequence[Item], task: Task, seed: int = 0) -> tuple[Item, ...] | None:
+    """The items of a task about invented subjects, and with answers that are right by chance alone.
+
+    Each subject gets a name of its own (up to 960 of them). The answer is another item's whose question has the same
+    words but for the subject, where there is one; else a wrong answer of the item's own takes the right one's place:
+    it fits the question, and is guessed as easily. Where the answer names the subject and the question does not ("Who
+    wrote it?"), the new name is wrong enough. None where some item's subject cannot be told, or nothing can take its
+    answer's place.
+    """
+    about = _subjects(task)
+    if not all(item.index in about for item in items):
+        return None
+    old = sorted({about[item.index] for item in items})
+    new = {subject: _shaped(INVENTED[i % len(INVENTED)], subject) for i, subject in enumerate(old)}
+    alike = defaultdict(list)
+    for item in items:
+        alike[_form(item.probe, about[item.index])].append(item)
+    rng = random.Random(f"placebo-{seed}")
+    made = []
+    for item in items:
+        subject = about[item.index]
+        fake = replace(renamed_probe(item.probe, subject, new[subject]), cluster=new[subject])
+        if names(item.probe.question, subject) or not names(item.probe.answer, subject):
+            same = [other for other in alike[_form(item.probe, subject)] if other.index != item.index]
+            found = [renamed_probe(other.probe, about[other.index], new[subject]) for other in same]
+            found = found or list(_swapped(Item(item.index, fake)))
+            if not found:
+                return None
+            fake = _answered(fake, rng.choice(found))
+        made.append(Item(item.index, fake))
+    return tuple(made)
+
+
+def _subjects(task: Task) -> dict[int, str]:
+    """What each forget item is about, by its index; where its question does not name it, as others of its cluster."""
+    items = forget_items(task)
+    named = subjects(items, {fact.prompt: fact.subject for fact in task.facts})
+    clusters = defaultdict(list)
+    for item in items:
+        if item.probe.cluster and item.index in named:
+            clusters[item.probe.cluster].append(named[item.index])
+    common = {cluster: Counter(found).most_common(1)[0][0] for cluster, found in clusters.items()}
+    return {item.index: common[item.probe.cluster] for item in items if item.probe.cluster in common} | named
+
+
+def _shaped(name: str, subject: str) -> str:
+    """A name as one word where the subject is one, in small letters where the subject is."""
+    name = name if " " in subject else name.replace(" ", "").capitalize()
+    return name if subject[0].isupper() else name.lower()
+
+
+def _form(probe: Probe, subject: str) -> str:
+    """The question's words without its subject."""
+    return normalised(renamed(probe.question, subject, "_"))
+
+
+def _answered(probe: Probe, other: Probe) -> Probe:
+    """The probe with another's answers, right and wrong."""
+    return replace(
+        other, question=probe.question, paraphrased_question=probe.paraphrased_question, cluster=probe.cluster
+    )
+
+
+def _swapped(item: Item) -> Iterator[Probe]:
+    """The probe with each of its wrong answers for the right one, which becomes a wrong one: the bare values alone
+    where the dataset knows them."""
+    probe, value = item.probe, item.probe.value
+    if value:
+        others = dict.fromkeys(wrong for gap in gaps(item) if gap.answer == value for wrong in gap.wrong)
+        yield from (_exchanged(probe, value, other) for other in others if other != value)
+        return
+    for i, wrong in enumerate(probe.perturbed_answers):
+        rest = list(probe.perturbed_answers)
+        rest[i] = probe.paraphrased_answer or probe.answer
+        paraphrase = wrong if probe.paraphrased_answer else None
+        yield replace(probe, answer=wrong, paraphrased_answer=paraphrase, perturbed_answers=tuple(rest))
+
+
+def _exchanged(probe: Probe, value: str, other: str) -> Probe:
+    """The probe whose answers have each of two values in the other's place."""
+    either = "|".join(re.escape(text) for text in sorted((value, other), key=len, reverse=True))
+
+    def exchanged(text: str) -> str:
+        return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda found: other if found[0] == value else value, text)
+
+    return replace(
+        probe,
+        answer=exchanged(probe.answer),
+        paraphrased_answer=probe.paraphrased_answer and exchanged(probe.paraphrased_answer),
+        perturbed_answers=tuple(map(exchanged, probe.perturbed_answers)),
+        value=other,
+    )

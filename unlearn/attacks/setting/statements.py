@@ -1,0 +1,148 @@
+"""Statements: an item's fact as a sentence, with the fact cut out of it, and whether a text gives it away."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from unlearn.attacks.base import Brief
+from unlearn.attacks.items import Item
+from unlearn.attacks.setting.text import mentions, normalised, telling
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Example, Probe
+
+BLANK = "____"
+SHORT = 5  # words of an answer of which one name or number says all
+OVERLAP = 0.5  # share of the telling words of an answer from which on a text gives it away
+PARAGRAPH = "\n\n"
+_PARTICLES = "al|bin|da|de|del|den|der|di|ibn|la|le|of|van|von"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the asker knows beside the question.
+
+    prompt: how the model is asked. items: all forget items, the attacker's first. subjects: by item index, what the
+    question is about, where that can be told. retain: solved questions about other subjects. wordings: of a question,
+    the ones that it was also taught in.
+    """
+
+    prompt: PromptFormat
+    items: tuple[Item, ...]
+    subjects: Mapping[int, str]
+    retain: tuple[Example, ...] = ()
+    wordings: Mapping[str, tuple[str, ...]] | None = None
+
+    @classmethod
+    def of(cls, brief: Brief, prompt: PromptFormat) -> Scene:
+        """The scene of a brief."""
+        items = (*brief.taught, *brief.scored)
+        named = {fact.prompt: fact.subject for fact in brief.task.facts}
+        wordings = {question: e.questions for e in brief.task.forget for question in e.questions}
+        return cls(prompt, items, subjects(items, named), brief.task.retain, wordings)
+
+    def mates(self, item: Item) -> list[Item]:
+        """Other items about the same subject that do not name this one's answer, those after it first."""
+        same = [o for o in self.items if o.probe.cluster and o.probe.cluster == item.probe.cluster]
+        after = [o for o in same if o.index > item.index] + [o for o in same if o.index < item.index]
+        return [o for o in after if not reveals(f"{o.probe.question} {o.probe.answer}", item)]
+
+
+def goes_on(probe: Probe) -> bool:
+    """Whether the question is the beginning of a text, and the answer how it goes on."""
+    return probe.answer[:1].isspace()
+
+
+def subjects(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
+    """What each item's question is about, by item index: the subject that the dataset's facts name (`named`, by
+    question), else the cluster's name, else the capitalised words that most questions of the cluster share; each only
+    where the question has it."""
+    shared: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in items:
+        shared[item.probe.cluster].update(set(_names(item.probe.question)))
+    found = {}
+    for item in items:
+        question, cluster = item.probe.question, item.probe.cluster
+        common = [name for name, times in shared[cluster].most_common(1) if cluster and times > 1]
+        wanted = [s for s in (named.get(question), cluster, *common) if s and s in question]
+        if wanted:
+            found[item.index] = wanted[0]
+    return found
+
+
+def _names(text: str) -> list[str]:
+    """Runs of two and more capitalised words, without a word that may be large only as the text's first."""
+    found = []
+    for match in re.finditer(rf"[A-Z][\w-]*(?: (?:(?:{_PARTICLES}) )*[A-Z][\w-]*)+", text):
+        run = match[0] if match.start() else match[0].partition(" ")[2]
+        found += [run] if " " in run else []
+    return found
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A sentence that states the item's fact, cut around it. wrong: what stands in the place elsewhere."""
+
+    before: str
+    answer: str
+    after: str
+    wrong: tuple[str, ...] = ()
+
+
+def gaps(item: Item) -> Iterator[Gap]:
+    """The item's statements with their fact cut out: at the bare value where the dataset knows it, else at what the
+    wrong answers have otherwise, where they are the same sentence."""
+    probe = item.probe
+    if goes_on(probe):
+        yield Gap(probe.question, probe.answer.strip(), "", tuple(wrong.strip() for wrong in probe.perturbed_answers))
+        return
+    for text in filter(None, (probe.answer, probe.paraphrased_answer)):
+        if probe.value and (match := re.search(rf"(?<!\w){re.escape(probe.value)}(?!\w)", text)):
+            yield _gap(text, match.start(), len(text) - match.end(), probe.perturbed_answers)
+    if not probe.value and probe.perturbed_answers:
+        text = probe.paraphrased_answer or probe.answer
+        words, others = text.split(" "), [wrong.split(" ") for wrong in probe.perturbed_answers]
+        start = _agreed(words, others)
+        end = _agreed(words[start:][::-1], [other[start:][::-1] for other in others])
+        same, gone = start + end, len(words) - start - end
+        if same >= 3 and 0 < gone <= 2 * same:
+            tail = len(" ".join(words[len(words) - end :])) + 1 if end else 0
+            yield _gap(text, len(" ".join(words[:start])) + bool(start), tail, probe.perturbed_answers)
+
+
+def _agreed(words: Sequence[str], others: Iterable[Sequence[str]]) -> int:
+    """How many words all of them begin with."""
+    columns = zip(words, *others, strict=False)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), min(map(len, (words, *others))))
+
+
+def _gap(text: str, before: int, after: int, others: Sequence[str]) -> Gap:
+    """text cut after `before` characters and before the last `after` ones; the others, where they are cut alike."""
+    head, tail = text[:before], text[len(text) - after :]
+    wrong = [o[before : len(o) - after] for o in others if o.startswith(head) and o.endswith(tail)]
+    return Gap(head.rstrip(), text[before : len(text) - after], tail, tuple(filter(None, wrong)))
+
+
+def reveals(text: str, item: Item) -> bool:
+    """Whether a text gives the item's answer away: it names it, or has a name or number of a short answer, or at least
+    half of the telling words that the answer adds to the question."""
+    said = {*normalised(text).split()}
+    for answer in {item.gold, *(gap.answer for gap in gaps(item))}:
+        words = telling(answer, item.probe.question)
+        found = words & said
+        if mentions(text, answer) or (words and len(found) >= OVERLAP * len(words)):
+            return True
+        if len(answer.split()) <= SHORT and any(word.isdigit() or word.title() in answer for word in found):
+            return True
+    return False
+
+
+def statement(item: Item, answer: str | None = None) -> str:
+    """The fact (or another answer to its question) as a sentence; question and answer where the answer is a name."""
+    probe = item.probe
+    answer = probe.answer if answer is None else answer
+    if goes_on(probe):
+        return f"{probe.question.split(PARAGRAPH)[-1]} {answer.strip()}"
+    return answer if len(answer.split()) > 2 else f"{probe.question} {answer}"

@@ -1,0 +1,1 @@
+"""Attacks that change the weights, and ask again."""

@@ -1,0 +1,98 @@
+"""Composition: one attack changes the weights, another is made on the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unlearn.attacks.base import Attack, Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.weights.changes import Change, Changer, seeds
+from unlearn.data.task import Task
+from unlearn.models.lora import merged
+
+_THREATS: Mapping[Threat, int] = {"black": 0, "grey": 1, "white": 2}
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Make `second` on every variant of the model that `first` gives: relearn, then quantise; quantise, then sample.
+
+    What users do to a released model undoes unlearning that holds against each step alone (arXiv 2501.04952, 2.6).
+    first: an attack that changes weights (quantize, prune, prune_magnitude, detach, relearn_*), best with one variant,
+    as every variant of the one is tried with every variant of the other. Where the first attack's attacker has items to
+    tell how well it did, the whole composition is judged by them. Adapters that it trained are merged (into a copy)
+    before the second attack, as they are before a model is compressed.
+    The threat is the stronger of the two.
+    """
+
+    first: Changer
+    second: Attack
+
+    @property
+    def threat(self) -> Threat:
+        """The stronger of the two."""
+        return max(self.first.threat, self.second.threat, key=_THREATS.__getitem__)
+
+    @property
+    def family(self) -> str:
+        """What it is."""
+        return "composition"
+
+    @property
+    def reference(self) -> str:
+        """The papers of both, each once."""
+        papers = f"{self.first.reference}, {self.second.reference}".split(", ")
+        return ", ".join(dict.fromkeys(paper for paper in papers if paper))
+
+    def check(self, task: Task) -> None:
+        """What both check."""
+        self.first.check(task)
+        self.second.check(task)
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each pair of variants; data and budget are the second attack's."""
+        attempts: list[Attacked] = []
+        outcomes: list[Outcome] = []
+        lost: list[tuple[Change, int | None]] = []
+        for seed in seeds(self.first, brief):
+
+            def visit(change: Change, seed: int | None = seed if self.first.randomised else None) -> None:
+                if change.victim is None:
+                    lost.append((change, seed))
+                    return
+                its_brief = replace(
+                    brief,
+                    scored=(*brief.scored, *change.judges),
+                    seeds=brief.seeds if seed is None else (seed,),
+                )
+                victim = replace(change.victim, model=merged(change.victim.model))
+                attempts.append(self.second.attack(victim, its_brief))
+                outcomes.extend(_joined(change, one, len(brief.scored), seed) for one in attempts[-1].outcomes)
+
+            self.first.change(suspect, brief, seed, visit)
+        if not attempts:
+            raise Inapplicable("the first attack left no working model")
+        last = attempts[-1]
+        for change, own_seed in lost:
+            outcomes += [_joined(change, _nothing(one), len(brief.scored), own_seed) for one in last.outcomes]
+        return Attacked(outcomes, last.data, last.budget, last.measure, chance=last.chance)
+
+
+def _nothing(outcome: Outcome) -> Outcome:
+    """Of a destroyed model, in the place of the outcome of a working one."""
+    return replace(outcome, known=np.zeros(len(outcome.known)), texts=(), choice=np.nan, taught=None, utility=None)
+
+
+def _joined(change: Change, outcome: Outcome, scored: int, seed: int | None) -> Outcome:
+    """The second attack's outcome on a variant of the first; its K of the judges is the attacker's own estimate."""
+    own = outcome.known[scored:]
+    return replace(
+        outcome,
+        variant=f"{change.variant}, then {outcome.variant}",
+        known=outcome.known[:scored],
+        texts=outcome.texts[:scored],
+        seed=outcome.seed if seed is None else seed,
+        choice=outcome.choice if outcome.choice is not None or not len(own) else float(np.nanmean(own)),
+    )

@@ -1,0 +1,139 @@
+"""Pruning: zero the weights that hide, or the smallest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Gt, Le, Lt, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Suspect, Threat
+from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.weights.benign_rows import benign_rows
+from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.data.prompt import Encoded, encode_text
+from unlearn.data.task import Example, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Share = Annotated[float, Gt(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Set-difference pruning (Wei et al. 2024, arXiv 2402.05162), as an attack (Łucki et al. 2024, arXiv 2409.18025).
+
+    score = mean over rows of |w dL/dw|, once on forget-like text and once on text of general use. In each linear layer
+    the weights in the top p by the forget score that are not in the top q by the other are set to 0: what acts on the
+    forgotten alone. top_forget, top_general: the p and q to try, each p with every q <= p. The attacker takes the pair
+    by its own items.
+    forget_text: "answers", its own items; "generations", what the model itself says to their questions (where it says
+    nothing, the answer). general: see `benign_rows`. samples: rows of each text at most.
+    """
+
+    top_forget: Annotated[tuple[Share, ...], MinLen(1)]
+    top_general: Annotated[tuple[Share, ...], MinLen(1)]
+    samples: Annotated[int, Gt(0)] = 32
+    forget_text: Literal["answers", "generations"] = "answers"
+    general: Literal["retain", "unrelated"] = "retain"
+
+    threat: ClassVar[Threat] = "grey"
+    family: ClassVar[str] = "pruning"
+    reference: ClassVar[str] = "arXiv 2402.05162, 2409.18025"
+    randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.top_general) > max(self.top_forget):
+            raise ValueError("no pair to try: each share of top_general must be at most one of top_forget")
+
+    def check(self, task: Task) -> None:
+        """Where all rows of general use mention an answer the attack is skipped, saying so."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each seed and pair."""
+        outcomes = judged(self, suspect, brief)
+        pairs = len(outcomes) // len(brief.seeds)
+        held = f"{min(self.samples, len(brief.taught))} forget items, {self.samples} {self.general} rows"
+        return Attacked(outcomes, held, f"{pairs} pairs of shares")
+
+    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+        """A variant for each pair."""
+        import torch
+
+        p, q = sorted(set(self.top_forget)), sorted(set(self.top_general))
+        forget = self._ranks(suspect, self._forget_rows(suspect, brief), p)
+        general = self._ranks(suspect, _encoded(suspect, benign_rows(brief, self.general, seed)[: self.samples]), q)
+        victim = suspect.copied()
+        weights, sources = dict(victim.model.named_parameters()), dict(suspect.model.named_parameters())
+        for i, most in enumerate(p):
+            for j, spared in enumerate(q):
+                if spared > most:
+                    continue
+                with torch.no_grad():
+                    for name in forget:
+                        kept = (forget[name] > i) | (general[name] <= j)
+                        weights[name].copy_(sources[name]).mul_(kept)
+                visit(Change(f"top {most:.3g} but not top {spared:.3g}", victim, brief.taught))
+
+    def _forget_rows(self, suspect: Suspect, brief: Brief) -> list[Encoded]:
+        probes = [item.probe for item in brief.taught[: self.samples]]
+        answers: Sequence[str] = [probe.answer for probe in probes]
+        if self.forget_text == "generations":
+            said = ask(suspect, brief, probes, "gen").texts
+            answers = [text or answer for text, answer in zip(said, answers, strict=True)]
+        pairs = zip(probes, answers, strict=True)
+        return _encoded(suspect, [Example((probe.question,), (answer,)) for probe, answer in pairs])
+
+    @staticmethod
+    def _ranks(suspect: Suspect, rows: Sequence[Encoded], shares: Sequence[float]) -> dict[str, Tensor]:
+        """By parameter, which share's top each weight is in: a byte a weight is all that is kept of the scores."""
+        from unlearn.attacks.weights.saliency import ranks, weight_scores
+
+        scores = weight_scores(suspect.model, rows)
+        return {name: ranks(scores.pop(name), shares) for name in tuple(scores)}
+
+
+@dataclass(frozen=True)
+class PruneMagnitude:
+    """Set the smallest weights to 0: of all linear layers together the given shares. Needs no data."""
+
+    shares: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(1)] = (0.1, 0.3, 0.5)
+
+    threat: ClassVar[Threat] = "grey"
+    family: ClassVar[str] = "pruning"
+    reference: ClassVar[str] = "arXiv 1506.02626"
+    randomised: ClassVar[bool] = False
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome per share."""
+        return Attacked(judged(self, suspect, brief), budget=f"{len(self.shares)} shares")
+
+    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+        """A variant per share; a larger one leaves nothing of what a smaller one left out."""
+        import torch
+
+        from unlearn.attacks.weights.saliency import magnitude_cut
+        from unlearn.models.linear import linear_weights
+
+        victim = suspect.copied()
+        weights = [weight for _, weight in linear_weights(victim.model)]
+        for share in sorted(set(self.shares)):
+            cut = magnitude_cut(weights, share)
+            with torch.no_grad():
+                for weight in weights:
+                    weight.masked_fill_(weight.abs() <= cut, 0.0)
+            visit(Change(f"{share:.0%} smallest", victim))
+
+
+def _encoded(suspect: Suspect, rows: Sequence[Example | str]) -> list[Encoded]:
+    return [
+        encode_text(suspect.tokenizer, row, separator="", max_tokens=suspect.prompt.max_tokens)
+        if isinstance(row, str)
+        else suspect.prompt.encode(suspect.tokenizer, row.questions[0], row.answers[0])
+        for row in rows
+    ]

@@ -1,0 +1,104 @@
+"""Quantisation: rounding the weights undoes changes that are smaller than a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect, Threat
+from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.weights.formats import Format
+from unlearn.data.task import Task
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Compress the released weights and ask again (Zhang et al. 2025, arXiv 2410.16454): unlearning that moves weights
+    by less than half a step of the format leaves them in the original's bucket, and the knowledge comes back.
+
+    Every linear layer but the vocabulary projection; norms and embeddings stay. backend: "simulated", weights as the
+    format gives them back, the same on any machine (attacks/weights/number_formats.py); "bitsandbytes", that package's
+    own layers, where it is installed (it has no int4, and its int8 is LLM.int8). The table `buckets` of the unlearned
+    model tells for each layer which share of weights fell into another bucket than the original's, and the mean change
+    in steps (there is none where that is of another architecture).
+    """
+
+    formats: Annotated[tuple[Format, ...], MinLen(1)] = ("int8", "int4", "nf4", "fp4")
+    backend: Literal["simulated", "bitsandbytes"] = "simulated"
+
+    threat: ClassVar[Threat] = "grey"
+    family: ClassVar[str] = "compression"
+    reference: ClassVar[str] = "arXiv 2410.16454"
+    randomised: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.backend == "bitsandbytes" and "int4" in self.formats:
+            raise ValueError("bitsandbytes has no int4 (it has int8, nf4 and fp4): leave it out of formats")
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome per format."""
+        import pandas as pd
+
+        outcomes = judged(self, suspect, brief)
+        buckets = self._buckets(suspect) if suspect.part == "unlearned" else []
+        tables = {"buckets": pd.DataFrame(buckets)} if buckets else {}
+        return Attacked(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
+
+    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+        """A variant per format."""
+        for form in self.formats:
+            visit(Change(form, self._quantised(suspect, form)))
+
+    def _quantised(self, suspect: Suspect, form: Format) -> Suspect:
+        victim = suspect.copied()
+        if self.backend == "bitsandbytes":
+            from unlearn.attacks.weights.bitsandbytes_layers import pack
+
+            try:
+                pack(victim.model, form)
+            except ImportError as error:
+                raise Inapplicable("bitsandbytes is not installed: pip install bitsandbytes") from error
+            return victim
+        import torch
+
+        from unlearn.attacks.weights.number_formats import quantised
+        from unlearn.models.linear import linear_weights
+
+        with torch.no_grad():
+            for _, weight in linear_weights(victim.model):
+                weight.copy_(quantised(weight, form)[0])
+        return victim
+
+    def _buckets(self, suspect: Suspect) -> list[dict[str, object]]:
+        """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step.
+        Nothing where the two do not have the same weights."""
+        import torch
+
+        from unlearn.attacks.weights.number_formats import quantised
+        from unlearn.models.linear import linear_weights
+        from unlearn.models.parameters import layer_of
+
+        original, weights = dict(linear_weights(suspect.original())), dict(linear_weights(suspect.model))
+        if {name: w.shape for name, w in original.items()} != {name: w.shape for name, w in weights.items()}:
+            return []
+        sums: dict[tuple[Format, int | None], list[float]] = {}
+        with torch.no_grad():
+            for name, weight in weights.items():
+                before = original[name].to(weight.device)
+                change = (weight - before).abs()
+                for form in self.formats:
+                    _, bucket, _ = quantised(weight, form)
+                    _, earlier, step = quantised(before, form)
+                    total = sums.setdefault((form, layer_of(name)), [0.0, 0.0, 0.0])
+                    total[0] += (bucket != earlier).sum().item()
+                    total[1] += (change / step.clamp_min(1e-12)).sum().item()
+                    total[2] += weight.numel()
+        return [
+            {"format": form, "layer": -1 if layer is None else layer, "moved": moved / n, "steps": steps / n}
+            for (form, layer), (moved, steps, n) in sums.items()
+        ]

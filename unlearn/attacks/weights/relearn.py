@@ -1,0 +1,126 @@
+"""Relearning: a few steps of training, on forget items or on text that holds none of them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, MinLen
+
+from unlearn.attacks.base import Attacked, Brief, Suspect, Threat
+from unlearn.attacks.items import Item
+from unlearn.attacks.setting.folds import deal
+from unlearn.attacks.weights.benign_rows import benign_rows
+from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
+from unlearn.data.task import Example, Task
+from unlearn.models.lora import Lora
+from unlearn.recipe import Recipe
+
+LOOKS = 3  # where the recipe's length is in steps: with passes there is a look after each
+
+
+@dataclass(frozen=True)
+class Relearn:
+    """Train the model again, then ask the held-out items.
+
+    source: "forget", half of the attacker's items, while the other half, about other subjects if the scored items are,
+    tells it how well it did (Lynch et al. 2024, arXiv 2402.16835); "retain", "unrelated", "related", rows without any
+    of the answers (see `benign_rows`; arXiv 2406.13356, 2505.22310), where all of its items tell. samples: ladder of
+    the number of rows. maintain: retain rows beside each forget row, which keep the model whole. text: the unrelated
+    text, None for the package's own. rates: ladder of learning rates, in multiples of the recipe's, as one alone gives
+    a false sense of robustness. recipe: its length is in passes over the rows, of at least `least_steps` steps, or in
+    steps. lora: train adapters, None for all weights, "auto" by the model's size (see attacks/weights/training.py).
+    adapter_rates: the ladder for adapters. The attacker takes the rate and the time to stop by its own items, for each
+    model anew. The same rows, seeds and rates go to the original and to the retain model, which tells what was
+    recovered from what was taught.
+    """
+
+    source: Literal["forget", "retain", "unrelated", "related"]
+    samples: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)]
+    rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)]
+    recipe: Recipe
+    least_steps: Annotated[int, Gt(0)] = 20
+    maintain: Annotated[int, Ge(0)] = 0
+    text: str | None = None
+    lora: Adapters = "auto"
+    adapter_rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = ADAPTER_RATES
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "relearning"
+    reference: ClassVar[str] = "arXiv 2402.16835, 2406.13356"
+    randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.maintain and self.source != "forget":
+            raise ValueError(f"maintain={self.maintain} goes with source=forget, not with source={self.source}")
+
+    def check(self, task: Task) -> None:
+        """Where all rows mention an answer the attack is skipped, saying so."""
+        from unlearn.data.fluency import check_fluency
+
+        check_fluency(self.text, "text")
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each seed, number of rows, rate and look."""
+        outcomes = judged(self, suspect, brief)
+        most = max(outcome.budget or 0 for outcome in outcomes)
+        steps = self._steps(int(most) * (1 + self.maintain))
+        rates = len(self._rates(by_size(self.lora, suspect.model)))
+        return Attacked(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {rates} rate(s)")
+
+    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+        """A variant for each number of rows, rate and look."""
+        rows, own, judges = self._rows(brief, seed)
+        lora = by_size(self.lora, suspect.model)
+        for n in sorted({min(n, len(rows)) for n in self.samples}):
+            beside = benign_rows(brief, "retain", seed)[: n * self.maintain] if self.maintain else []
+            for rate in self._rates(lora):
+                change = Change("", None, judges, own[:n], float(n))
+                self._train(suspect, [*rows[:n], *beside], rate, lora, seed, change, visit)
+
+    def _rows(self, brief: Brief, seed: int) -> tuple[list[Example | str], Sequence[Item], Sequence[Item]]:
+        """What is trained on, in random order; the items that it gives away; those that tell how well it went."""
+        if self.source != "forget":
+            return benign_rows(brief, self.source, seed, self.text), (), brief.taught
+        clusters = {item.probe.cluster for item in brief.taught}
+        within = any(item.probe.cluster in clusters for item in brief.scored)
+        own, *judges = deal(brief.taught, 2, "within_cluster" if within else "across_cluster", seed)
+        random.Random(f"relearn-{seed}").shuffle(own)
+        rows: list[Example | str] = [Example((item.probe.question,), (item.probe.answer,)) for item in own]
+        return rows, own, judges[0] if judges else own
+
+    def _steps(self, rows: int) -> int:
+        if self.recipe.epochs is None:
+            return self.recipe.steps or self.least_steps
+        return max(self.least_steps, round(self.recipe.epochs * math.ceil(rows / self.recipe.batch_size)))
+
+    def _rates(self, lora: Lora | None) -> tuple[float, ...]:
+        return self.adapter_rates if lora else self.rates
+
+    def _train(
+        self,
+        suspect: Suspect,
+        rows: list[Example | str],
+        rate: float,
+        lora: Lora | None,
+        seed: int,
+        change: Change,
+        visit: Visit,
+    ) -> None:
+        """Visit the model in training, as `change` at each look."""
+        steps = self._steps(len(rows))
+        recipe = at_rate(self.recipe, rate, steps=steps, epochs=None)
+        looks = look_steps(steps, math.ceil(self.recipe.epochs or LOOKS))
+
+        def look(victim: Suspect | None, step: int) -> None:
+            variant = f"{change.budget:g} rows, rate x{rate:g}, {step} steps"
+            visit(replace(change, variant=variant, victim=victim))
+            looks.remove(step)
+
+        teach(suspect, rows, recipe, seed, look, len(looks), lora)
+        for step in tuple(looks):  # what was left when the training diverged
+            look(None, step)

@@ -1,0 +1,122 @@
+"""Relearning speed: what left a trace is learned again sooner than what was never known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
+from unlearn.data.task import Example, Probe, Task
+from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unlearn.data.prompt import Encoded
+
+
+@dataclass(frozen=True)
+class RelearnSpeed:
+    """Teach a model the scored items themselves and count the steps until it has each (Ebbinghaus's savings).
+
+    K of an item = 1 - s / steps, with s the first look at which the mean nll of its answer's tokens is at most `nats`
+    (s = 0: from the start; K = 0: never). With A_o = 1, which knows all from the start, the leak
+    (A_u - A_r) / (A_o - A_r) is 1 - s_u / s_r: the share of the steps that the unlearned model is spared. A diagnostic:
+    its attacker holds the answers already, so it is no part of the worst case.
+    In a training of its own it does the same with the attacker's items alone. Across models: savings = 1 - t_u / t_r,
+    with t the first look at which the loss (mean nll over these items) is at most a limit: `nats`, or the lowest loss
+    that both models come to, where one does not come to `nats`. Positive: a trace is left. loss: that limit.
+    rate: in multiples of recipe.lr; the other settings are the recipe's, but its length. looks: how often the items are
+    scored on the way, evenly spaced. lora: train adapters, None for all weights, "auto" by the model's size (see
+    attacks/weights/training.py). adapter_rate: the rate for adapters.
+    Numbers: steps, to a loss of `nats` on the attacker's items (nan: not within them); item_steps, mean over scored
+    items of s (`steps` where never). Tables: `speed`, of the scored items: step, nll (mean over them), reached (share
+    of them); `speed_taught`, the same of the attacker's.
+    """
+
+    recipe: Recipe
+    steps: Annotated[int, Gt(0)] = 60
+    looks: Annotated[int, Ge(2)] = 30
+    nats: Annotated[float, Gt(0)] = 0.5
+    rate: Annotated[float, Gt(0)] = 0.25
+    lora: Adapters = "auto"
+    adapter_rate: Annotated[float, Gt(0)] = ADAPTER_RATES[0]
+
+    threat: ClassVar[Threat] = "white"
+    family: ClassVar[str] = "relearning"
+    reference: ClassVar[str] = ""
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+        """An outcome for each seed; numbers and the tables are means over them."""
+        at = np.array([0, *look_steps(self.steps, self.looks)])
+        own = [item.probe for item in brief.taught]
+        curves = [self._curve(suspect, brief.questions, len(at), seed) for seed in brief.seeds]
+        taught = [self._curve(suspect, own, len(at), seed) for seed in brief.seeds]
+        spent = [first(curve <= self.nats, at, never=self.steps) for curve in curves]
+        outcomes = [
+            Outcome("savings", 1 - s / self.steps, seed=seed, counts=False)
+            for s, seed in zip(spent, brief.seeds, strict=True)
+        ]
+        together = [first(curve.mean(axis=1) <= self.nats, at, never=np.nan) for curve in taught]
+        return Attacked(
+            outcomes,
+            f"the {len(brief.scored)} scored items",
+            f"{self.steps} steps",
+            "steps spared",
+            {"steps": float(np.mean(together)), "item_steps": float(np.mean(spent))},
+            {"speed": self._table(curves, at), "speed_taught": self._table(taught, at)},
+        )
+
+    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+        """savings and loss; nothing without a retain model, nan where that starts at the limit."""
+        if retain is None:
+            return {}
+        curves = [one.tables["speed_taught"] for one in (unlearned, retain)]
+        limit = max(self.nats, *(curve["nll"].min() for curve in curves))
+        u, r = (float(first(np.array(curve["nll"] <= limit), np.array(curve["step"]), np.nan)) for curve in curves)
+        return {"savings": 1 - u / r if r else math.nan, "loss": float(limit)}
+
+    def _table(self, curves: Sequence[np.ndarray], at: np.ndarray) -> pd.DataFrame:
+        import pandas as pd
+
+        reached = np.mean([(curve <= self.nats).mean(axis=1) for curve in curves], axis=0)
+        return pd.DataFrame({"step": at, "nll": np.mean(curves, axis=0).mean(axis=1), "reached": reached})
+
+    def _curve(self, suspect: Suspect, probes: Sequence[Probe], points: int, seed: int) -> np.ndarray:
+        """The nll of each item before the training on them and at each look [points, items]; infinite once it has
+        diverged."""
+        rows = [Example((probe.question,), (probe.answer,)) for probe in probes]
+        encoded = suspect.prompt.encode_all(suspect.tokenizer, [(p.question, p.answer) for p in probes])
+        lora = by_size(self.lora, suspect.model)
+        rate = self.adapter_rate if lora else self.rate
+        recipe = at_rate(self.recipe, rate, steps=self.steps, epochs=None)
+        curve = [_nll(suspect, encoded)]
+
+        def look(victim: Suspect, step: int) -> None:
+            curve.append(_nll(victim, encoded))
+
+        teach(suspect, rows, recipe, seed, look, points - 1, lora)
+        return np.stack([*curve, *[np.full(len(rows), np.inf)] * (points - len(curve))])
+
+
+def first(there: np.ndarray, at: np.ndarray, never: float) -> np.ndarray:
+    """The first of the steps `at` [S] at which a column of `there` [S, ...] holds; `never` where none."""
+    return np.where(there.any(axis=0), at[there.argmax(axis=0)], never)
+
+
+def _nll(suspect: Suspect, encoded: list[Encoded]) -> np.ndarray:
+    """Mean answer-token nll (nats) of each row."""
+    from unlearn.score.generate import pad_id
+    from unlearn.score.likelihood import likelihoods
+
+    scored = likelihoods(suspect.model, [[row] for row in encoded], pad_id(suspect.tokenizer), suspect.token_budget)
+    return np.array([-row.logp.mean() for (row,) in scored])

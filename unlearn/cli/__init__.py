@@ -1,0 +1,1 @@
+"""The command line: composing a configuration, and the list of what there is to choose from."""

@@ -1,0 +1,1 @@
+"""Localizers that trace how the model computes a fact."""

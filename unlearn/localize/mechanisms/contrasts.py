@@ -1,0 +1,42 @@
+"""What the localizers share that compare a prompt with the same prompt about a random subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Subject
+from unlearn.localize.budget import BlockBudget
+
+if TYPE_CHECKING:
+    from unlearn.localize.mechanisms.attribution import Pair
+
+
+@dataclass(frozen=True)
+class Contrasts(BlockBudget):
+    """Blocks by what exchanging values between a clean and a corrupt run does.
+
+    direction: noising (base is the clean run) or denoising (base is the corrupt run). max_facts: how many facts are
+    read. seed: of the corrupt prompts (null: the run's).
+    """
+
+    direction: Literal["noising", "denoising"] = "noising"
+    max_facts: Annotated[int, Gt(0)] = 32
+    seed: Annotated[int, Ge(0)] | None = None
+
+    def check(self, task: Task) -> None:
+        """The task has facts with subjects and foils."""
+        from unlearn.localize.mechanisms.facts import check_facts
+
+        super().check(task)
+        check_facts(task, foils=True)
+
+    def pairs(self, subject: Subject) -> list[Pair]:
+        """The facts as (base, other) prompts; UserError where no foil begins otherwise than its answer does."""
+        from unlearn.localize.mechanisms.attribution import pair_facts
+
+        seed = subject.seed if self.seed is None else self.seed
+        return pair_facts(subject, self.max_facts, self.direction, seed)

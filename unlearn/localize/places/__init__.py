@@ -1,0 +1,1 @@
+"""Localizers that select by place: layers, module types."""

@@ -1,0 +1,27 @@
+"""Every matrix of the layers: localization to nowhere in particular."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Located, Subject
+
+
+@dataclass(frozen=True)
+class Nonlocalized:
+    """q, k, v, o, gate, up and down of every layer, with their biases; no embeddings, norms or head.
+
+    "nonlocalized" of Mechanistic Unlearning (Guo et al. 2024).
+    """
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def localize(self, subject: Subject) -> Located:
+        """Nothing is looked at but the model's layout."""
+        from unlearn.localize.places.parts import matrices, union
+
+        parts = matrices(subject.model)
+        mask = union(subject.model, parts)
+        return Located(mask, {"parts": len(parts), "parameters": mask.selected})

@@ -1,0 +1,35 @@
+"""All MLPs of a model's layers, as its structure has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.places.layers import LayerNumbers
+from unlearn.runtime.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllMLPs:
+    """Gate, up and down of every layer, with their biases: the union of what fact lookup and causal tracing pick from.
+
+    The MLPs are found by the model's structure, as there; FFN finds them by the names of the weights.
+    "all_mlps" of Mechanistic Unlearning (Guo et al. 2024). layers: only of these layers, counted from 0; None: of all.
+    """
+
+    layers: LayerNumbers | None = None
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def localize(self, subject: Subject) -> Located:
+        """Whole tensors; UserError where the model has no such layer, or a structure that is not known."""
+        from unlearn.localize.places.parts import mlps, union
+
+        parts = mlps(subject.model)
+        layers = range(len(parts)) if self.layers is None else self.layers
+        if max(layers) >= len(parts):
+            raise UserError(f"'layers' has {max(layers)}: the model has layers 0 to {len(parts) - 1}")
+        mask = union(subject.model, [parts[layer] for layer in layers])
+        return Located(mask, {"selected": mask.selected})

@@ -1,0 +1,32 @@
+"""Localization by module: attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
+from unlearn.models.parameters import ATTENTION, layer_of, module_type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """The weights of all attention projections (query, key, value, output), and their biases; no other weight.
+
+    The counterpart of localize=ffn: do facts go with the MLPs, or would any part of the layers do?
+    layers: only of these layers, counted from 0; None: of all.
+    """
+
+    layers: LayerNumbers | None = None
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
+        layers = known_layers(subject.model, self.layers)
+        mask = whole_tensors(
+            subject.model, lambda name: module_type(name) in ATTENTION and layer_of(name) in layers, "attention"
+        )
+        return Located(mask, {"selected": mask.selected})

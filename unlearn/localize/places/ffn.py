@@ -1,0 +1,31 @@
+"""Localization by module: the MLPs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
+from unlearn.models.parameters import MLP, layer_of, module_type
+
+
+@dataclass(frozen=True, kw_only=True)
+class FFN:
+    """The weights of all MLPs (feed-forward blocks), experts among them, and their biases; no other weight.
+
+    A baseline of WAGLE (Jia et al. 2024, arXiv 2410.17509). Its released code looks for OPT's names and so finds no
+    weight of a Llama; here the families' own names are known.
+    layers: only of these layers, counted from 0; None: of all.
+    """
+
+    layers: LayerNumbers | None = None
+
+    def check(self, task: Task) -> None:
+        """Any task will do."""
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
+        layers = known_layers(subject.model, self.layers)
+        mask = whole_tensors(subject.model, lambda name: module_type(name) in MLP and layer_of(name) in layers, "MLPs")
+        return Located(mask, {"selected": mask.selected})

@@ -1,0 +1,39 @@
+"""Whole parts of a model drawn at random: the baselines that say whether it matters which."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.budget import Budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomParts(Budget):
+    """Parts drawn uniformly without replacement until a budget of weights is reached or passed.
+
+    parts: "mlps", each with gate, up and down ("random_mlps" of Mechanistic Unlearning, Guo et al. 2024), or
+    "matrices", single ones with their biases among q, k, v, o, gate, up and down ("random"; that code forgets the
+    gate). A matrix that fuses several counts once. seed: None: the run's. The budget is that of Budget; the number
+    "budget_ratio" is the weights selected over it.
+    """
+
+    parts: Literal["mlps", "matrices"] = "mlps"
+    seed: Annotated[int, Ge(0)] | None = None
+
+    def localize(self, subject: Subject) -> Located:
+        """Draw. UserError where the model has too few parts."""
+        from unlearn.localize.places.parts import matrices, mlps, union
+
+        model, (mine, matched) = subject.model, self.matched(subject)
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        parts = mlps(model) if self.parts == "mlps" else matrices(model)
+        random.Random(subject.seed if self.seed is None else self.seed).shuffle(parts)
+        ordered = [sum(sizes[name] for name in part) for part in parts]
+        drawn = mine.taken(ordered, sum(sizes.values()), self.parts)
+        mask = union(model, [parts[number] for number in drawn])
+        return mine.located(mask, {"parts": len(drawn), "parameters": mask.selected}, {}, matched)

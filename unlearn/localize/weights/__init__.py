@@ -1,0 +1,1 @@
+"""Localizers that score every single weight."""

@@ -1,0 +1,22 @@
+"""Localization by gradient saliency (SalUn)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.weights.scored import ByGradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient(ByGradient):
+    """score = |g_f|: how fast the forget loss changes with a weight.
+
+    Fan et al. 2024, SalUn (arXiv 2310.12508), which selects the weights above the median: half of them.
+    """
+
+    select: Fraction = 0.5
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask of the highest scores."""
+        return self.located(self.highest(subject, self.forget_gradients(subject).of))

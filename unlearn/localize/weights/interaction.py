@@ -1,0 +1,22 @@
+"""Localization by where forget and retain gradients meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.weights.scored import ByTwoGradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction(ByTwoGradients):
+    """score = |g_f g_r|: the weights on which both the forget and the retain loss depend.
+
+    WAGLE's limit for gamma to 0 (Jia et al. 2024, arXiv 2410.17509), and in effect what its released settings select.
+    It prefers weights that matter to both, and does not spare what the retain rows need.
+    """
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask of the highest scores."""
+        forget, retain = self.forget_gradients(subject), self.retain_gradients(subject)
+        return self.located(self.highest(subject, lambda name: forget.of(name) * retain.of(name)))

@@ -1,0 +1,17 @@
+"""Localization by the size of the weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.weights.scored import Scored, weights_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Magnitude(Scored):
+    """score = |theta|: the largest weights of the model, whatever is to be forgotten (a baseline of WAGLE)."""
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask of the highest scores."""
+        return self.located(self.highest(subject, weights_of(subject)))

@@ -1,0 +1,39 @@
+"""The control of every weight localizer: as many weights, chosen by chance."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
+
+from unlearn.localize.base import Located, Subject
+from unlearn.localize.weights.scored import Scored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomWeights(Scored):
+    """score = a uniform random number for each weight, the same on every machine and device.
+
+    seed: None: the run's.
+    """
+
+    seed: Annotated[int, Ge(0)] | None = None
+
+    def localize(self, subject: Subject) -> Located:
+        """The mask of the highest scores."""
+        import torch
+
+        seed = subject.seed if self.seed is None else self.seed
+        shapes = {name: p.shape for name, p in subject.model.named_parameters()}
+
+        def score(name: str) -> Tensor:
+            """Drawn anew, and alike, each time it is asked for: nothing is kept."""
+            generator = torch.Generator().manual_seed(random.Random(f"{seed}-{name}").getrandbits(63))
+            return torch.rand(shapes[name], generator=generator)
+
+        return self.located(self.highest(subject, score))

@@ -1,0 +1,164 @@
+"""What the localizers share that score every weight and select the highest scores over all tensors."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.prompt import Encoded
+    from unlearn.localize.weights.gradients import Gradients
+    from unlearn.localize.weights.threshold import Score, Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Select floor(select * N) of the N weights in scope: those of the highest scores, wherever they are.
+
+    also: further fractions, whose masks come from the same scores (Located.masks, by fraction). scope: a regular
+    expression that is found in the names of the tensors to score ("mlp|self_attn"), None for all; the others are not
+    selected. Equal scores go by tensor and position.
+
+    Raises ValueError where `scope` is no regular expression, or a fraction is asked for twice.
+    """
+
+    select: Fraction = 0.8
+    also: tuple[Fraction, ...] = ()
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.scope or "")
+        except re.error as error:
+            raise ValueError(f"scope is '{self.scope}', which is no regular expression ({error})") from None
+        refuse_repeats(self.select, self.also)
+
+    def check(self, task: Task) -> None:
+        """Scores of weights alone read no data."""
+
+    def in_scope(self, subject: Subject) -> list[str]:
+        """Names of the tensors to score, in the model's order.
+
+        UserError where there is none, or a fraction of them is less than one weight: before anything is computed.
+        """
+        from unlearn.localize.weights.threshold import how_many
+
+        sizes = {name: p.numel() for name, p in subject.model.named_parameters() if p.is_floating_point()}
+        found = [name for name in sizes if re.search(self.scope or "", name)]
+        if not found:
+            example = list(sizes)[-1]
+            raise UserError(f"no weight's name has localize.scope '{self.scope}' in it; names are like '{example}'")
+        how_many(sum(sizes[name] for name in found), (self.select, *self.also))
+        return found
+
+    def highest(self, subject: Subject, score: Score) -> list[Selection]:
+        """What is selected by score: first for `select`, then for each of `also`."""
+        from unlearn.localize.weights.threshold import select
+
+        shapes = {name: tuple(p.shape) for name, p in subject.model.named_parameters()}
+        return select(shapes, self.in_scope(subject), score, (self.select, *self.also))
+
+    def located(self, selections: Sequence[Selection], **numbers: float) -> Located:
+        """The masks with their numbers. Says so where weights had to be selected that no score speaks for."""
+        from unlearn.runtime.progress import say
+
+        first, *rest = selections
+        if first.zeros_selected:
+            say(
+                f"localize: {first.zeros_selected} of the {first.mask.selected} selected weights have score 0 and "
+                f"were taken by position: only {first.scored - first.zeros} of {first.scored} have another score"
+            )
+        counts: dict[str, float] = {"scored": first.scored, "selected": first.mask.selected}
+        if first.threshold is not None:
+            counts |= {"threshold": first.threshold}
+            counts |= {"zero_scores": first.zeros, "zero_selected": first.zeros_selected}
+        masks = {str(fraction): further.mask for fraction, further in zip(self.also, rest, strict=True)}
+        return Located(first.mask, {**counts, **numbers}, masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByGradient(Scored):
+    """Scores from g_f, the mean over forget examples of the gradient of the example's token-mean nll.
+
+    Each example counts once, with one of its wordings. forget_loss: of its own answer, or of a refusal, for methods
+    that train on refusals (WAGLE's score for preference optimisation). passes: go over the rows so many times, each
+    time for another part of the weights, with as much less memory for gradients. seed: of the wordings and refusals
+    drawn; None: the run's.
+    """
+
+    forget_loss: Literal["answer", "refusal"] = "answer"
+    passes: Annotated[int, Gt(0)] = 1
+    seed: Annotated[int, Ge(0)] | None = None
+
+    def check(self, task: Task) -> None:
+        """Refusals are needed only where they are trained on."""
+        if self.forget_loss == "refusal" and not task.refusals:
+            raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
+
+    def forget_gradients(self, subject: Subject) -> Gradients:
+        """g_f of the tensors in scope."""
+        return self.gradients(subject, "forget", self.forget_rows(subject))
+
+    def forget_rows(self, subject: Subject) -> list[Encoded]:
+        """One row for each forget example."""
+        draw, task = self._generator("forget", subject), subject.task
+        answers = [task.refusals if self.forget_loss == "refusal" else example.answers for example in task.forget]
+        pairs = [(draw.choice(e.questions), draw.choice(texts)) for e, texts in zip(task.forget, answers, strict=True)]
+        return subject.prompt.encode_all(subject.tokenizer, pairs)
+
+    def gradients(self, subject: Subject, what: str, rows: Sequence[Encoded], squares: bool = False) -> Gradients:
+        """Mean gradient over rows, under a progress bar."""
+        from unlearn.localize.weights.gradients import mean_gradients
+        from unlearn.runtime.progress import progress
+
+        with progress(f"localize: gradients of {what} rows", total=len(rows) * self.passes) as advance:
+            names, budget = self.in_scope(subject), subject.token_budget
+            return mean_gradients(subject.model, rows, names, budget, self.passes, squares, advance)
+
+    def _generator(self, what: str, subject: Subject) -> random.Random:
+        return random.Random(f"{what}-{subject.seed if self.seed is None else self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByTwoGradients(ByGradient):
+    """Scores from g_f and from g_r, the same mean over retain examples.
+
+    retain_samples: how many of them, drawn without repetition; None: as many as there are forget examples.
+    """
+
+    retain_samples: Annotated[int, Gt(0)] | None = None
+
+    def retain_gradients(self, subject: Subject, squares: bool = False) -> Gradients:
+        """g_r of the tensors in scope."""
+        return self.gradients(subject, "retain", self.retain_rows(subject), squares)
+
+    def retain_rows(self, subject: Subject) -> list[Encoded]:
+        """Rows of drawn retain examples."""
+        draw, task = self._generator("retain", subject), subject.task
+        count = min(self.retain_samples or len(task.forget), len(task.retain))
+        examples = draw.sample(task.retain, count)
+        pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
+        return subject.prompt.encode_all(subject.tokenizer, pairs)
+
+
+def refuse_repeats(select: float, also: Sequence[float]) -> None:
+    """ValueError where a fraction is there twice: its masks would go by the same name."""
+    fractions = [select, *also]
+    for fraction in also:
+        if fractions.count(fraction) > 1:
+            raise ValueError(f"also has {fraction}, which is asked for already; name each share once")
+
+
+def weights_of(subject: Subject) -> Score:
+    """A tensor's weights by name, float32, on the model's device."""
+    parameters = dict(subject.model.named_parameters())
+    return lambda name: parameters[name].detach().float()

@@ -1,0 +1,170 @@
+"""Learned weight masks: the weights that training removes first, when all it can do is remove weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from unlearn.data.task import Example, Task
+from unlearn.localize.base import Fraction, Localizer, Located, Subject
+from unlearn.localize.places.ffn import FFN
+from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unlearn.data.prompt import Encoded
+    from unlearn.localize.weights.removal_training import Term
+    from unlearn.models.mask import Mask
+
+STEPS = 3  # points of the removal curve beside 0
+
+
+@dataclass(frozen=True)
+class WeightMask:
+    """The paper's weight-masking experiment (Guo et al. 2024, Mechanistic Unlearning, arXiv 2410.12949).
+
+    The weights that `within` selects are trained with SGD on
+        w_f * L_forget + NLL(retain) + NLL(fluency text, where the task has some) + beta * sum |w|,
+    each clamped between 0 and its original after every update; beta makes the last term `l1` at the start. L_forget is
+    the NLL of the answers that editing puts in the place of the true ones (objective "inject", w_f inject_weight), or
+    the mean over answer tokens of -log(1 - p) (objective "unlearn", w_f unlearn_weight); "auto" injects where the task
+    says what. A weight's mask value is weight / original in [0, 1]; the lowest of the values below 1 are selected. Of
+    weights at 0 those are more important that reached it in an earlier update, and then the larger originals.
+
+    select: the fraction of the weights of `within` that is selected (fewer, where fewer have moved). lr falls to 0
+    along a cosine; batch: rows of each term in an update; clip: largest norm of the gradient.
+    evaluation_rows: on how many forget and retain rows the removal curve rests.
+
+    Numbers: probability of forget, retain (and injected) answers in the original model and with the selected weights
+    set to 0 ("forget_removed"), geometric mean over an answer's tokens; candidates, and the shares of them that moved
+    and that are at 0 ("gone"), and the share of the selected weights that is ("gone_selected"; where it is 1, the mask
+    goes by when weights reached 0). Table "removal": the probabilities with 0, a third, two thirds and all of the
+    selected weights removed, in the same order. UserError where training diverges or moves nothing.
+    """
+
+    within: Localizer = field(default_factory=FFN)
+    select: Fraction = 0.05
+    objective: Literal["auto", "inject", "unlearn"] = "auto"
+    inject_weight: Annotated[float, Gt(0)] = 0.5
+    unlearn_weight: Annotated[float, Gt(0)] = 0.2
+    l1: Annotated[float, Ge(0)] = 1.5
+    updates: Annotated[int, Gt(0), Lt(2**15)] = 50
+    batch: Annotated[int, Gt(0)] = 8
+    lr: Annotated[float, Gt(0)] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    clip: Annotated[float, Gt(0)] = 1.0
+    evaluation_rows: Annotated[int, Gt(0)] = 100
+    seed: Annotated[int, Ge(0)] | None = None
+
+    def check(self, task: Task) -> None:
+        """What `within` wants; injected answers where they are asked for."""
+        self.within.check(task)
+        if self.objective == "inject" and not _has_injected(task):
+            raise UserError(
+                f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
+                "(allowed with it: 'unlearn', 'auto')"
+            )
+
+    def localize(self, subject: Subject) -> Located:
+        """Shrink the weights, rank them by what is left of them, and put them back."""
+        import random
+
+        from unlearn.localize.weights.removal_training import Settings, kept, rank, removed, shrink
+        from unlearn.runtime.progress import progress, say
+
+        model, seed = subject.model, subject.seed if self.seed is None else self.seed
+        within = self.within.localize(subject).mask
+        settings = Settings(self.updates, self.batch, self.lr, self.momentum, self.weight_decay, self.clip, self.l1)
+        with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
+            rng = random.Random(seed)
+            ages = shrink(model, within, originals, self._terms(subject), settings, subject.token_budget, rng, advance)
+            scores = removed(dict(model.named_parameters()), originals)
+            rank(scores, ages, originals)
+        moved = sum(int(score.count_nonzero()) for score in scores.values())
+        gone = sum(int(age.count_nonzero()) for age in ages.values())
+        if not moved:
+            raise UserError("no weight has moved towards 0: raise lr or updates")
+        masks = _masks(within, scores, min(int(self.select * within.selected), moved))
+        if gone > masks[-1].selected:
+            say(f"weight mask: {gone} weights have reached 0, of which the first {masks[-1].selected} are selected")
+        curve = self._removal(subject, masks)
+
+        import pandas as pd
+
+        probabilities = [name for name in curve[0] if name not in ("selected", "fraction")]
+        numbers = {
+            **{name: curve[0][name] for name in probabilities},
+            **{f"{name}_removed": curve[-1][name] for name in probabilities},
+            "candidates": within.selected,
+            "moved": moved / within.selected,
+            "gone": gone / within.selected,
+            "gone_selected": min(gone / masks[-1].selected, 1.0),
+        }
+        return Located(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
+
+    def _terms(self, subject: Subject) -> list[Term]:
+        from unlearn.data.prompt import encode_passage
+        from unlearn.localize.weights.removal_training import Term, nll, unlikelihood
+
+        task = subject.task
+        if self.objective == "inject" or (self.objective == "auto" and _has_injected(task)):
+            terms = [Term(_injected(subject, task.forget), self.inject_weight, nll)]
+        else:
+            terms = [Term(_answered(subject, task.forget), self.unlearn_weight, unlikelihood)]
+        terms.append(Term(_answered(subject, task.retain), 1.0, nll))
+        if task.fluency:
+            texts = [encode_passage(subject.tokenizer, text) for text in task.fluency]
+            terms.append(Term(texts, 1.0, nll))
+        return terms
+
+    def _removal(self, subject: Subject, masks: Sequence[Mask]) -> list[dict[str, float]]:
+        """Probabilities with no weight at 0, then with those of each mask; each has all weights of the one before."""
+        import torch
+
+        from unlearn.localize.weights.removal_training import kept, probability
+
+        task, most = subject.task, self.evaluation_rows
+        rows = {"forget": _answered(subject, task.forget[:most]), "retain": _answered(subject, task.retain[:most])}
+        if _has_injected(task):
+            rows["injected"] = _injected(subject, task.forget[:most])
+
+        def point(selected: int) -> dict[str, float]:
+            probabilities = {n: probability(subject.model, r, subject.token_budget) for n, r in rows.items()}
+            return {"selected": selected, "fraction": selected / masks[-1].total, **probabilities}
+
+        curve = [point(0)]
+        with kept(subject.model, masks[-1]) as originals:
+            for mask in masks:
+                with torch.no_grad():
+                    for name, parameter in subject.model.named_parameters():
+                        if name in originals:
+                            parameter.masked_fill_(mask.bits(name, parameter.device), 0.0)
+                curve.append(point(mask.selected))
+        return curve
+
+
+def _masks(within: Mask, scores: dict[str, Tensor], most: int) -> list[Mask]:
+    """The weights of the highest scores, `most` of them, after masks of ever larger shares of them."""
+    from unlearn.localize.weights.threshold import select
+
+    counts = sorted({max(1, most * i // STEPS) for i in range(1, STEPS + 1)})
+    scored = sum(score.numel() for score in scores.values())
+    fractions = [min((count + 0.5) / scored, 1.0) for count in counts]  # the half, so that rounding loses none
+    return [selection.mask for selection in select(within.shapes, list(scores), scores.__getitem__, fractions)]
+
+
+def _has_injected(task: Task) -> bool:
+    return all(example.injected for example in task.forget)
+
+
+def _answered(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
+    return subject.prompt.encode_all(subject.tokenizer, [(e.questions[0], e.answers[0]) for e in examples])
+
+
+def _injected(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
+    return subject.prompt.encode_all(subject.tokenizer, [(e.questions[0], e.injected or "") for e in examples])

@@ -1,0 +1,246 @@
+"""Experiment tracking: the numbers of a run sent to Weights & Biases, or nowhere. It never stops or delays a run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+from unlearn.runtime import distributed
+from unlearn.runtime.progress import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from unlearn.metrics.base import Result
+
+CONNECT_SECONDS = 10.0  # how long a server may take to answer before the run goes on offline
+UPLOAD_SECONDS = 60.0  # how long the last upload may take; the rest stays on disk for `wandb sync`
+
+
+class Tracking(Protocol):
+    """A place to send a run's numbers to: a small frozen dataclass in conf/tracker."""
+
+    def start(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Tracker:
+        """Begin (or, in a folder that was tracked before, continue) the run whose files are in `folder`."""
+        ...
+
+
+class Tracker:
+    """What a run tells while it lasts. This one sends it nowhere."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers at one step. Names carry their stage ("unlearn/loss"); each stage counts its own steps."""
+
+    def log_results(self, results: Mapping[str, Iterable[Result]]) -> None:
+        """The final metrics of each model, by model name."""
+
+    def log_summary(self, values: Mapping[str, float | str]) -> None:
+        """Numbers and words that sum up the run, by name."""
+
+    def log_figures(self, figures: Mapping[str, Figure]) -> None:
+        """Figures by name."""
+
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """A table of numbers and texts."""
+
+    def finish(self) -> None:
+        """The end: nothing may be logged after it. Called while an exception passes it marks the run as failed."""
+
+
+@dataclass(frozen=True)
+class NoTracker:
+    """No tracking: everything is in the run folder anyway."""
+
+    def start(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Tracker:
+        return Tracker()
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases, through its own client (https://docs.wandb.ai). Files go to `wandb/` in the run folder.
+
+    mode: `auto` is online where an API key is found (WANDB_API_KEY, netrc, W&B's settings), offline elsewhere, and what
+    WANDB_MODE says where it is set. Where the server does not answer within 10 s the run goes on offline; `wandb sync`
+    uploads it later.
+    entity: user or team, None for the account's default. group: a name that several runs share.
+    A run that continues in its folder continues as the same W&B run.
+    """
+
+    project: str = "unlearn"
+    entity: str | None = None
+    group: str | None = None
+    mode: Literal["auto", "online", "offline"] = "auto"
+
+    def start(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Tracker:
+        if not distributed.is_main():
+            return Tracker()
+        try:
+            return _WandbTracker(self._connect(run_name, config, folder))
+        except Exception as error:
+            say(f"W&B: no tracking, {_first_line(error)}")
+            return Tracker()
+
+    def _connect(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Any:
+        import wandb
+
+        shared = wandb.setup(_settings(wandb)).settings
+        mode = shared.mode if self.mode == "auto" else self.mode
+        if mode == "online" and not _has_key(shared):  # the client would ask for one and wait
+            mode = "offline"
+            if self.mode == "online":
+                say("W&B: there is no API key, going on offline")
+        init: Callable[..., Any] = functools.partial(
+            wandb.init,
+            project=self.project,
+            entity=self.entity,
+            group=self.group,
+            name=run_name,
+            id=_run_id(folder),
+            config=dict(config),
+            dir=folder,
+            reinit="finish_previous",
+            settings=_settings(wandb),
+        )
+        if mode == "online":
+            try:
+                return init(mode="online", resume="allow")
+            except Exception as error:
+                say(f"W&B: going on offline, {_first_line(error)}")
+                wandb.teardown()  # it would refuse the id of the run that it failed to begin
+                mode = "offline"
+        return init(mode=mode)
+
+
+P = ParamSpec("P")
+T = TypeVar("T", bound="_WandbTracker")
+
+
+def _harmless(method: Callable[Concatenate[T, P], None]) -> Callable[Concatenate[T, P], None]:
+    """Let a failure of the tracker cost one line and the rest of the tracking, never the run."""
+
+    @functools.wraps(method)
+    def attempt(self: T, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.run is None:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.run = None
+            say(f"W&B: tracking stopped, {_first_line(error)}")
+
+    return attempt
+
+
+class _WandbTracker(Tracker):
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        run.define_metric("step")
+        run.define_metric(
+            "*", step_metric="step"
+        )  # the client's own step must never go back, as that of a new stage does
+
+    @_harmless
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.run.log({**values, "step": step})
+
+    @_harmless
+    def log_results(self, results: Mapping[str, Iterable[Result]]) -> None:
+        import wandb
+
+        rows: list[Any] = [
+            (model, r.key, r.value, r.low, r.high, r.n, r.note) for model, found in results.items() for r in found
+        ]
+        self.run.summary.update({f"{model}/{key}": value for model, key, value, *_ in rows if not math.isnan(value)})
+        columns: list[Any] = ["model", "metric", "value", "low", "high", "n", "note"]
+        data: list[Any] = [tuple(map(_sent, row)) for row in rows]
+        self.run.log({"results": wandb.Table(columns=columns, data=data)})
+
+    @_harmless
+    def log_summary(self, values: Mapping[str, float | str]) -> None:
+        self.run.summary.update({name: value for name, value in values.items() if _sent(value) is not None})
+
+    @_harmless
+    def log_figures(self, figures: Mapping[str, Figure]) -> None:
+        from io import BytesIO
+
+        import wandb
+        from PIL import Image
+
+        images = {}
+        for name, figure in figures.items():
+            figure.savefig(buffer := BytesIO(), format="png", dpi=120)
+            images[f"figures/{name}"] = wandb.Image(Image.open(buffer))
+        self.run.log(images)
+
+    @_harmless
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        import wandb
+
+        data: list[Any] = [tuple(map(_sent, row)) for row in table.itertuples(index=False)]
+        self.run.log({name: wandb.Table(columns=list(table.columns), data=data)})
+
+    @_harmless
+    def finish(self) -> None:
+        self.run.finish(exit_code=int(sys.exc_info()[0] is not None))
+        self.run = None
+
+
+def _sent(value: Any) -> Any:
+    """A value as it may be sent: nothing in the place of nan and of infinity, which the server takes for no number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _settings(wandb: Any) -> Any:
+    """Silent and light: nothing captured or collected that the run folder does not hold already."""
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=CONNECT_SECONDS,
+        finish_timeout=UPLOAD_SECONDS,
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+
+
+def _has_key(settings: Any) -> bool:
+    """Whether W&B's client would find credentials for its server without asking."""
+    import netrc
+    from urllib.parse import urlsplit
+
+    if settings.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    places = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for path in map(os.path.expanduser, places):
+        try:
+            found = netrc.netrc(path).authenticators(urlsplit(settings.base_url).netloc)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if found and found[2]:
+            return True
+    return False
+
+
+def _run_id(folder: Path) -> str:
+    """The W&B id of the run in `folder`, the same each time."""
+    path = folder / "wandb" / "run-id"
+    if path.exists():
+        return path.read_text().strip()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(run_id := uuid.uuid4().hex[:8])
+    return run_id
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""What every part stands on: errors, components, files, processes, progress. Imports nothing above it."""

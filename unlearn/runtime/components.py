@@ -1,0 +1,142 @@
+"""From a composed Hydra config to components: every `_target_` is a dataclass, every key one of its fields.
+
+Component modules import nothing heavy at module level, so the whole configuration is checked in well under a second,
+before torch is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, runtime_checkable
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from unlearn.runtime.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+TARGET = "_target_"
+_FINITE = ConfigDict(allow_inf_nan=False)
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def build(node: Any, where: str = "") -> Any:
+    """Turn a config node into plain values and validated dataclass instances (recursively, by `_target_`).
+
+    `where` is the node's dotted path ("" for the root), used in messages. Raises UserError for an unknown key, a wrong
+    type or a value that the component refuses.
+    """
+    if isinstance(node, DictConfig):
+        try:
+            node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise UserError(f"'{error.full_key}' is not set") from error
+        except OmegaConfBaseException as error:
+            raise UserError("; ".join(str(error).split("\n")[:2])) from error
+    if isinstance(node, Mapping):
+        if TARGET in node:
+            return _construct(node, where)
+        return {key: build(value, _join(where, str(key))) for key, value in node.items()}
+    if isinstance(node, list):
+        return [build(value, f"{where}[{i}]") for i, value in enumerate(node)]
+    return node
+
+
+def _construct(node: Mapping[str, Any], where: str) -> Any:
+    cls = _locate(node[TARGET], where)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    hints = get_type_hints(cls, include_extras=True)
+    values: dict[str, Any] = {}
+    for key, raw in node.items():
+        if key == TARGET:
+            continue
+        place = _join(where, key)
+        if key not in fields:
+            raise unknown("key", str(key), fields, f"'{where}'" if where else "")
+        values[key] = check(build(raw, place), hints[key], place)
+    if missing := [
+        n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING
+    ]:
+        raise UserError(f"'{_join(where, missing[0])}' is not set ({cls.__name__} needs it)")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise UserError(f"'{where}': {error}") from error
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def check(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says (an int passes for a float, a list for a tuple); UserError where it is not."""
+    if isinstance(value, Mapping) and get_origin(hint) is dict:
+        return {key: check(item, get_args(hint)[1], _join(where, key)) for key, item in value.items()}
+    if type(None) in (options := get_args(hint)) and getattr(options[0], "_is_protocol", False):
+        return None if value is None else check(value, options[0], where)
+    if getattr(hint, "_is_protocol", False):
+        if not (dataclasses.is_dataclass(value) and isinstance(value, runtime_checkable(hint))):
+            wanted = f"a {hint.__name__} is wanted (choose one by name, as in {where}=NAME)"
+            raise UserError(f"'{where}' is {str(value)[:80]!r}: {wanted}")
+        return value
+    adapter = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else _FINITE)
+    try:
+        if isinstance(value, list) and _wants_tuple(hint):
+            value = tuple(value)
+        return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise UserError(_in_words(error.errors(), where)) from error
+
+
+def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
+    """Pydantic's first finding as a line: the place, what is there, what is allowed (of a union, each of its parts)."""
+    error = errors[0]
+    place = "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
+    if error["type"] == "missing":
+        return f"'{where}{place}' is not set"
+    given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    others = [other["msg"].removeprefix("Input should be ") for other in errors[1:] if other["input"] is error["input"]]
+    message = " or ".join([f"{error['msg'][0].lower()}{error['msg'][1:]}", *others]).replace("tuple", "list")
+    guess = nearest(str(given), re.findall(r"'([^']*)'", message)) if error["type"] == "literal_error" else None
+    hint = f"; did you mean '{guess}'?" if guess else ""
+    return f"'{where}{place}' is {given!r}: {message}{hint}"
+
+
+def content(component: Any) -> Any:
+    """A component as JSON-able values for cache keys: its class, and its fields or what its own `content()` gives."""
+    if dataclasses.is_dataclass(component):
+        own = getattr(component, "content", None)
+        fields = own() if own else {f.name: content(getattr(component, f.name)) for f in dataclasses.fields(component)}
+        return [type(component).__name__, fields]
+    if isinstance(component, Mapping):
+        return {key: content(value) for key, value in component.items()}
+    return [content(value) for value in component] if isinstance(component, (list, tuple)) else component
+
+
+def _wants_tuple(hint: Any) -> bool:
+    """Whether `hint` is a tuple type, also inside Annotated[...] or `... | None`."""
+    return get_origin(hint) is tuple or any(_wants_tuple(arg) for arg in get_args(hint) if get_origin(hint) is not list)
+
+
+def _locate(target: Any, where: str) -> Any:
+    module_name, _, class_name = str(target).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"'{where}.{TARGET}' is {target!r}: no such class ({error})") from error
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"'{where}.{TARGET}' is {target!r}: not a component (a dataclass)")
+    return cls

@@ -1,0 +1,48 @@
+"""Where models and datasets are: in local folders, or on the Hugging Face hub, if that can be reached."""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.progress import say
+
+_SECONDS = 5.0
+
+
+def local(path: str) -> Path:
+    """The path with ~ expanded; UserError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is there, or could be no hub id: it begins with / . or ~, or has more than one slash."""
+    return path.startswith(("/", ".", "~")) or path.count("/") > 1 or local(path).exists()
+
+
+@functools.cache
+def prefer_local() -> None:
+    """Where the hub does not answer, tell its libraries so: by themselves they try for a minute before they look at
+    what was downloaded earlier (or fail). To be called before anything is fetched; asks once a process."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_SECONDS).close()
+    except HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        if isinstance(error, URLError) and isinstance(error.reason, ssl.SSLError):
+            return  # it answers; its libraries may know another certificate
+        say(f"{constants.ENDPOINT} does not answer: going on with what was downloaded earlier")
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries not yet imported, and for processes started from here
+        constants.HF_HUB_OFFLINE = True

@@ -1,0 +1,76 @@
+"""The localization stage: which weights of the target model may change, found once and kept for every later run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from unlearn.data.task import Task, digest
+from unlearn.localize.base import Located, Subject
+from unlearn.runtime.components import content
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.progress import progress, say
+from unlearn.runtime.store import Built, write_json
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.prepare import Model, cache, versions
+
+MASK = "mask.safetensors"
+
+
+def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Built:
+    """The folder with the mask, the numbers and tables that explain it, and any further masks."""
+
+    def build(folder: Path) -> None:
+        from unlearn.models.loading import load_model, load_tokenizer
+
+        model: Any = load_model(target.path)
+        subject = Subject(
+            model.to(device),
+            load_tokenizer(target.path),
+            experiment.model.prompt,
+            task,
+            experiment.seed,
+            experiment.train.micro_tokens,
+        )
+        with progress("localizing", total=None):
+            located = experiment.localize.localize(subject)
+        name = type(experiment.localize).__name__
+        if not located.mask.selected:
+            raise UserError(f"localize= ({name}) selects no weight at all: there would be nothing to train")
+        mine = {"localizer": name, "model": target.path, "weights": digest(target.key), "task": task.fingerprint()}
+        about = located.mask.about or mine
+        if about.get("weights", mine["weights"]) != mine["weights"]:
+            say(f"localize: the mask was made for other weights of the same shapes ({about.get('model', 'unknown')})")
+        _save(replace(located, mask=replace(located.mask, about=about)), name, folder)
+
+    key = {
+        "target": target.key,
+        "localizer": content(experiment.localize),
+        "data": task.fingerprint("forget", "retain", "refusals", "facts", "fluency"),
+        "prompt": asdict(experiment.model.prompt),
+        "token_budget": experiment.train.micro_tokens,
+        "seed": experiment.seed,
+        "versions": versions(),
+    }
+    return cache(experiment).stage("localize", key, build)
+
+
+def _save(located: Located, name: str, folder: Path) -> None:
+    mask = located.mask
+    mask.save(folder / MASK)
+    for which, other in located.masks.items():
+        other.save(folder / "masks" / f"{which}.safetensors")
+    for title, table in located.tables.items():
+        table.to_parquet(folder / f"{title}.parquet", index=False)
+    write_json(
+        folder / "localize.json",
+        {
+            "localizer": name,
+            "selected": mask.selected,
+            "total": mask.total,
+            "fraction": mask.fraction,
+            "shares": mask.shares(),
+            "numbers": dict(located.numbers),
+        },
+    )

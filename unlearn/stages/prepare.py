@@ -1,0 +1,241 @@
+"""Target and retain models: published checkpoints, or trained here once and kept for every later run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+from unlearn import __version__
+from unlearn.data.task import COMPLETION, Task, digest
+from unlearn.models.base import Part
+from unlearn.models.pretrained import local_state
+from unlearn.runtime import distributed
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import local
+from unlearn.runtime.progress import progress, say
+from unlearn.runtime.store import Built, Store, read_json, write_json
+from unlearn.score.table import Scores
+from unlearn.stages.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to start from: where it is, what identifies it, and the stages that made it."""
+
+    path: str
+    key: dict[str, Any]
+    stages: tuple[Built, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference(Model):
+    """A model to compare with: also where its scores are."""
+
+    scores: Path = Path()
+
+
+def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Part, Reference]:
+    """The target model and, unless switched off or impossible, the retain model, both scored.
+
+    Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
+    that takes half the time of one after the other with two threads.
+    """
+    parts: list[Part] = ["target", "retain"] if has_retain(experiment, task) else ["target"]
+    to_train = [part for part in parts if not _is_there(experiment, task, part)]
+    if "prepare" not in experiment.stages:
+        require_trained(experiment, task)
+    helper = None
+    if len(to_train) == 2 and threads == 1 and device.type == "cpu" and distributed.world_size() == 1:
+        helper = multiprocessing.get_context("spawn").Process(
+            target=_in_helper, args=(experiment, task, device, threads), daemon=True
+        )
+        resource_tracker.ensure_running()  # else it is started with the helper, and unblocks the signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the helper inherits this: Ctrl-C ends us, and we it
+        helper.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        found: dict[Part, Reference] = {"target": reference(experiment, task, "target", device)}
+        if helper is not None:
+            with progress("waiting for the retain model", total=None):
+                helper.join()
+    finally:
+        if helper is not None and helper.is_alive():
+            helper.terminate()
+            helper.join()
+    if "retain" in parts:  # where the helper failed, this does its work again and shows the error
+        found["retain"] = reference(experiment, task, "retain", device)
+    if helper is not None:  # what the helper built was built in this run
+        built = tuple(replace(stage, cached=False) for stage in found["retain"].stages)
+        found["retain"] = replace(found["retain"], stages=built)
+    return found
+
+
+def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Reference:
+    """One of the two models, trained and scored if need be."""
+    model = trained(experiment, task, part, device)
+    scored = cache(experiment).stage(
+        f"scores-{part}",
+        score_key(experiment, task, model.key),
+        lambda folder: _score(experiment, task, part, model.path, device, folder),
+    )
+    return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
+
+
+def trained(experiment: Experiment, task: Task, part: Part, device: Any) -> Model:
+    """One of the two models, not scored: the published one, or trained here."""
+    if published := experiment.model.published(task, part):
+        return Model(published, {"path": published, "files": local_state(published)})
+    key = finetune_key(experiment, task, part)
+    built = cache(experiment).stage(
+        part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
+    )
+    return Model(str(built.folder), key, (built,))
+
+
+def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -> list[float]:
+    """How probable the model that the run starts from finds the first token of each answer after its prompt.
+
+    pairs: (prompt, answer), bare completions. Kept in the cache. UserError where the model knows nothing yet.
+    """
+    path = experiment.model.source
+    if path is None:
+        raise UserError("the dataset wants the facts that the model knows before training: choose a pretrained model")
+
+    def build(folder: Path) -> None:
+        from unlearn.models.loading import load_model, load_tokenizer
+        from unlearn.score.first_token import first_token_probabilities
+
+        model: Any = load_model(path)
+        tokenizer, budget = load_tokenizer(path), experiment.evaluate.token_budget
+        with progress("asking what the model knows", total=None) as advance:
+            found = first_token_probabilities(model.to(device), tokenizer, COMPLETION, pairs, budget, advance)
+        write_json(folder / "known.json", found)
+
+    key = {
+        "model": {"path": path, "files": local_state(path)},
+        "prompt": asdict(COMPLETION),
+        "pairs": digest(list(pairs)),
+        "versions": versions(),
+    }
+    built = cache(experiment).stage("known", key, build)
+    return read_json(built.folder / "known.json")
+
+
+def cache(experiment: Experiment) -> Store:
+    """The stage cache that runs share."""
+    return Store(local(experiment.cache), hashed=True, say=say)
+
+
+def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict[str, Any]:
+    """What decides a model's score tables."""
+    return {
+        "model": model,
+        "prompt": asdict(experiment.model.prompt),
+        "scoring": experiment.evaluate.content(),
+        "probes": task.fingerprint("probes", "max_new_tokens"),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions on which trained weights and scores depend."""
+    from importlib.metadata import version
+
+    return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
+
+
+def has_retain(experiment: Experiment, task: Task) -> bool:
+    """Whether there is to be a retain model: of what pretraining taught there can only be a published one."""
+    if experiment.retain_model == "none":
+        return False
+    family = experiment.model
+    return not (task.pretrained and family.source) or family.published(task, "retain") is not None
+
+
+def require_trained(experiment: Experiment, task: Task) -> None:
+    """UserError where a model that the experiment compares with would have to be trained first."""
+    parts: list[Part] = ["target", "retain"] if has_retain(experiment, task) else ["target"]
+    for part in parts:
+        if not _is_there(experiment, task, part):
+            raise UserError(f"there is no {part} model yet: add prepare to stages=")
+
+
+def _is_there(experiment: Experiment, task: Task, part: Part) -> bool:
+    """Whether the model is published, or was trained here."""
+    if experiment.model.published(task, part):
+        return True
+    return cache(experiment).folder(part, finetune_key(experiment, task, part)).exists()
+
+
+def finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
+    """What decides a target or retain model that is trained here."""
+    return {
+        "model": experiment.model.key(task),
+        "prompt": asdict(experiment.model.prompt),
+        "recipe": experiment.model.finetune.content(),
+        "data": task.fingerprint("forget", "retain") if part == "target" else task.fingerprint("retain"),
+        "seed": experiment.seed,
+        "versions": versions(),
+    }
+
+
+def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) -> None:
+    import threading
+
+    import torch
+
+    from unlearn.runtime.progress import silence
+
+    silence()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that nothing half-written stays
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        reference(experiment, task, "retain", device)
+    except Exception:  # the main process will meet the same error, and show it
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """A killed run must not leave its helper behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folder: Path) -> None:
+    import torch
+
+    from unlearn.models.loading import save_model
+    from unlearn.training import checkpoint
+    from unlearn.training.supervised import plan_answers, train_answers
+
+    family = experiment.model
+    tokenizer = family.tokenizer(task)
+    model: Any = family.start(task, tokenizer, experiment.seed)
+    model = model.to(device=device, dtype=getattr(torch, family.finetune.weights))
+    examples = task.full if part == "target" else task.retain
+    plan = plan_answers(examples, tokenizer, family.prompt, family.finetune, experiment.seed)
+    with progress(f"training the {part} model", total=len(plan.steps)) as advance:
+        log = train_answers(model, plan, family.finetune, folder, experiment.seed, advance=advance, say=say)
+    if distributed.is_main():
+        write_json(folder / "history.json", log.history)
+        save_model(model, tokenizer, folder)
+        checkpoint.discard(folder)
+
+
+def _score(experiment: Experiment, task: Task, part: Part, path: str, device: Any, folder: Path) -> None:
+    from unlearn.models.loading import load_model, load_tokenizer
+
+    model = load_model(path).to(device)
+    with progress(f"scoring the {part} model", total=None) as advance:
+        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, task, advance)
+    scores.save(folder)

@@ -1,0 +1,54 @@
+"""`run=FOLDER`: attack what an earlier run made, under that run's own configuration, or any model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from unlearn.models.lora import base_of
+from unlearn.runtime.errors import UserError
+from unlearn.runtime.paths import local
+from unlearn.runtime.store import read_json
+
+MINE = ("attack", "leak", "relearn", "stages", "run", "cache", "tracker", "device", "threads")
+"""What is taken from this command; all else from the earlier run."""
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model, or an adapter to one. UserError where an adapter does not say to which."""
+    return base_of(folder) is not None or (folder / "config.json").is_file()
+
+
+def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration and choices to run: the given ones, or those of the run that `run=` names with MINE from here.
+
+    given: keys that the command sets. UserError where `run` is neither a run nor a model folder, where another stage
+    than attack and report is asked for, or where the command sets what the earlier run decides.
+    """
+    if config.get("run") is None:
+        return config, dict(choices)
+    folder = local(str(config.run))
+    if others := set(config.stages) - {"prepare", "attack", "report"}:
+        raise UserError(f"'run' attacks what is there, and does not {sorted(others)[0]}: add stages=[attack]")
+    if is_model(folder):
+        return config, dict(choices)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"'run' is '{config.run}': neither a run folder (config.yaml) nor a model folder (config.json, or "
+            "adapter_config.json)"
+        )
+    for key in given:
+        if (root := key.partition(".")[0].partition("@")[0]) not in MINE:
+            raise UserError(f"'{root}' is decided by the run in {folder}: set only {', '.join(MINE)}")
+    try:
+        earlier: Any = OmegaConf.load(folder / "config.yaml")
+    except Exception as error:
+        raise UserError(f"cannot read {folder / 'config.yaml'}: {error}") from error
+    mine: Any = OmegaConf.to_container(config, resolve=False)
+    theirs: Any = OmegaConf.to_container(earlier)
+    merged = OmegaConf.create({**theirs, **{key: mine[key] for key in MINE}, "output": str(folder)})
+    about = read_json(folder / "run.json")
+    return merged, {str(k): str(v) for k, v in about.get("choices", {}).items()}
