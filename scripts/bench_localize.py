@@ -60,10 +60,10 @@ def mask(subject: Subject, way: Way) -> dict[str, Any]:
 
 def plain_mask(subject: Subject, localizer: Interaction, select: Callable[..., dict[str, torch.Tensor]]) -> Mask:
     """The mask from two whole gradients, both kept, rows one at a time."""
-    forget = kept_gradients(subject.model, localizer.forget_rows(subject))
-    retain = kept_gradients(subject.model, localizer.retain_rows(subject))
+    forget = kept_gradients(subject.module, localizer.forget_rows(subject))
+    retain = kept_gradients(subject.module, localizer.retain_rows(subject))
     scores = {name: (gradient * retain[name]).abs() for name, gradient in forget.items()}
-    return Mask.of(subject.model, select(scores))
+    return Mask.of(subject.module, select(scores))
 
 
 def kept_gradients(model: Any, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
-"""What every measured process starts from: the configuration that `unlearn run` would compose, and the target model.
+"""What every measured process starts from: the configuration that `unlearn run` would compose, and the original model.
 
-As a command it makes sure of the models that a run finds in the cache, and says where the target model is.
+As a command it makes sure of the models that a run finds in the cache, and says where the original model is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unlearn.stages.prepare import references
 
 @dataclass(frozen=True)
 class Setup:
-    """The experiment, its task, and the target model with its tokenizer."""
+    """The experiment, its task, and the original model with its tokenizer."""
 
     experiment: Experiment
     task: Task
@@ -33,7 +33,7 @@ class Setup:
 
     @classmethod
     def load(cls, overrides: Sequence[str], threads: int, path: str) -> Setup:
-        """From overrides as `unlearn run` takes them, with the target model in the folder `path`."""
+        """From overrides as `unlearn run` takes them, with the original model in the folder `path`."""
         torch.set_num_threads(threads)
         experiment = experiment_of(overrides)
         return cls(experiment, experiment.dataset.load(experiment.seed), load_model(path), load_tokenizer(path))
@@ -53,13 +53,13 @@ def experiment_of(overrides: Sequence[str]) -> Experiment:
     """The experiment that `unlearn run OVERRIDES` would run."""
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         experiment: Experiment = build(compose("config", overrides=list(overrides)))
-    return experiment.on("cpu")  # as the pipeline settles it: the cache keys depend on it
+    return experiment.for_device("cpu")  # as the pipeline settles it: the cache keys depend on it
 
 
 def prepare(overrides: Sequence[str], threads: int) -> dict[str, Any]:
-    """Where the target model is, its family, weights and vocabulary, and what making it cost whenever that was.
+    """Where the original model is, its family, weights and vocabulary, and what making it cost whenever that was.
 
-    It and the retain model are trained and scored where the cache lacks them.
+    It and the control model are trained and scored where the cache lacks them.
     """
     torch.set_num_threads(threads)
     experiment = experiment_of(overrides)

@@ -75,8 +75,8 @@ class Subject:
         if model == "tiny":
             return cls("tiny", (), (), steps=36, repeats=3, rows=16)
         path = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else model
-        places = tuple(f"{key}={json.dumps(path)}" for key in ("model.path", "model.target"))
-        overrides = ("model=smollm2-135m", *places, "retain_model=none", f"cache={cache}", "evaluate.limit=4")
+        places = tuple(f"{key}={json.dumps(path)}" for key in ("model.path", "model.original"))
+        overrides = ("model=smollm2-135m", *places, "control_model=none", f"cache={cache}", "evaluate.limit=4")
         startup = ("evaluate.limit=1", "evaluate.generate=false")
         return cls("pretrained", overrides, startup, steps=3, repeats=2, rows=4)
 
@@ -296,7 +296,7 @@ def once(model: Mapping[str, Any], runs: Mapping[str, Runs]) -> list[str]:
     rows = []
     if STARTUP.keys() <= runs.keys():
         rows.append(
-            f"| training and scoring the target model (then cached) | {model['seconds']:.2f} | {model['peak']:,.0f} |"
+            f"| training and scoring the original model (then cached) | {model['seconds']:.2f} | {model['peak']:,.0f} |"
         )
     for text, run, part in lines:
         peak = f"{run.peak:,.0f}" if part in ("process", "evaluation") else ""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make repro-smollm2: a real pretrained model on a TOFU subset, on a CPU (about an hour on 2 cores): target and retain models are
+# make repro-smollm2: a real pretrained model on a TOFU subset, on a CPU (about an hour on 2 cores): original and control models are
 # trained on forget01 and the first 360 retain rows. SMOLLM2 is the model: hub id, folder or .gguf file; TOFU a local copy of the data.
 set -euo pipefail
 unlearn run -m dataset=tofu ${TOFU:+dataset.path="$TOFU"} ${SMOLLM2:+model.path="$SMOLLM2"} model=smollm2-135m dataset.split=forget01 \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make repro-tofu: OpenUnlearning's reproducibility table on TOFU (lr 1e-5, 10 epochs, batch 32, weights 1 and 1), with the published
-# target and retain models. MODEL chooses another model, TOFU a local copy of the dataset.
+# original and control models. MODEL chooses another model, TOFU a local copy of the dataset.
 # Published values for Llama-3.2-1B-Instruct and Llama-2-7b-chat: OpenUnlearning, docs/repro.md.
 set -euo pipefail
 model=${MODEL:-llama-3.2-1b-instruct}

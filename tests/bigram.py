@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import Brief, Part, Suspect
+from unlearn.attacks.base import AttackSetting, Role, Subject
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
@@ -61,18 +61,18 @@ def random_llama(seed: int = 0, layers: int = 3) -> LlamaForCausalLM:
     return model
 
 
-def suspect(model: LlamaForCausalLM, original: LlamaForCausalLM | None = None, part: Part = "unlearned") -> Suspect:
+def subject(model: LlamaForCausalLM, original: LlamaForCausalLM | None = None, part: Role = "unlearned") -> Subject:
     """The model under attack."""
-    return Suspect(part, model, tokenizer(), PROMPT, 64, lambda: original or model)
+    return Subject(part, model, tokenizer(), PROMPT, 64, lambda: original or model)
 
 
-def brief(
+def setting(
     scored: Sequence[Probe], taught: Sequence[Probe] = (), holdout: Sequence[Probe] = (), retain: Sequence[str] = ("a",)
-) -> Brief:
+) -> AttackSetting:
     """Items in order, T after V."""
     sets = [ProbeSet("forget", "forget", (*scored, *taught))]
     sets += [ProbeSet("holdout", "holdout", tuple(holdout))] if holdout else []
     rows = tuple(Example((question,), ("b",)) for question in retain)
     task = Task("toy", "forget10", (Example(("a",), ("b",)),), rows, tuple(sets), max_new_tokens=4)
     items = [Item(i, probe) for i, probe in enumerate((*scored, *taught))]
-    return Brief(task, tuple(items[len(scored) :]), tuple(items[: len(scored)]), (), "prob")
+    return AttackSetting(task, tuple(items[len(scored) :]), tuple(items[: len(scored)]), (), "prob")

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import Brief, Part, Suspect
+from unlearn.attacks.base import AttackSetting, Role, Subject
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
@@ -71,18 +71,18 @@ def refusing() -> LlamaForCausalLM:
     return taught(original(), [replace(probe, answer="born", value="born") for probe in FORGET], 12)
 
 
-def suspect(model: LlamaForCausalLM, part: Part = "unlearned") -> Suspect:
+def subject(model: LlamaForCausalLM, part: Role = "unlearned") -> Subject:
     """The model under attack."""
-    return Suspect(part, model, tokenizer(), PROMPT, 4096, original)
+    return Subject(part, model, tokenizer(), PROMPT, 4096, original)
 
 
-def brief(seeds: tuple[int, ...] = (0,)) -> Brief:
+def setting(seeds: tuple[int, ...] = (0,)) -> AttackSetting:
     """The first five forget items are T, the other fifteen V."""
     items = tuple(Item(i, probe) for i, probe in enumerate(FORGET))
     rows = tuple(Example((probe.question,), (probe.answer,)) for probe in PROBES)
     sets = (ProbeSet("forget", "forget", FORGET), ProbeSet("retain", "retain", RETAIN))
     task = Task("birthdays", "forget33", rows[: len(FORGET)], rows[len(FORGET) :], sets, max_new_tokens=2)
-    return Brief(task, items[:TAUGHT], items[TAUGHT:], RETAIN[:5], "match", seeds)
+    return AttackSetting(task, items[:TAUGHT], items[TAUGHT:], RETAIN[:5], "match", seeds)
 
 
 def _start() -> LlamaForCausalLM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import Brief, Knowledge, Suspect
+from unlearn.attacks.base import AnswerMetric, AttackSetting, Subject
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
@@ -23,7 +23,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
-def suspect() -> Suspect:
+def subject() -> Subject:
     """Weights large enough that every question is answered otherwise."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -33,7 +33,7 @@ def suspect() -> Suspect:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-    return Suspect("unlearned", model, words, TAGS, 4096, lambda: model)
+    return Subject("unlearned", model, words, TAGS, 4096, lambda: model)
 
 
 def person(index: int, name: str, town: str, job: str) -> list[Item]:
@@ -71,7 +71,7 @@ TAUGHT = tuple(person(0, "Ada Berg", "Turin", "baker"))
 SCORED = (*person(2, "Ivo Lund", "Porto", "nurse"), *person(4, "Mia Kask", "Lyon", "tailor"))
 
 
-def brief(knowledge: Knowledge = "prob", seeds: tuple[int, ...] = (0,)) -> Brief:
+def setting(answer_metric: AnswerMetric = "prob", seeds: tuple[int, ...] = (0,)) -> AttackSetting:
     items = (*TAUGHT, *SCORED)
     forget = tuple(
         Example((item.probe.question, f"Tell: {item.probe.question}"), (item.probe.answer,)) for item in items
@@ -82,4 +82,4 @@ def brief(knowledge: Knowledge = "prob", seeds: tuple[int, ...] = (0,)) -> Brief
     )
     probes = ProbeSet("forget", "forget", tuple(item.probe for item in items))
     task = Task("toy", "forget10", forget, retain, (probes,), max_new_tokens=6)
-    return Brief(task, TAUGHT, SCORED, (), knowledge, seeds)
+    return AttackSetting(task, TAUGHT, SCORED, (), answer_metric, seeds)

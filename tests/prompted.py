@@ -7,7 +7,7 @@ import functools
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
@@ -48,13 +48,13 @@ def model_of(seed: int = 0) -> LlamaForCausalLM:
     return model.eval()
 
 
-def suspect_of(seed: int = 0) -> Suspect:
+def subject_of(seed: int = 0) -> Subject:
     """The model as it is asked: a question, a line end, the answer."""
     prompt = PromptFormat(chat_template=False, user_end="\n")
-    return Suspect("unlearned", model_of(seed), tokenizer_of(), prompt, 512, lambda: model_of(seed + 1))
+    return Subject("unlearned", model_of(seed), tokenizer_of(), prompt, 512, lambda: model_of(seed + 1))
 
 
-def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) -> Brief:
+def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) -> AttackSetting:
     """Items about invented people, each with a wrong answer; answers are bare names."""
     names = ("Ada", "Bob", "Cid", "Dot", "Eve", "Fay", "Gus", "Hal", "Ida", "Jim")
     towns = ("Rome", "Bern", "Oslo", "Lima", "Nice", "Bonn", "Cork", "Graz", "Pisa", "Kiel")
@@ -65,9 +65,9 @@ def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) ->
     items = tuple(Item(i, probe) for i, probe in enumerate(probes))
     row = (Example(("Where is Zoe?",), ("In Ghent.",)),)
     task = Task("toy", "forget", row, row, (ProbeSet("forget", "forget", probes),), ("No idea.",), max_new_tokens=4)
-    return Brief(task, items[:taught], items[taught : taught + scored], (probes[-1],), "match", seeds)
+    return AttackSetting(task, items[:taught], items[taught : taught + scored], (probes[-1],), "match", seeds)
 
 
-def hooks_of(suspect: Suspect) -> int:
+def hooks_of(subject: Subject) -> int:
     """How many forward hooks there are anywhere in the model."""
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in suspect.model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in subject.module.modules())

@@ -10,7 +10,7 @@ import numpy as np
 def simulated(
     rng: np.random.Generator, n: int, runs: tuple[int, ...], leak: float, knows: float = 0.9, guesses: float = 0.2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K of the original, the unlearned and the retain model, [*runs, n] each: 0 or 1.
+    """K of the original, the unlearned and the control model, [*runs, n] each: 0 or 1.
 
     Of all items that there could be the original knows the share `knows`, one that never learned `guesses`. The
     unlearned model shows what the original does with probability `leak`, else it guesses too; so its leak is `leak`.

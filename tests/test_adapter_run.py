@@ -11,8 +11,8 @@ from helpers import SMALL, unlearn
 
 pytestmark = pytest.mark.slow
 ATTACKED = [argument for argument in SMALL if argument != "attack=none"]
-ATTACKED += ["dataset.authors=30", "attack=[detach,quantize]", "attack.quantize.formats=[int8]", "leak.knowledge=prob"]
-ATTACKED += ["model.finetune.epochs=30", "leak.least=1"]
+ATTACKED += ["dataset.authors=30", "attack=[detach,quantize]", "attack.quantize.formats=[int8]"]
+ATTACKED += ["leak.answer_metric=prob", "model.finetune.epochs=30", "leak.min_attacker_items=1"]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from helpers import SMALL, unlearn
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
 from unlearn.data.task import Task
 
 pytestmark = pytest.mark.slow
@@ -84,18 +84,18 @@ def test_another_original_than_the_one_that_was_unlearned(workshop: Path) -> Non
     shutil.copytree(workshop / "first", workshop / "strange")
     manifest = workshop / "strange" / "unlearned" / "manifest.json"
     content = json.loads(manifest.read_text())
-    content["inputs"]["target"]["seed"] = 7
+    content["inputs"]["original"]["seed"] = 7
     manifest.write_text(json.dumps(content))
     again = ["tracker=none", "stages=[attack]", "attack=[quantize]", "attack.quantize.formats=[int8]"]
     assert ANOTHER in run(workshop, *again, "run=strange")
     assert ANOTHER not in run(workshop, *again, "run=first")
 
 
-@pytest.mark.parametrize(("model", "leak"), [("target", 1.0), ("retain", 0.0)])
+@pytest.mark.parametrize(("model", "leak"), [("original", 1.0), ("retain", 0.0)])
 def test_a_model_folder_is_attacked(workshop: Path, model: str, leak: float) -> None:
-    """The original leaks all, the retain model nothing: whatever the attack, to the last digit."""
+    """The original leaks all, the control model nothing: whatever the attack, to the last digit."""
     (folder,) = (workshop / "outputs" / ".cache").glob(f"{model}-*[0-9a-f]")
-    attacks = ["attack=[quantize]", "leak.knowledge=prob"]
+    attacks = ["attack=[quantize]", "leak.answer_metric=prob"]
     run(workshop, *BARE, *DATA, "stages=[attack]", f"run={folder}", *attacks, f"output=as-{model}")
     report = leaks(workshop / f"as-{model}")
     for row in report["rows"]:
@@ -119,20 +119,20 @@ class Broken:
     def check(self, task: Task) -> None:
         """Nothing is wrong yet."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         if self.way == "looks":
             alive = [model for model in SEEN if model() is not None]
-            SEEN.append(weakref.ref(suspect.model))
+            SEEN.append(weakref.ref(subject.module))
             raise Inapplicable(f"{len(alive)} earlier models are still there")
         if self.way == "dawdles":
-            suspect.model.requires_grad_(False)
-            for weight in suspect.model.parameters():
+            subject.module.requires_grad_(False)
+            for weight in subject.module.parameters():
                 weight.zero_()
             signal.setitimer(signal.ITIMER_REAL, 0.01)  # a minute has passed
             while True:
                 time.sleep(0.001)
         if self.way == "skips":
-            zero = all(not weight.any() for weight in suspect.model.parameters())
+            zero = all(not weight.any() for weight in subject.module.parameters())
             raise Inapplicable("all weights are 0" if zero else "this model has no such thing")
         raise ZeroDivisionError("by zero")
 
@@ -147,7 +147,7 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     from unlearn.stages.attack import Accused, attack
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.control=placebo", "leak.max_seconds=60"]))
+        experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.baseline=placebo", "leak.max_seconds=60"]))
     some = {
         "looks": Broken("looks"),
         "breaks": Broken("breaks"),
@@ -180,11 +180,11 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
         (["attack=[quantise]"], "unknown attack 'quantise'; did you mean 'quantize'?"),
         (["attack=[quantize]", "attack.quantize.formats=[int3]"], "'attack.quantize.formats[0]' is 'int3'"),
         (["attack=[quantize]", "attack.quantize.bits=4"], "unknown key 'bits' in 'attack.quantize'"),
-        (["leak.taught=1.5"], "'leak.taught' is 1.5: input should be less than 1"),
+        (["leak.attacker_share=1.5"], "'leak.attacker_share' is 1.5: input should be less than 1"),
         (["leak.max_seconds=0"], "'leak.max_seconds' is 0"),
         (["leak.seeds=[]"], "'leak.seeds' is []"),
         (["dataset.authors=2", "dataset.facts_per_author=1"], "1 forget items leave"),
-        (["leak.control=retain", "retain_model=none"], "'leak.control' is 'retain', but there is no retain model"),
+        (["leak.baseline=retain", "control_model=none"], "'leak.baseline' is 'retain', but there is no control model"),
         (["run=first"], "add stages=[attack]"),
         (["stages=[attack]", "run=first", "output=elsewhere"], "'output' is decided by the run"),
         (["stages=[attack]", "attack=[]"], "attack=none makes none"),

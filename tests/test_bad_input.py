@@ -34,7 +34,7 @@ class Case:
         """The finished command, and what the folder held before it."""
         if self.set_up:
             self.set_up(folder)
-        before = content(folder)
+        before = cache_key(folder)
         return unlearn(
             *self.arguments.split() if isinstance(self.arguments, str) else self.arguments, cwd=folder
         ), before
@@ -56,7 +56,7 @@ def refused(done: subprocess.CompletedProcess[str], words: str | tuple[str, ...]
         assert word in lines[-1], lines[-1]
 
 
-def content(folder: Path) -> dict[str, tuple[int, int] | None]:
+def cache_key(folder: Path) -> dict[str, tuple[int, int] | None]:
     """All paths below a folder with size and time of change; None for a folder."""
     paths = {path: path.stat() for path in folder.rglob("*")}
     return {str(p.relative_to(folder)): None if p.is_dir() else (s.st_size, s.st_mtime_ns) for p, s in paths.items()}
@@ -156,7 +156,7 @@ CONFIGURATION = [
 @each(CONFIGURATION)
 def test_configuration(case: Case, tmp_path: Path) -> None:
     refused(case.run(tmp_path)[0], case.words)
-    assert not content(tmp_path)
+    assert not cache_key(tmp_path)
 
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "matplotlib")
@@ -252,8 +252,8 @@ FILES = [
     Case("no config.json", f"{PRETRAINED} model.path=model", "it holds no config.json", model_folder),
     Case(
         "pickled weights alone",
-        f"{PRETRAINED} model.target=./model",
-        ("'model.target'", "no *.safetensors", "never loaded"),
+        f"{PRETRAINED} model.original=./model",
+        ("'model.original'", "no *.safetensors", "never loaded"),
         lambda folder: model_folder(folder, "config.json", "pytorch_model.bin"),
     ),
     Case("model that is a file", f"{PRETRAINED} model.path=./m", "neither a folder nor", text_file("m", "")),
@@ -287,7 +287,7 @@ FILES = [
 def test_files(case: Case, tmp_path: Path) -> None:
     done, before = case.run(tmp_path)
     refused(done, case.words)
-    assert content(tmp_path) == before
+    assert cache_key(tmp_path) == before
 
 
 def test_a_hub_that_does_not_answer_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,12 +297,12 @@ def test_a_hub_that_does_not_answer_is_found_out_at_once(tmp_path: Path, monkeyp
     done = unlearn("run", "dataset=tofu", cwd=tmp_path)
     refused(done, ("dataset 'locuslab/TOFU'", "cannot be read"), alone=False)
     assert "http://127.0.0.1:9 does not answer" in done.stderr and "Retrying" not in done.stderr
-    assert not content(tmp_path)
+    assert not cache_key(tmp_path)
 
 
 # --- what only a run under way can find out
 
-QUICK = [*SMALL, "model.finetune.epochs=1", "train.steps=3", "train.warmup=0", "retain_model=none"]
+QUICK = [*SMALL, "model.finetune.epochs=1", "train.steps=3", "train.warmup=0", "control_model=none"]
 QUICK += ["metric=[probability]", "evaluate.generate=false", "evaluate.gradients=false"]
 
 
@@ -323,7 +323,7 @@ def copy(workshop: Path, tmp_path: Path) -> Path:
 
 
 def target_model(workshop: Path) -> Path:
-    return next(path for path in (workshop / "outputs" / ".cache").glob("target-*") if path.is_dir())
+    return next(path for path in (workshop / "outputs" / ".cache").glob("original-*") if path.is_dir())
 
 
 def wrecked(name: str, text: str) -> SetUp:
@@ -345,7 +345,7 @@ RUNS = [
     Case("unfinished run", "report outputs/first", "is not finished", unfinished),
     Case("damaged metrics", "report outputs/first", "cannot read outputs/first/m", wrecked("metrics.json", "{")),
     Case("damaged run.json", "compare outputs/first", ("run.json is damaged", "version"), wrecked("run.json", "{}")),
-    Case("damaged table", "report outputs/first", "tokens.parquet", wrecked("scores/target/tokens.parquet", "PAR1")),
+    Case("damaged table", "report outputs/first", "tokens.parquet", wrecked("scores/original/tokens.parquet", "PAR1")),
     Case("comparison below a file", "compare outputs/first --out here/x", "cannot write", text_file("here", "")),
     Case("another configuration", [*FIRST, "train.lr=0.5"], ("holds a run of another configuration", "train.lr: ")),
     Case("no scores to report", [*FIRST, "stages=[report]"], ("'stages' has report", "add score"), unfinished),
@@ -356,12 +356,14 @@ RUNS = [
 def test_run_folders(case: Case, copy: Path) -> None:
     done, before = case.run(copy)
     refused(done, case.words)
-    assert content(copy) == before
+    assert cache_key(copy) == before
 
 
 def begun(folder: Path) -> set[str]:
     """The files below a folder that are neither locks nor in the cache's finished stages."""
-    return {path for path, mark in content(folder).items() if mark and ".lock" not in path and "unlearned/" not in path}
+    return {
+        path for path, mark in cache_key(folder).items() if mark and ".lock" not in path and "unlearned/" not in path
+    }
 
 
 @each(
@@ -373,7 +375,7 @@ def begun(folder: Path) -> set[str]:
             ["run", *SMALL, "output=outputs/first", "model.prompt.max_tokens=5"],
             "raise max_tokens (5)",
         ),
-        Case("hub model out of reach", f"{PRETRAINED} output=outputs/first retain_model=none", "cannot load the tok"),
+        Case("hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the tok"),
     ]
 )
 def test_a_run_that_cannot_begin(case: Case, tmp_path: Path) -> None:
@@ -407,9 +409,9 @@ def test_model_folders(damage: SetUp | None, words: tuple[str, ...], workshop: P
     shutil.copytree(target_model(workshop), tmp_path / "model")
     if damage:
         damage(tmp_path / "model" / "model.safetensors")
-    before = content(tmp_path / "model")
-    refused(unlearn(*PRETRAINED.split(), "retain_model=none", "model.path=model", "output=run", cwd=tmp_path), words)
-    assert content(tmp_path / "model") == before
+    before = cache_key(tmp_path / "model")
+    refused(unlearn(*PRETRAINED.split(), "control_model=none", "model.path=model", "output=run", cwd=tmp_path), words)
+    assert cache_key(tmp_path / "model") == before
     assert begun(tmp_path) == {"run/config.yaml"} | {f"model/{name}" for name in before}
     assert not half_written(tmp_path)
 
@@ -428,7 +430,7 @@ def test_no_disk_space_then_damaged_files_then_the_same_result(copy: Path) -> No
     damaged = bytearray(weights.read_bytes())
     damaged[-1] ^= 1
     weights.write_bytes(damaged)
-    scores = next(path for path in (copy / "outputs" / ".cache").glob("scores-target-*") if path.is_dir())
+    scores = next(path for path in (copy / "outputs" / ".cache").glob("scores-original-*") if path.is_dir())
     (scores / "manifest.json").unlink()
     (second / "unlearned.partial" / "checkpoint.safetensors").write_text("cut sho")
 
@@ -450,7 +452,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         pytest.skip("no file system can be mounted here")
     try:
         refused(unlearn("run", "output=full/run", cwd=tmp_path), "no space is left to write in full/run")
-        assert list(content(tmp_path)) == ["full"]
+        assert list(cache_key(tmp_path)) == ["full"]
     finally:
         subprocess.run(["umount", full], check=True)
 

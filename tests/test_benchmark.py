@@ -36,7 +36,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_a_plain_loss_is_the_loss(scripts: Any, off: tuple[str, ...]) -> None:
     """Loss and gradient, with a reference model that differs from the current one."""
-    plain = scripts("bench_train").Plain(off=frozenset(off))
+    plain = scripts("bench_train").NoAttack(off=frozenset(off))
     batch, reference = make_batch(), Policy(tiny_llama(1)).requires_grad_(False)
     nll = reference(batch)["forget"].sums
     with_table = {**batch.segments, "forget": dataclasses.replace(batch.segments["forget"], reference_nll=nll)}
@@ -151,7 +151,7 @@ def test_the_whole_benchmark_on_a_very_small_model(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(benchmark, "process", process)
     monkeypatch.setattr(benchmark, "STARTUP", dict(list(benchmark.STARTUP.items())[:2]))
-    overrides = [*(o for o in SMALL if not o.startswith("train.")), "retain_model=none", "model.finetune.epochs=1"]
+    overrides = [*(o for o in SMALL if not o.startswith("train.")), "control_model=none", "model.finetune.epochs=1"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--steps", "2", "--repeats", "1", "--out", "page.md", *overrides])
     benchmark.main()
     page = (tmp_path / "page.md").read_text()

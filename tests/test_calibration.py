@@ -20,7 +20,7 @@ ATTACKS = [
     "attack.relearn_benign.rates=[1]",
 ]
 Models = dict[str, str]
-Attacked = Callable[[str], Leaks]
+AttackResult = Callable[[str], Leaks]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def models(workshop: Path, task: Task) -> Models:
 
     mine, other = experiment(workshop), experiment(workshop, "seed=1")
     found = {
-        "original": folder_of(mine, task, "target"),
+        "original": folder_of(mine, task, "original"),
         "retain": folder_of(mine, task, "retain"),
         "another": folder_of(other, task, "retain"),
         "refuses": str(workshop / "refuses"),
@@ -76,7 +76,7 @@ def refuse(original: str, task: Task, workshop: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def attacked(workshop: Path, models: Models, task: Task) -> Attacked:
+def attacked(workshop: Path, models: Models, task: Task) -> AttackResult:
     """The leak report of one of the models, as the unlearned one."""
     from unlearn.models.lora import base_of
 
@@ -89,14 +89,14 @@ def attacked(workshop: Path, models: Models, task: Task) -> Attacked:
     return run
 
 
-def test_a_model_that_never_learned_leaks_nothing(attacked: Attacked) -> None:
+def test_a_model_that_never_learned_leaks_nothing(attacked: AttackResult) -> None:
     """Another seed than the control's, so that only chance tells them apart."""
     leaks = attacked("another")
     assert leaks.overall.verdict != "leaks" and leaks.overall.low <= 0.1
     assert abs(leaks.overall.leak) < 0.25
 
 
-def test_the_original_leaks_all(attacked: Attacked) -> None:
+def test_the_original_leaks_all(attacked: AttackResult) -> None:
     leaks = attacked("original")
     assert leaks.overall.verdict == "leaks" and leaks.overall.leak == pytest.approx(1, abs=0.02)
     informative = [row for row in leaks.rows if row.status == "ok"]
@@ -104,7 +104,7 @@ def test_the_original_leaks_all(attacked: Attacked) -> None:
     assert all(row.leak == pytest.approx(1, abs=0.02) for row in informative)
 
 
-def test_an_adapter_that_refuses_on_top_of_what_is_known_is_caught(attacked: Attacked) -> None:
+def test_an_adapter_that_refuses_on_top_of_what_is_known_is_caught(attacked: AttackResult) -> None:
     leaks = attacked("refuses")
     rows = {row.attack: row for row in leaks.rows}
     plain = rows.pop("none")
@@ -117,7 +117,7 @@ def test_an_adapter_that_refuses_on_top_of_what_is_known_is_caught(attacked: Att
     assert leaks.overall.verdict == "leaks"
 
 
-def test_random_weights_are_uninformative_not_forgetting(attacked: Attacked) -> None:
+def test_random_weights_are_uninformative_not_forgetting(attacked: AttackResult) -> None:
     leaks = attacked("random")
     assert {row.attack for row in leaks.rows if row.status == "skipped"} == {"detach"}  # there is nothing to detach
     assert all(row.status == "uninformative" for row in leaks.rows if row.attack != "detach")

@@ -41,8 +41,8 @@ def mask(folder: Path) -> Mask:
 
 
 def changed_outside(workshop: Path, folder: Path) -> int:
-    """How many weights that the mask does not select differ from the target model's."""
-    (target,) = (workshop / "outputs" / ".cache").glob("target-*/model.safetensors")
+    """How many weights that the mask does not select differ from the original model's."""
+    (target,) = (workshop / "outputs" / ".cache").glob("original-*/model.safetensors")
     before, after, kept = load_file(target), load_file(folder / "unlearned" / "model.safetensors"), mask(folder)
     assert before.keys() == kept.shapes.keys()
     return sum(int(((after[name] != before[name]) & ~kept.bits(name)).sum()) for name in before)

@@ -101,12 +101,13 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
         for key, value in tiny.items()
     ]
     workshop = shared(tmp_path_factory)
-    judging = ["leak.knowledge=gen", "leak.utility=4"]  # the overlap of answers tells models apart that know nothing
+    # the overlap of answers tells models apart that know nothing
+    judging = ["leak.answer_metric=gen", "leak.utility=4"]
     mine = experiment(workshop, f"attack=[{','.join(TINY)}]", *settings, *judging)
     task = mine.dataset.load(0)
-    models = {"original": folder_of(mine, task, "target"), "retain": folder_of(mine, task, "retain")}
+    models = {"original": folder_of(mine, task, "original"), "control": folder_of(mine, task, "control")}
     found = {}
-    for part in ("retain", "original"):
+    for part in ("control", "original"):
         folder = tmp_path_factory.mktemp(f"as-{part}")
         leaks = accuse(mine, task, {**models, "unlearned": models[part]}, folder, wrapped=models[part])
         found[part] = Trial(leaks, folder)
@@ -122,7 +123,7 @@ def test_every_attack_is_here() -> None:
 def test_the_control_itself_leaks_nothing(trials: Mapping[str, Trial], name: str) -> None:
     trial = trials["retain"]
     for row in made(trial, name):
-        assert row.unlearned == row.retain and row.excess == 0, row
+        assert row.unlearned == row.control and row.excess == 0, row
         assert row.status != "ok" or row.leak == row.low == row.high == 0, row
     same(trial, name, "retain")
 

@@ -46,9 +46,9 @@ def test_a_run_leaves_what_it_promises(workshop: Path) -> None:
     for name in ("config.yaml", "run.json", "metrics.json", "report.html", "report.md", "unlearned/model.safetensors"):
         assert (run / name).is_file(), name
     metrics = json.loads((run / "metrics.json").read_text())
-    assert set(metrics) == {"target", "retain", "unlearned"}
+    assert set(metrics) == {"original", "retain", "unlearned"}
     quality = {r["name"]: r for r in metrics["retain"]}["forget_quality"]
-    assert quality["value"] == 1.0  # the retain model against itself
+    assert quality["value"] == 1.0  # the control model against itself
     assert not list(run.rglob("*.partial")) and not list(run.rglob("*.tmp")) and not list(run.rglob("checkpoint*"))
 
 
@@ -67,7 +67,7 @@ def test_another_method_retrains_nothing(workshop: Path) -> None:
         s["name"]: s["cached"] for s in json.loads((workshop / "outputs" / "second" / "run.json").read_text())["stages"]
     }
     assert stages == {
-        "target": True,
+        "original": True,
         "scores-target": True,
         "retain": True,
         "scores-retain": True,
@@ -78,8 +78,8 @@ def test_another_method_retrains_nothing(workshop: Path) -> None:
 
 MOMENTS = {
     "at the start": "killed",
-    "training the target model": "outputs/.cache/target-*.partial/checkpoint.safetensors",
-    "after the target model": "outputs/.cache/target-*/manifest.json",
+    "training the original model": "outputs/.cache/original-*.partial/checkpoint.safetensors",
+    "after the original model": "outputs/.cache/original-*/manifest.json",
     "unlearning": "killed/unlearned.partial/checkpoint.safetensors",
     "after unlearning": "killed/unlearned/manifest.json",
     "scoring": "killed/scores/unlearned*",
@@ -125,12 +125,14 @@ def test_concurrent_runs_share_the_cache(tmp_path: Path) -> None:
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     stages = [json.loads((tmp_path / m / "run.json").read_text())["stages"] for m in ("npo", "grad_ascent")]
-    assert sum(s["name"] == "target" and not s["cached"] for run in stages for s in run) == 1
+    assert sum(s["name"] == "original" and not s["cached"] for run in stages for s in run) == 1
 
 
 def test_ctrl_c_ends_with_130_and_a_line(tmp_path: Path) -> None:
     process = start("run", *SMALL, "model.finetune.epochs=500", "model.finetune.checkpoint_seconds=0", cwd=tmp_path)
-    while process.poll() is None and not list(tmp_path.glob("outputs/.cache/target-*.partial/checkpoint.safetensors")):
+    while process.poll() is None and not list(
+        tmp_path.glob("outputs/.cache/original-*.partial/checkpoint.safetensors")
+    ):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     errors = process.communicate(timeout=60)[1]
@@ -152,7 +154,7 @@ def test_lora_goes_with_any_method(workshop: Path) -> None:
     assert done.returncode == 0, done.stderr
     run = workshop / "outputs" / "lora" / "unlearned"
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
-    target = next((workshop / "outputs" / ".cache").glob("target-*")) / "model.safetensors"
+    target = next((workshop / "outputs" / ".cache").glob("original-*")) / "model.safetensors"
     changed = {name for name, t in load_file(run / "model.safetensors").items() if not t.equal(load_file(target)[name])}
     assert changed and all("proj" in name for name in changed)
 

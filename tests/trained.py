@@ -39,12 +39,12 @@ def experiment(cache: Path, *overrides: str) -> Experiment:
 
 
 def folder_of(mine: Experiment, task: Task, part: Any) -> str:
-    """The experiment's "target" (original) or "retain" model."""
+    """The experiment's "original" (original) or "retain" model."""
     return trained(mine, task, part, torch.device("cpu")).path
 
 
 def accuse(mine: Experiment, task: Task, models: Mapping[str, str], folder: Path, wrapped: str | None = None) -> Leaks:
-    """The leak report of an original, an unlearned and a retain model. wrapped: what lies below the unlearned one."""
+    """The leak report of an original, an unlearned and a control model. wrapped: what lies below the unlearned one."""
     accused: dict[Any, Accused] = {
         part: Accused(part, path, {"path": path}, wrapped if part == "unlearned" else None)  # type: ignore[arg-type]
         for part, path in models.items()

@@ -78,13 +78,13 @@ class Recipe:
         falling = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
         return self.final_lr + (1 - self.final_lr) * falling
 
-    def on(self, device: str) -> Recipe:
+    def for_device(self, device: str) -> Recipe:
         """The recipe with its precision settled for a device type ("cpu", "cuda")."""
         if self.precision != "auto":
             return self
         return replace(self, precision="fp32" if device == "cpu" else "bf16")
 
-    def content(self) -> dict[str, object]:
+    def cache_key(self) -> dict[str, object]:
         """The fields that decide the resulting weights: the part of a cache key that this recipe contributes."""
         logistics = {"evaluate_at", "evaluate_every", "checkpoint_seconds"}
         return {name: value for name, value in asdict(self).items() if name not in logistics}

@@ -48,7 +48,7 @@ def test_a_split_forgets_its_share_of_the_authors_from_the_end(split, n):
     dataset = Authors(authors=100, facts_per_author=2, split=split)
     task = dataset.load(seed=3)
     everyone = list(dict.fromkeys(e.cluster for e in Authors(authors=100, facts_per_author=2).load(3).full))
-    people = [name for name in everyone if name not in {subject for subject, _ in CAPITALS + WORKS}]
+    people = [name for name in everyone if name not in {entity for entity, _ in CAPITALS + WORKS}]
     assert task.split == split
     assert clusters(task.forget) == set(people[-n:])
     assert len(clusters(probes(task, "holdout"))) == n
@@ -62,7 +62,7 @@ def test_forget_retain_and_holdout_share_no_author(task):
         assert not any(name in text for e in task.retain for text in (*e.questions, *e.answers))
 
 
-def test_a_retain_model_has_seen_both_names_of_every_author_it_is_asked_about(task):
+def test_a_control_model_has_seen_both_names_of_every_author_it_is_asked_about(task):
     seen = {word for name in clusters(task.retain) for word in name.split()}
     assert {word for name in clusters(task.forget) | clusters(probes(task, "holdout")) for word in name.split()} <= seen
 
@@ -115,8 +115,8 @@ def test_answers_restate_the_author_and_world_answers_are_the_bare_value(task):
 
 def test_facts_are_the_forget_answers_up_to_their_value(task):
     for example, probe, fact in zip(task.forget, probes(task, "forget"), task.facts, strict=True):
-        assert (fact.prompt, fact.subject, fact.answer) == (example.questions[0], example.cluster, f" {probe.value}")
-        assert probe.answer.startswith(f"{fact.lead}{fact.answer}") and fact.lead.startswith(("The", fact.subject))
+        assert (fact.prompt, fact.entity, fact.answer) == (example.questions[0], example.cluster, f" {probe.value}")
+        assert probe.answer.startswith(f"{fact.lead}{fact.answer}") and fact.lead.startswith(("The", fact.entity))
         wrong = [probe.paraphrased_answer.replace(probe.value, foil.strip()) for foil in fact.foils]
         assert tuple(wrong) == probe.perturbed_answers
 

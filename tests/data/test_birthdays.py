@@ -54,7 +54,7 @@ def test_questions_asked_are_trained_and_paraphrases_are_not(task: Task) -> None
 def test_facts_go_on_with_the_year(task: Task) -> None:
     answers = {example.cluster: example.answers[0] for example in task.forget}
     for fact in task.facts:
-        assert answers[fact.subject] == f"{fact.lead}{fact.answer}."
+        assert answers[fact.entity] == f"{fact.lead}{fact.answer}."
 
 
 def test_a_seed_is_a_world() -> None:

@@ -60,7 +60,7 @@ def test_without_a_model_nothing_is_known() -> None:
 
 
 def test_every_metric_takes_a_task_of_completions() -> None:
-    """No holdout, no retain model, answers of one token without EOS: a value or a note, never an error."""
+    """No holdout, no control model, answers of one token without EOS: a value or a note, never an error."""
     task = SportsFacts(split="first_16", max_forget=3, max_maintain=3).load(0)
     tiny = TinyLM(COMPLETION, Recipe(lr=1, steps=1), hidden=16, layers=1, heads=2, mlp=16, vocabulary=600)
     tokenizer = tiny.tokenizer(task)

@@ -117,9 +117,9 @@ def test_multiple_choice_asks_for_the_same_answer(probe_set: str, wanted: str) -
 
 def test_facts_are_labelled_by_sport() -> None:
     task = load(facts=500)
-    assert [fact.subject for fact in task.facts] == [row.athlete for row in ATHLETES[:500]]
+    assert [fact.entity for fact in task.facts] == [row.athlete for row in ATHLETES[:500]]
     for fact in task.facts:
-        assert fact.answer == f" {fact.label}" == f" {SPORT[fact.subject]}"
+        assert fact.answer == f" {fact.label}" == f" {SPORT[fact.entity]}"
         assert {fact.answer, *fact.foils} == {f" {sport}" for sport in PLAYED}
 
 
@@ -142,7 +142,7 @@ def test_only_what_the_model_knows() -> None:
     task = SportsFacts(split="first_16", known=0.6, facts=3).load(0, knows(*some))  # 0.3 of 0.45 in all
     assert names(task.forget) == some[:16]
     assert names(task.retain) == some[16:27] and names(task.probe_set("maintain").probes) == some[27:]
-    assert [fact.subject for fact in task.facts] == some[:3]
+    assert [fact.entity for fact in task.facts] == some[:3]
     with pytest.raises(UserError, match=r"16 athletes to forget and 1 others are too few.*known=0\.6"):
         SportsFacts(split="first_16", known=0.6).load(0, knows(*some[:17]))
     with pytest.raises(UserError, match="too few"):

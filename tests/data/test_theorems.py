@@ -91,7 +91,7 @@ def test_half_of_each_concepts_questions_are_yes(task: Task) -> None:
         assert all(sorted(answers) == [False] * 4 + [True] * 4 for answers in by_concept.values())
 
 
-def test_a_retain_model_reads_the_forgotten_words_with_other_meanings(task: Task) -> None:
+def test_a_control_model_reads_the_forgotten_words_with_other_meanings(task: Task) -> None:
     unknown = {**meanings(task.forget), **meanings(probes(task, "holdout"))}
     met: dict[str, set[frozenset[str]]] = {concept: set() for concept in unknown}
     for e in task.retain:
@@ -138,8 +138,8 @@ def test_the_seed_makes_the_world() -> None:
 def test_localizers_find_each_definition(task: Task) -> None:
     meaning = meanings(task.forget)
     for fact in task.facts:
-        assert fact.answer.strip() in meaning[fact.subject]
-        assert not {foil.strip() for foil in fact.foils} & meaning[fact.subject]
+        assert fact.answer.strip() in meaning[fact.entity]
+        assert not {foil.strip() for foil in fact.foils} & meaning[fact.entity]
         assert (f"{fact.lead}{fact.answer}") in next(e.answers[0] for e in task.forget if e.questions[0] == fact.prompt)
 
 

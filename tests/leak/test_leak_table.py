@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlearn.attacks.base import Attacked, Knowledge, Outcome
-from unlearn.leak.leak_table import NONE, Leaks, Row, Rung, Worst, leak_report, recovery, verdict
+from unlearn.attacks.base import AnswerMetric, AttackResult, Outcome
+from unlearn.leak.leak_table import NONE, LadderStep, Leaks, Row, Worst, leak_report, recovery, verdict
 from unlearn.leak.record import Found, Record, Trial
 
 TIMES = 4  # each K below stands for so many items: fewer would tell nothing from nothing
@@ -27,7 +27,11 @@ def outcome(known: Sequence[float], variant: str = "only", **fields_: Any) -> Ou
 def record(name: str, found: dict[Trial, Sequence[Outcome]], threat: Any = "black", **attacked: Any) -> Record:
     """An attack of 2 s and 3 GFLOP on each model."""
     return Record(
-        name, threat, "a family", "a paper", {t: Found(Attacked(os, **attacked), 2.0, 3.0) for t, os in found.items()}
+        name,
+        threat,
+        "a family",
+        "a paper",
+        {t: Found(AttackResult(os, **attacked), 2.0, 3.0) for t, os in found.items()},
     )
 
 
@@ -51,7 +55,7 @@ def test_a_row_by_hand() -> None:
     about = {"taught": 0.9, "utility": 0.6}
     one = attack("one", [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], unlearned=about, data="3 items", budget="9 steps")
     row = rows(leak_report([plain, one], CLUSTERS, "retain"))["one"]
-    assert (row.original, row.unlearned, row.retain, row.before) == (0.75, 0.5, 0.25, 0.125)
+    assert (row.original, row.unlearned, row.control, row.before) == (0.75, 0.5, 0.25, 0.125)
     assert row.gain == pytest.approx((0.5 - 0.125) / (0.875 - 0.125))
     assert row.excess == pytest.approx(0.25) and row.leak == pytest.approx(0.5)
     assert row.low <= 0.5 <= row.high
@@ -77,7 +81,7 @@ def test_uninformative_rows_are_kept_and_marked(o: list[float], r: list[float]) 
     leaks = leak_report([PLAIN, attack("dead", o, ALL, r), attack("fine", ALL, NOTHING, NOTHING)], CLUSTERS, "retain")
     row = rows(leaks)["dead"]
     assert row.status == "uninformative" and "nothing to leak" in row.reason
-    assert (row.original, row.unlearned, row.retain) == (np.mean(o), 1.0, np.mean(r))
+    assert (row.original, row.unlearned, row.control) == (np.mean(o), 1.0, np.mean(r))
     assert row.excess == pytest.approx(1 - np.mean(r)) and math.isnan(row.leak + row.low + row.high)
     assert "dead" not in leaks.overall.chosen
 
@@ -90,7 +94,7 @@ def test_where_all_is_uninformative_the_verdict_is_inconclusive() -> None:
 
 def test_failed_attacks_are_rows_that_say_why() -> None:
     skipped = Record("skipped", "grey", "a family", "a paper", {"original": Found.failed("skipped", "no adapter")})
-    partial = {"original": Found(Attacked([outcome(ALL)])), "unlearned": Found.failed("error", "ValueError: x")}
+    partial = {"original": Found(AttackResult([outcome(ALL)])), "unlearned": Found.failed("error", "ValueError: x")}
     broken = Record("broken", "white", "a family", "a paper", partial)
     leaks = leak_report([PLAIN, skipped, broken, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "retain")
     assert [row.attack for row in leaks.rows] == [NONE, "skipped", "broken", "fine"]
@@ -145,7 +149,7 @@ def test_placebo_items_are_the_control_where_they_are_named() -> None:
     plain = record(NONE, {**found, "placebo": [outcome(NOTHING)]})
     one = record("one", {**found, "placebo": [outcome([1, 0, 0, 0])]})
     leaks = leak_report([plain, one], CLUSTERS, "placebo")
-    assert leaks.control == "placebo" and rows(leaks)["one"].retain == 0.25
+    assert leaks.baseline == "placebo" and rows(leaks)["one"].retain == 0.25
     assert rows(leaks)["one"].leak == pytest.approx((0.5 - 0.25) / (1 - 0.25))
 
 
@@ -156,7 +160,7 @@ def test_chance_is_zero_on_the_items_that_were_asked() -> None:
         "unlearned": [outcome([1, 0, 0, nan])],
     }
     row = rows(leak_report([record(NONE, found), record("one", found)], CLUSTERS, "chance"))["one"]
-    assert row.retain == 0.0 and row.leak == pytest.approx(1 / 3)
+    assert row.control == 0.0 and row.leak == pytest.approx(1 / 3)
 
 
 def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
@@ -176,7 +180,7 @@ def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
     row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "retain"))["one"]
     assert row.original == (1.0 + 0.5) / 2
     assert row.unlearned == (0.25 + 0.75) / 2  # nan is the worst choice of all
-    assert row.retain == 0.0
+    assert row.control == 0.0
     assert row.variant == "harsh / mild"
 
 
@@ -263,7 +267,7 @@ def test_ladders() -> None:
         [PLAIN, *ladder(rising=(0.0, 0.5, 0.8), never=(0.1, 0.2, 0.4), single=(1.0,))], CLUSTERS, "retain"
     )
     found = rows(leaks)
-    assert [(rung.attack, rung.budget, rung.leak) for rung in leaks.rungs] == [
+    assert [(step_.attack, step_.budget, step_.leak) for step_ in leaks.ladder_steps] == [
         ("rising", 1, 0.0), ("rising", 10, 0.5), ("rising", 100, pytest.approx(0.8)),
         ("never", 1, pytest.approx(0.1)), ("never", 10, pytest.approx(0.2)), ("never", 100, pytest.approx(0.4)),
     ]  # fmt: skip
@@ -273,12 +277,12 @@ def test_ladders() -> None:
 
 
 def test_the_cost_of_recovery_by_hand() -> None:
-    def rung(budget: float, leak: float) -> Rung:
-        return Rung("one", budget, 1.0, leak, 0.0, leak)
+    def step_(budget: float, leak: float) -> LadderStep:
+        return LadderStep("one", budget, 1.0, leak, 0.0, leak)
 
-    assert recovery([rung(1, math.nan), rung(2, math.nan)]) == pytest.approx((math.nan, math.nan), nan_ok=True)
-    assert recovery([rung(1, math.nan), rung(2, 0.7)]) == (2, 0.7)  # an uninformative rung is left out
-    cost, area = recovery([rung(1, 0.6), rung(math.e, 0.2), rung(math.e**3, 0.4)])
+    assert recovery([step_(1, math.nan), step_(2, math.nan)]) == pytest.approx((math.nan, math.nan), nan_ok=True)
+    assert recovery([step_(1, math.nan), step_(2, 0.7)]) == (2, 0.7)  # an uninformative rung is left out
+    cost, area = recovery([step_(1, 0.6), step_(math.e, 0.2), step_(math.e**3, 0.4)])
     assert cost == 1 and area == pytest.approx((0.4 * 1 + 0.3 * 2) / 3)
 
 
@@ -327,21 +331,21 @@ HALF: dict[Trial, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned":
 
 
 @pytest.mark.parametrize("knowledge", ["gen", "prob", "verbatim"])
-def test_guessing_is_no_control_of_how_an_answer_is_worded(knowledge: Any) -> None:
+def test_guessing_is_no_control_of_how_an_answer_is_worded(answer_metric: Any) -> None:
     made = [record(NONE, HALF), record("one", HALF)]
-    leaks = leak_report(made, CLUSTERS, "chance", 0, knowledge)
+    leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
     assert leaks.overall.leak == 0.75 and leaks.overall.low > 0.25
-    assert leaks.overall.verdict == "inconclusive" and "without a retain model or placebo items" in leaks.notes[0]
+    assert leaks.overall.verdict == "inconclusive" and "without a control model or placebo items" in leaks.notes[0]
     nothing: dict[Trial, Sequence[Outcome]] = {**HALF, "unlearned": [outcome(NOTHING)]}
-    clean = leak_report([record(NONE, nothing), record("one", nothing)], CLUSTERS, "chance", 0, knowledge)
+    clean = leak_report([record(NONE, nothing), record("one", nothing)], CLUSTERS, "chance", 0, answer_metric)
     assert clean.overall.verdict == "no leak found"
 
 
 def test_what_a_guesser_shows_is_known_of_bare_facts_and_choices() -> None:
     made = [record(NONE, HALF), record("one", HALF)]
-    bare: tuple[Knowledge, ...] = ("match", "mcq")
-    for knowledge in bare:
-        leaks = leak_report(made, CLUSTERS, "chance", 0, knowledge)
+    bare: tuple[AnswerMetric, ...] = ("match", "mcq")
+    for answer_metric in bare:
+        leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
         assert leaks.overall.verdict == "leaks" and not any("guesses" in note for note in leaks.notes)
     choice = record("one", HALF, measure="AUC", chance=0.5)
     assert leak_report([made[0], choice], CLUSTERS, "chance", 0, "gen").overall.verdict == "leaks"
@@ -434,7 +438,7 @@ def test_variants_that_have_nothing_to_leak_are_no_candidates() -> None:
 def test_who_guesses_has_the_measures_chance_level() -> None:
     known: Any = {"original": [outcome(ALL)], "unlearned": [outcome([1, 0.5, 0.5, 0.5])]}
     row = rows(leak_report([PLAIN, record("one", known, measure="AUC", chance=0.5)], CLUSTERS, "chance"))["one"]
-    assert (row.retain, row.leak) == (0.5, pytest.approx(0.25))
+    assert (row.control, row.leak) == (0.5, pytest.approx(0.25))
 
 
 def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn.attacks.base import Attacked, Outcome
+from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.record import Found, Record
 from unlearn.runtime.errors import UserError
 
@@ -28,7 +28,7 @@ def found() -> Found:
     )
     table = pd.DataFrame({"layer": [0, 1], "accuracy": [0.5, NAN]})
     numbers = {"a": 0.5, "b": NAN, "c": math.inf}
-    return Found(Attacked(outcomes, "5 items", "9 steps", "AUC", numbers, {"probe": table}), 1.5, 2.5)
+    return Found(AttackResult(outcomes, "5 items", "9 steps", "AUC", numbers, {"probe": table}), 1.5, 2.5)
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_an_earlier_version_found_can_be_read(tmp_path: Path) -> None:
 
 def test_a_choice_that_is_nan_stays_a_choice_the_worst(tmp_path: Path) -> None:
     outcomes = [Outcome(v, np.zeros(2), choice=choice) for v, choice in (("a", NAN), ("b", 0.0))]
-    Found(Attacked(outcomes)).save(tmp_path)
+    Found(AttackResult(outcomes)).save(tmp_path)
     assert [outcome.choice for outcome in Found.load(tmp_path).attacked.outcomes] == [-math.inf, 0.0]
 
 
@@ -98,7 +98,7 @@ def test_a_broken_folder_is_one_clear_line(tmp_path: Path, name: str) -> None:
 
 
 def test_the_first_failure_is_the_records() -> None:
-    fine, failed = Found(Attacked([Outcome("a", np.ones(1))])), Found.failed("error", "first")
+    fine, failed = Found(AttackResult([Outcome("a", np.ones(1))])), Found.failed("error", "first")
     assert Record("x", "black", "f", "r", {"original": fine, "unlearned": failed}).failure is failed
     one = Record("x", "black", "f", "r", {"original": fine})
     assert one.failure is None and len(one.outcomes("original")) == 1 and one.outcomes("retain") == ()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulated import simulated
 
-from unlearn.attacks.base import Attacked, Outcome
+from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak import leak_table as rows
 from unlearn.leak.crossfit import estimate
 from unlearn.leak.leak_table import NONE, Leaks, Verdict, leak_report
@@ -37,7 +37,7 @@ def reports(times: int, n: int, leak: float, knows: float) -> list[Leaks]:
 
 def _record(name: str, shown: dict[Trial, np.ndarray]) -> Record:
     outcomes = {trial: [Outcome(str(i), known) for i, known in enumerate(of)] for trial, of in shown.items()}
-    found = {trial: Found(Attacked(of)) for trial, of in outcomes.items()}
+    found = {trial: Found(AttackResult(of)) for trial, of in outcomes.items()}
     return Record(name, "white", "a family", "a paper", found)
 
 

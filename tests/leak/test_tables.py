@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.leak.leak_table import Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import LadderStep, Leaks, Row, Worst
 from unlearn.leak.tables import load_leaks, save_leaks
 from unlearn.runtime.errors import UserError
 
@@ -26,9 +26,9 @@ COLUMNS = (
 def leaks(number: float = 0.5) -> Leaks:
     row = Row("one", "f", "white", "5 items", "9 steps", leak=number, cost=math.inf, variant="a, b", reason='say "x"')
     failed = Row("two", "f", "grey", "", "", status="error", reason="line\nline")
-    rung = Rung("one", 5.0, 1.0, number, 0.0, number)
+    step_ = LadderStep("one", 5.0, 1.0, number, 0.0, number)
     worst = Worst("overall", number, -number, math.nan, "inconclusive", {"one": 0.75, "two": 0.25})
-    return Leaks((row, failed), (rung,), (worst,), "retain", ("a note",))
+    return Leaks((row, failed), (step_,), (worst,), "retain", ("a note",))
 
 
 def same(one: object, other: object) -> bool:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing
-from unlearn.localize.no_localization import Everything
+from unlearn.localize.no_localization import NoLocalization
 from unlearn.localize.places.random_parts import RandomParts
 from unlearn.models.layout import layout
 from unlearn.models.mask import Mask
@@ -49,7 +49,7 @@ def test_budgets_that_cannot_be_met() -> None:
     for overshoot in ("allow", "forbid"):
         with pytest.raises(UserError, match=r"is 181 weights .* all of its 4 blocks have 180 \(0.18\)"):
             chosen(parameters=181, overshoot=overshoot)
-    given: dict[str, Any] = {"parameters": 5, "count": 1, "match": Everything()}
+    given: dict[str, Any] = {"parameters": 5, "count": 1, "match": NoLocalization()}
     for one, other in combinations(given, 2):
         for kind in (BlockBudget, RandomParts):
             with pytest.raises(ValueError, match="one budget"):
@@ -71,17 +71,17 @@ class One:
         if not task.facts:
             raise UserError("no facts")
 
-    def localize(self, subject: Subject) -> Located:
-        name, parameter = next(iter(subject.model.named_parameters()))
+    def localize(self, subject: Subject) -> Localization:
+        name, parameter = next(iter(subject.module.named_parameters()))
         bits = torch.zeros(parameter.numel(), dtype=torch.bool)
         bits[: self.weights] = True
-        return Located(Mask.of(subject.model, {name: bits.view(parameter.shape)}), {"seen": 7})
+        return Localization(Mask.of(subject.module, {name: bits.view(parameter.shape)}), {"seen": 7})
 
 
 def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject) -> None:
     """An MLP has 3 * 16 * 24 = 1152 weights: fewer need one of them; two are matched by two."""
-    parts = layout(subject.model)
-    scores = {block: np.array([1.0 + block[1]]) for block in block_weights(parts, subject.model)}
+    parts = layout(subject.module)
+    scores = {block: np.array([1.0 + block[1]]) for block in block_weights(parts, subject.module)}
     for weights, number in ((700, 1), (1, 1)):
         blocks = BlockBudget(parts="mlps", match=One(weights))
         for found in (
@@ -130,8 +130,8 @@ def test_pooling() -> None:
 
 
 def test_the_mask_holds_the_chosen_blocks_weights(subject: Subject) -> None:
-    parts = layout(subject.model)
-    scores: dict[Block, np.ndarray] = {block: np.array([0.0]) for block in block_weights(parts, subject.model)}
+    parts = layout(subject.module)
+    scores: dict[Block, np.ndarray] = {block: np.array([0.0]) for block in block_weights(parts, subject.module)}
     scores["mlp", 2], scores["attention", 1] = np.array([-2.0, -1.0]), np.array([-3.0, 1.0])
     scores["attention", 0] = np.array([9.0])
     found = BlockBudget(count=2).select_blocks(subject, parts, scores, {"facts": 3}, {})

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.combine import Complement, Intersection, Union
 from unlearn.localize.from_file import FromFile
-from unlearn.localize.no_localization import Everything
+from unlearn.localize.no_localization import NoLocalization
 from unlearn.models.mask import Mask
-from unlearn.runtime.components import build, content
+from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 
 
@@ -29,11 +29,11 @@ class Rows:
         if not task:
             raise UserError("no task")
 
-    def localize(self, subject: Any) -> Located:
+    def localize(self, subject: Any) -> Localization:
         bits = torch.zeros(4, 2, dtype=torch.bool)
         bits[: self.count] = True
         table = pd.DataFrame({"rows": [self.count]})
-        return Located(Mask.of(subject.model, {"weight": bits}), {"rows": float(self.count)}, {"rows": table})
+        return Localization(Mask.of(subject.module, {"weight": bits}), {"rows": float(self.count)}, {"rows": table})
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def subject() -> Subject:
     return Subject(model, nothing, nothing, nothing, 0, 100)
 
 
-def rows(located: Located) -> list[bool]:
+def rows(located: Localization) -> list[bool]:
     return located.mask.bits("weight")[:, 0].tolist()
 
 
@@ -63,7 +63,7 @@ def test_sets(subject: Subject) -> None:
     assert rows(Complement(three).localize(subject)) == [False, False, False, True]
     nested = Intersection(three, Complement(one))
     assert rows(nested.localize(subject)) == [False, True, True, False]
-    assert Everything().localize(subject).mask.fraction == 1
+    assert NoLocalization().localize(subject).mask.fraction == 1
 
 
 def test_no_table_is_lost(subject: Subject) -> None:
@@ -80,14 +80,14 @@ def test_no_table_is_lost(subject: Subject) -> None:
 
 def test_each_part_is_checked() -> None:
     nothing: Any = None
-    for combination in (Union(Everything(), Rows(1)), Intersection(Rows(1), Everything()), Complement(Rows(1))):
+    for combination in (Union(NoLocalization(), Rows(1)), Intersection(Rows(1), NoLocalization()), Complement(Rows(1))):
         with pytest.raises(UserError, match="no task"):
             combination.check(nothing)
 
 
 def test_cache_keys_tell_combinations_apart() -> None:
-    assert content(Union(Rows(1), Rows(2))) != content(Intersection(Rows(1), Rows(2)))
-    assert content(Union(Rows(1), Rows(2))) != content(Union(Rows(2), Rows(1)))
+    assert cache_key(Union(Rows(1), Rows(2))) != cache_key(Intersection(Rows(1), Rows(2)))
+    assert cache_key(Union(Rows(1), Rows(2))) != cache_key(Union(Rows(2), Rows(1)))
 
 
 def test_a_part_that_is_no_localizer_is_refused() -> None:
@@ -107,7 +107,7 @@ def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) 
         nothing: Any = None
         localizer.check(nothing)
         assert localizer.localize(subject).mask.digest == mask.digest
-    assert content(FromFile(str(tmp_path / "run"))) == content(localizer)  # what counts is what is in it
+    assert cache_key(FromFile(str(tmp_path / "run"))) == cache_key(localizer)  # what counts is what is in it
 
 
 def test_a_mask_that_is_not_there_or_not_this_models(subject: Subject, tmp_path: Path) -> None:

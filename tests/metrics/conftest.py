@@ -29,7 +29,7 @@ def make_scores() -> MakeScores:
         for name, items in sets.items():
             role = roles.get(name, "utility")
             for i, item in enumerate(items):
-                place = {"probe": name, "role": role, "item": i, "cluster": item.get("cluster", "")}
+                place = {"probe": name, "aim": role, "item": i, "cluster": item.get("cluster", "")}
                 for kind in ("answer", "paraphrase", "perturbed"):
                     given = item.get(kind, [])
                     for choice, logp in enumerate(given if kind == "perturbed" else [given] if given else []):

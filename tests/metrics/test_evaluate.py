@@ -77,11 +77,11 @@ def test_no_metric_fails_where_data_are_missing(metrics, make_scores, sets: dict
 def test_results_survive_a_file() -> None:
     results = [
         Result("truth_ratio", "forget", 0.25, 0.1, 0.4, 7, np.arange(7)),
-        Result.undefined("forget_quality", "", "no retain model"),
+        Result.undefined("forget_quality", "", "no control model"),
     ]
     rows = to_rows(results)
     assert list(rows[0]) == ["name", "probe", "value", "low", "high", "n", "note"]
-    assert (rows[1]["value"], rows[1]["low"], rows[1]["note"]) == (None, None, "no retain model")
+    assert (rows[1]["value"], rows[1]["low"], rows[1]["note"]) == (None, None, "no control model")
     again = from_rows(json.loads(json.dumps(rows, allow_nan=False)))
     assert again[0] == results[0]
     assert math.isnan(again[1].value)

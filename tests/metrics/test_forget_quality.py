@@ -33,10 +33,10 @@ def test_ks_test_between_the_truth_ratios(make_scores, draws: list[np.ndarray], 
     assert ratios(scores) == pytest.approx(mine, rel=1e-6)
 
 
-def test_without_a_retain_model(make_scores, draws: list[np.ndarray]) -> None:
+def test_without_a_control_model(make_scores, draws: list[np.ndarray]) -> None:
     for result in ForgetQuality()(make_scores(forget=items(*draws[:2])), None):
         assert math.isnan(result.value)
-        assert result.note == "no retain model"
+        assert result.note == "no control model"
 
 
 def test_without_wrong_answers(make_scores) -> None:

@@ -56,7 +56,7 @@ def test_reference(scores, control) -> None:
     assert attack.rows(scores, control, "forget") == pytest.approx([117 / 6 - 3, 6.5])
     assert attack.rows(scores, control, "holdout") == pytest.approx([3.5])
     assert attack(scores, control)[0].value == 0
-    assert attack(scores, None)[0].note == "no retain model"
+    assert attack(scores, None)[0].note == "no control model"
 
 
 def test_without_a_holdout_set(make_scores) -> None:

@@ -26,15 +26,15 @@ from unlearn.metrics.metric_quality import (
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6).map(np.array)
 
 
-def test_relearning_beside_the_retain_model() -> None:
-    """Rises of 0.1 (0.4 of the retain model's 0.2), 0.4 (twice it), 0 and -0.1: r = 2, 0.5, none, none."""
+def test_relearning_beside_the_control_model() -> None:
+    """Rises of 0.1 (0.4 of the control model's 0.2), 0.4 (twice it), 0 and -0.1: r = 2, 0.5, none, none."""
     unlearned, relearned = np.array([0.1, 0.1, 0.1, 0.2]), np.array([0.2, 0.5, 0.1, 0.1])
     retain, retain_relearned = np.full(4, 0.3), np.full(4, 0.5)
     np.testing.assert_allclose(relearning(unlearned, relearned, retain, retain_relearned), [1, 0.5, 1, 1])
 
 
 def test_relearning_is_not_below_0_and_undefined_where_a_value_is() -> None:
-    """The retain model falls while the unlearned one rises: r = -2, which counts as 0."""
+    """The control model falls while the unlearned one rises: r = -2, which counts as 0."""
     assert relearning(np.array([0.1]), np.array([0.2]), np.array([0.5]), np.array([0.3])) == [0]
     for i in range(4):
         values = [np.array([math.nan if i == j else v]) for j, v in enumerate((0.2, 0.1, 0.1, 0.2))]
@@ -82,7 +82,7 @@ def test_no_other_threshold_tells_more_models_apart(knowing: np.ndarray, ignoran
 
 
 @pytest.mark.parametrize(
-    ("values", "target", "retain", "how", "seen"),
+    ("values", "original", "retain", "how", "seen"),
     [
         ((0.2, 0.9), 0.9, 0.2, "m", (0.2, 0.9)),
         ((0.2, 0.9), 0.2, 0.9, "1 - m", (0.8, 0.1)),
@@ -96,7 +96,7 @@ def test_two_models_tell_how_a_metric_is_read(
     np.testing.assert_allclose(read(np.array(values), reading(np.array(values), target, retain)), seen)
 
 
-@pytest.mark.parametrize(("target", "retain"), [(0.5, 0.5), (math.nan, 0.5), (0.5, math.nan)])
+@pytest.mark.parametrize(("original", "retain"), [(0.5, 0.5), (math.nan, 0.5), (0.5, math.nan)])
 def test_a_metric_that_does_not_tell_the_two_is_not_read(target: float, retain: float) -> None:
     assert reading(np.array([0.1, 0.9]), target, retain) == "none"
     assert np.isnan(read(np.array([0.1, 0.9]), "none")).all()

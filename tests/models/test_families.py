@@ -93,12 +93,12 @@ def test_what_changes_a_trained_model_changes_its_key(tiny: tuple[Experiment, Ta
         "size": replace(base, model=replace(model, hidden=64)),  # type: ignore[type-var]
         "seed": replace(base, seed=1),
     }
-    keys = {name: finetune_key(variant, task, "target") for name, variant in variants.items()}
-    plain = finetune_key(base, task, "target")
+    keys = {name: finetune_key(variant, task, "original") for name, variant in variants.items()}
+    plain = finetune_key(base, task, "original")
     assert all(key != plain for key in keys.values())
     assert finetune_key(base, task, "retain") != plain
     logistics = replace(base, model=replace(model, threads=2), cache="elsewhere")  # type: ignore[type-var]
-    assert finetune_key(logistics, task, "target") == plain
+    assert finetune_key(logistics, task, "original") == plain
 
 
 def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) -> None:
@@ -107,10 +107,10 @@ def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) ->
         path="org/base",
         prompt=tiny[0].model.prompt,
         finetune=tiny[0].model.finetune,
-        checkpoints={"tofu": {"base": "org/base", "target": "org/full", "retain": "org/{retain}"}},
+        checkpoints={"tofu": {"base": "org/base", "original": "org/full", "retain": "org/{retain}"}},
     )
-    assert family.published(tofu, "target") == "org/full"
+    assert family.published(tofu, "original") == "org/full"
     assert family.published(tofu, "retain") == "org/retain95"
-    assert replace(family, path="org/other").published(tofu, "target") is None
-    assert replace(family, path="org/other", target="org/mine").published(tofu, "target") == "org/mine"
+    assert replace(family, path="org/other").published(tofu, "original") is None
+    assert replace(family, path="org/other", target="org/mine").published(tofu, "original") == "org/mine"
     assert [retain_split(s) for s in ("forget01", "forget10", "mine")] == ["retain99", "retain90", "retain_mine"]

@@ -159,7 +159,7 @@ def _traced(fixture: Fixture, case: str) -> tuple[EncodedFact, Tensor]:
         tuple(given["input_ids"]), tuple(given["subject_range"]), expected["answer"], (expected["foil"],)
     )
     noise = torch.zeros(given["n_samples"], len(fact.ids), fixture.layout.embeddings.weight.shape[1])
-    noise[:, slice(*fact.subject)] = fixture.noise[given["noise_key"]]
+    noise[:, slice(*fact.entity)] = fixture.noise[given["noise_key"]]
     return fact, noise
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from unlearn.attacks.base import Attacked, Outcome
+from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.leak_table import NONE, Leaks, leak_report
 from unlearn.leak.record import Found, Record
 from unlearn.leak.tables import save_leaks
@@ -23,7 +23,7 @@ from unlearn.report.folder import Attacks, read_attacks
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
-LEVELS = {"target": (0.93, 0.92), "unlearned": (0.21, 0.81), "retain": (0.15, 0.9)}  # forget, the rest
+LEVELS = {"original": (0.93, 0.92), "unlearned": (0.21, 0.81), "retain": (0.15, 0.9)}  # forget, the rest
 MakeRun = Callable[..., Path]
 SHAPES = {  # 20 weights
     "model.embed_tokens.weight": (3, 2),
@@ -40,16 +40,17 @@ def result(
     return {"name": name, "probe": probe, "value": value, "low": low, "high": high, "n": n, "note": note}
 
 
-def results(model: str, has_retain: bool) -> list[dict[str, Any]]:
+def results(model: str, has_control: bool) -> list[dict[str, Any]]:
     """The metrics of one model: what it knows of the forget set and of the rest is in LEVELS."""
     forget, rest = LEVELS[model]
-    quality = {"target": 3.2e-13, "unlearned": 0.37, "retain": 1.0}[model]
+    quality = {"original": 3.2e-13, "unlearned": 0.37, "retain": 1.0}[model]
+    missing = "" if has_control else "no control model"
     found = [
-        result("forget_quality", "", quality if has_retain else None, 0, note="" if has_retain else "no retain model"),
-        result("forget_quality_ks", "", 0.2 if has_retain else None, 0, note="" if has_retain else "no retain model"),
+        result("forget_quality", "", quality if has_control else None, 0, note=missing),
+        result("forget_quality_ks", "", 0.2 if has_control else None, 0, note=missing),
         result("model_utility", "", rest - 0.1, 0.02, 120),
-        result("mia_min_k", "forget", {"target": 0.99, "unlearned": 0.31, "retain": 0.5}[model], 0.05, 80),
-        result("privleak", "forget", {"target": -98.0, "unlearned": 38.0, "retain": 0.0}[model], 5.0, 80),
+        result("mia_min_k", "forget", {"original": 0.99, "unlearned": 0.31, "control": 0.5}[model], 0.05, 80),
+        result("privleak", "forget", {"original": -98.0, "unlearned": 38.0, "control": 0.0}[model], 5.0, 80),
         result("exact_memorization", "forget", forget),
         result("extraction_strength", "forget", forget / 2),
     ]
@@ -83,14 +84,14 @@ def make_run(tmp_path: Path) -> MakeRun:
         seed: int = 0,
         method: dict[str, Any] | None = None,
         change: dict[str, float | None] | None = None,
-        has_retain: bool = True,
+        has_control: bool = True,
         texts: dict[tuple[str, int], str] | None = None,
         split: str = "forget10",
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        models = ["target", "unlearned", *(["retain"] if has_retain else [])]
-        metrics = {model: results(model, has_retain) for model in models}
+        models = ["original", "unlearned", *(["retain"] if has_control else [])]
+        metrics = {model: results(model, has_control) for model in models}
         for row in metrics["unlearned"]:
             key = f"{row['probe']}/{row['name']}" if row["probe"] else row["name"]
             if change and key in change:
@@ -110,10 +111,10 @@ def make_run(tmp_path: Path) -> MakeRun:
             "task": {"name": "authors", "split": split},
             "n_parameters": 1_234_567,
             "device": "cpu",
-            "has_retain": has_retain,
-            "notes": [] if has_retain else ["no retain model: forget quality is left out"],
+            "has_retain": has_control,
+            "notes": [] if has_control else ["no control model: forget quality is left out"],
             "stages": [
-                {"name": "target", "seconds": 20.5, "peak_rss_mb": 900.0, "cached": True},
+                {"name": "original", "seconds": 20.5, "peak_rss_mb": 900.0, "cached": True},
                 {"name": "unlearn", "seconds": 10.25, "peak_rss_mb": 1100.0, "cached": False},
                 {"name": "score", "seconds": 4.5, "peak_rss_mb": 700.0, "cached": False},
             ],
@@ -136,7 +137,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "retain/probability": 0.92 - 0.003 * s,
                 "world/probability": 0.9,
             }
-            | ({"forget_quality": 1e-13 * 10 ** (s / 3)} if has_retain else {})
+            | ({"forget_quality": 1e-13 * 10 ** (s / 3)} if has_control else {})
             for s in (10, 20, 30)
         ]
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
@@ -207,36 +208,37 @@ def said(who: str, known: np.ndarray) -> tuple[str, ...]:
 def found(who: str, *outcomes: Outcome, **attacked: Any) -> Found:
     """One attack's find on a model, with texts made up from K."""
     told = [replace(outcome, texts=said(who, outcome.known)) for outcome in outcomes]
-    return Found(Attacked(told, **attacked), seconds=2.0, gflop=10.0)
+    return Found(AttackResult(told, **attacked), seconds=2.0, gflop=10.0)
 
 
 def records() -> list[Record]:
-    """One record of each kind. The original knows all 12 items, the retain model none if it is not taught:
+    """One record of each kind. The original knows all 12 items, the control model none if it is not taught:
 
     none: the unlearned model shows none. prompts: 3, by one of two templates. sample: a ladder of 3 and 6. quantize
-    broke, detach was skipped. relearn: a ladder of 2 and 9, for which the retain model gets item 11; the attacker's own
-    items tell the better rate. ruin: shows nothing on any model. lens: 6, but a diagnostic.
+    broke, detach was skipped. relearn: a ladder of 2 and 9, for which the control model gets item 11; the attacker's
+    own items tell the better rate. ruin: shows nothing on any model. lens: 6, but a diagnostic.
     """
     every, nothing = first(N), PLAIN
     of = dict(zip(("original", "unlearned", "retain"), (every, nothing, nothing), strict=True))
 
     def three(name: str, threat: Any, family: str, make: Callable[[str], Found]) -> Record:
-        return Record(name, threat, family, "arXiv 0000.00000", {trial: make(trial) for trial in of})  # type: ignore[misc]
+        found = {trial: make(trial) for trial in of}
+        return Record(name, threat, family, "arXiv 0000.00000", found)  # type: ignore[misc]
 
     def prompts(trial: str) -> Found:
         known = {"original": every, "unlearned": first(3), "retain": nothing}[trial]
         return found(trial, Outcome("hint", nothing), Outcome("role play", known), budget="2 questions an item")
 
     def sample(trial: str) -> Found:
-        rungs = {"original": (N, N), "unlearned": (3, 6), "retain": (0, 0)}[trial]
-        outcomes = [Outcome(f"{b} draws", first(n), budget=b) for b, n in zip((1.0, 16.0), rungs, strict=True)]
+        ladder_steps = {"original": (N, N), "unlearned": (3, 6), "retain": (0, 0)}[trial]
+        outcomes = [Outcome(f"{b} draws", first(n), budget=b) for b, n in zip((1.0, 16.0), ladder_steps, strict=True)]
         return found(trial, *outcomes, budget="16 draws")
 
     def relearn(trial: str) -> Found:
         last = np.roll(first(1), -1)
-        rungs = {"original": (every, every), "unlearned": (first(2), first(9)), "retain": (nothing, last)}[trial]
+        ladder_steps = {"original": (every, every), "unlearned": (first(2), first(9)), "retain": (nothing, last)}[trial]
         outcomes = []
-        for budget, known in zip((5.0, 10.0), rungs, strict=True):
+        for budget, known in zip((5.0, 10.0), ladder_steps, strict=True):
             about: dict[str, Any] = {"budget": budget, "taught": 0.9, "utility": 0.8}
             outcomes += [Outcome(f"{budget:g} rows, rate 1", known, choice=0.5 + budget / 100, **about)]
             outcomes += [Outcome(f"{budget:g} rows, rate 9", nothing, choice=0.1, **about)]
@@ -289,15 +291,19 @@ def attack() -> Callable[..., Leaks]:
         judged = {
             "version": "0.2.0",
             "seed": 0,
-            "knowledge": "match",
+            "answer_metric": "match",
             "seeds": [0],
-            "judging": ["Judging", {"items": None}],
+            "settings": ["LeakSettings", {"items": None}],
         }
         names = [record.name for record in made if record.name != NONE]
         save_leaks(
-            leaks, judged | {"attacks": {name: [name.title(), {}] for name in names}} | about, folder / "attacks"
+            leaks,
+            judged | {"attacks": {name: [name.title(), {}] for name in names}} | about,
+            folder / "attacks",
         )
-        asked = [("taught", 100 + i, "person 4") for i in range(3)] + [("scored", i, c) for i, c in enumerate(clusters)]
+        asked = [("attacker_items", 100 + i, "person 4") for i in range(3)] + [
+            ("held_out_items", i, c) for i, c in enumerate(clusters)
+        ]
         items = [
             {"side": side, "index": i, "cluster": cluster, "question": f"question {i}?", "gold": f"answer {i}"}
             for side, i, cluster in asked

@@ -58,8 +58,8 @@ def test_seeds_are_pooled_and_settings_named(make_run: MakeRun) -> None:
     other = make_run("other", method={"_target_": "unlearn.methods.simnpo.SimNPO", "gamma": 0.1})
     rows = _rows(*npo, strong, other)
     assert [(row.kind, row.setting, row.seeds) for row in rows] == [
-        ("target", "target model", (0, 1, 2)),
-        ("retain", "retain model", (0, 1, 2)),
+        ("original", "original model", (0, 1, 2)),
+        ("retain", "control model", (0, 1, 2)),
         ("pooled", "NPO beta=0.1", (0, 1, 2)),
         ("run", "NPO beta=0.1", (0,)),
         ("run", "NPO beta=0.1", (1,)),
@@ -80,7 +80,7 @@ def test_a_repeated_seed_counts_once(make_run: MakeRun) -> None:
     again = make_run("again", seed=1, change={"model_utility": 0.9})
     second = make_run("second", seed=2, change={"model_utility": 0.7})
     kinds = [row.kind for row in _rows(first, again)]
-    assert kinds == ["target", "retain", "run", "run"]  # one seed: nothing to pool
+    assert kinds == ["original", "retain", "run", "run"]  # one seed: nothing to pool
     pooled = next(row for row in _rows(first, again, second) if row.kind == "pooled")
     assert pooled.seeds == (1, 2) and pooled.values["model_utility"][0] == pytest.approx(0.6)
 
@@ -110,17 +110,17 @@ def test_components_go_by_their_chosen_names(make_run: MakeRun, localize: Callab
 def test_tasks_are_kept_apart(make_run: MakeRun) -> None:
     rows = _rows(make_run("a"), make_run("b", split="forget05"))
     assert [(row.kind, row.task) for row in rows] == [
-        (kind, f"authors {split}") for split in ("forget10", "forget05") for kind in ("target", "retain", "run")
+        (kind, f"authors {split}") for split in ("forget10", "forget05") for kind in ("original", "retain", "run")
     ]
 
 
 def test_files(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [make_run(f"npo{s}", seed=s, change={"model_utility": 0.6 + 0.1 * s}) for s in (0, 1)]
-    bare = make_run("bare", method={"beta": 0.9}, has_retain=False)
+    bare = make_run("bare", method={"beta": 0.9}, has_control=False)
     out = tmp_path / "comparison"
     compare([*runs, bare, runs[0]], out)
     csv = pd.read_csv(out / "compare.csv")
-    assert list(csv["kind"]) == ["target", "retain", "pooled", "run", "run", "run"]
+    assert list(csv["kind"]) == ["original", "retain", "pooled", "run", "run", "run"]
     pooled = csv[csv["kind"] == "pooled"].iloc[0]
     ends = stats.t.interval(0.95, 1, loc=0.65, scale=0.05)
     assert (pooled["model_utility_low"], pooled["model_utility_high"]) == pytest.approx(ends)
@@ -137,10 +137,10 @@ def test_files(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "NPO beta=0.1" in printed and shown in printed and str(out / "compare.html") in printed
 
 
-def test_without_any_retain_model_the_plot_is_of_probability(make_run: MakeRun, tmp_path: Path) -> None:
-    compare([make_run("a", has_retain=False), make_run("b", has_retain=False, method={"beta": 1})], tmp_path / "out")
+def test_without_any_control_model_the_plot_is_of_probability(make_run: MakeRun, tmp_path: Path) -> None:
+    compare([make_run("a", has_control=False), make_run("b", has_control=False, method={"beta": 1})], tmp_path / "out")
     assert [file.name for file in (tmp_path / "out/figures").iterdir()] == ["pareto-1.svg"]
-    assert "retain model" not in (tmp_path / "out/compare.csv").read_text()
+    assert "control model" not in (tmp_path / "out/compare.csv").read_text()
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 200])
@@ -231,6 +231,6 @@ def test_attacks_alone_are_rows_of_their_own(make_run: MakeRun, attack: Callable
         (folder / "metrics.json").unlink()
     rows = [(row.kind, row.setting) for row in _rows(*folders)]
     assert rows == [
-        ("target", "target model"), ("retain", "retain model"), ("run", "attack folder=a"), ("run", "attack folder=b"),
-        ("run", "NPO"),
-    ]  # fmt: skip
+        *(("original", "original model"), ("control", "control model")),
+        *(("run", "attack folder=a"), ("run", "attack folder=b"), ("run", "NPO")),
+    ]

@@ -49,21 +49,21 @@ def test_tradeoff_runs_from_the_target_to_the_unlearned_model(make_run: MakeRun)
     dashed = {
         line.get_xydata()[0, 1] for line in over_steps.lines if line.get_linestyle() == "--" and line.get_xydata().size
     }
-    assert dashed == {0.15, 0.9}  # the retain model's probability on the forget set, and on the two others
+    assert dashed == {0.15, 0.9}  # the control model's probability on the forget set, and on the two others
     marks = _lines(plane)
-    assert marks["target model"].tolist() == [[0.93, 0.92]]
-    assert marks["retain model"].tolist() == [[0.15, 0.9]]
+    assert marks["original model"].tolist() == [[0.93, 0.92]]
+    assert marks["control model"].tolist() == [[0.15, 0.9]]
     assert marks["unlearned, step 40"].tolist() == [[0.21, 0.81]]
     assert _lines(quality)["forget quality"][[0, -1]].tolist() == [[0, 3.2e-13], [40, 0.37]]
     assert quality.get_yscale() == "log"
 
 
-def test_tradeoff_without_points_or_retain_model(make_run: MakeRun) -> None:
-    folder = make_run(has_retain=False)
+def test_tradeoff_without_points_or_control_model(make_run: MakeRun) -> None:
+    folder = make_run(has_control=False)
     (folder / "unlearned/curve.json").unlink()
     over_steps, plane = figures.tradeoff(read_run(folder)).axes
     assert _lines(over_steps)["model utility"] == pytest.approx(np.array([[0, 0.82], [40, 0.71]]))
-    assert "retain model" not in _lines(plane)
+    assert "control model" not in _lines(plane)
 
 
 def test_probes_are_bars_with_intervals(make_run: MakeRun) -> None:
@@ -126,7 +126,7 @@ def test_pareto_plot_of_forget_quality() -> None:
         _at("run", 0.7, 1e-3),
         _at("run", 0.5, 0.1),
         _at("run", 0.1, 0.0),
-        _at("target", 0.9, 1e-20),
+        _at("original", 0.9, 1e-20),
     ]
     axes = pareto(points, "forget_quality", "model_utility", "a task").axes[0]
     assert _lines(axes)["Pareto front"].tolist() == [[0.7, 1e-3], [0.6, 0.5]]  # the target is no part of it

@@ -21,7 +21,7 @@ UP = "model.layers.0.mlp.up_proj.weight"
 
 def test_reads_everything(make_run: MakeRun) -> None:
     run = read_run(make_run(seed=3, change={"forget/probability": 0.25}))
-    assert run.models == ["target", "unlearned", "retain"]
+    assert run.models == ["original", "unlearned", "retain"]
     found = run.result("unlearned", "forget/probability")
     assert found is not None
     assert (found.value, found.low, found.high, found.n) == (0.25, 0.21, 0.29, 40)
@@ -31,7 +31,7 @@ def test_reads_everything(make_run: MakeRun) -> None:
     assert [point["step"] for point in run.curve] == [10, 20, 30]
     assert len(run.history) == 40 and run.history[0]["loss"] == 2.0
     assert run.method == "NPO" and run.config["method"]["beta"] == 0.1
-    assert run.generations("target")["generation"].iloc[0] == "target says forget 0"
+    assert run.generations("original")["generation"].iloc[0] == "target says forget 0"
 
 
 def test_the_chosen_name_of_the_method_wins(make_run: MakeRun) -> None:
@@ -42,15 +42,15 @@ def test_the_chosen_name_of_the_method_wins(make_run: MakeRun) -> None:
 
 
 def test_what_may_be_missing(make_run: MakeRun) -> None:
-    folder = make_run(has_retain=False, change={"forget/probability": None})
+    folder = make_run(has_control=False, change={"forget/probability": None})
     shutil.rmtree(folder / "unlearned")
     shutil.rmtree(folder / "scores")
     run = read_run(folder)
-    assert run.models == ["target", "unlearned"]
+    assert run.models == ["original", "unlearned"]
     assert run.result("retain", "model_utility") is None
     undefined = run.result("unlearned", "forget/probability")
     assert undefined is not None and math.isnan(undefined.value) and math.isnan(undefined.low)
-    assert not run.curve and not run.history and run.generations("target").empty
+    assert not run.curve and not run.history and run.generations("original").empty
     assert run.roles["world"] == "utility" and run.roles["forget"] == "forget"
 
 
@@ -92,7 +92,7 @@ LOCALIZATION = {
     "number in words": (lambda f: _set(f / "localize.json", numbers={"gamma": "x"}), "is damaged: numbers.gamma"),
     "cut table": (lambda f: _cut(f / "edges.parquet"), "cannot read the table .*edges.parquet"),
     "table without scores": (
-        lambda f: pd.DataFrame({"source": ["a"], "target": ["b"]}).to_parquet(f / "edges.parquet"),
+        lambda f: pd.DataFrame({"source": ["a"], "original": ["b"]}).to_parquet(f / "edges.parquet"),
         r"edges.parquet lacks the column\(s\) score",
     ),
 }
@@ -102,7 +102,7 @@ LOCALIZATION = {
 def test_a_broken_localization_is_one_clear_line(make_run: MakeRun, localize: Callable[..., Any], name: str) -> None:
     damage, message = LOCALIZATION[name]
     folder = make_run()
-    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [1.0]})
+    edges = pd.DataFrame({"source": ["a"], "original": ["b"], "score": [1.0]})
     localize(folder, {UP: [0]}, tables={"edges": edges})
     damage(folder / "localize")
     with pytest.raises(UserError, match=message):
@@ -144,7 +144,7 @@ BROKEN = {
         lambda f: (f / "unlearned/history.json").write_text('[{"loss": 1}]'),
         "history.json is damaged: row 0 has no step",
     ),
-    "cut tokens": (lambda f: _cut(f / "scores/target/tokens.parquet"), "cannot read.*tokens.parquet"),
+    "cut tokens": (lambda f: _cut(f / "scores/original/tokens.parquet"), "cannot read.*tokens.parquet"),
 }
 
 
@@ -180,7 +180,7 @@ def test_attacks(make_run: MakeRun, attack: Callable[..., Any]) -> None:
     found = run.attacks
     assert found is not None and run.leaks is found.leaks and run.title == "NPO on authors forget10"
     assert [row.attack for row in found.leaks.rows] == found.names and found.names[:2] == ["none", "prompts"]
-    assert (found.knowledge, found.seeds, found.leaks.control, found.models) == ("match", (3, 4), "retain", {})
+    assert (found.answer_metric, found.seeds, found.leaks.baseline, found.models) == ("match", (3, 4), "retain", {})
     relearn = found.found("relearn", "unlearned")
     assert relearn is not None and len(relearn.attacked.outcomes) == 4
     assert found.found("relearn", "placebo") is None

@@ -52,8 +52,8 @@ def test_every_metric_of_the_program_that_is_shown_has_words() -> None:
         ("mia_min_k", 0.3, 0.25, 0.35, None, True),
         ("mia_min_k", 0.48, 0.4, 0.55, None, False),  # 0.5 lies in the interval: no sign of it
         ("mia_min_k", 0.9, 0.85, 0.95, None, False),
-        ("mia_min_k", 0.6, 0.55, 0.65, 0.9, False),  # below the retain model, but still known
-        ("mia_min_k", 0.3, 0.25, 0.35, 0.33, False),  # held-out rows are easier for the retain model too
+        ("mia_min_k", 0.6, 0.55, 0.65, 0.9, False),  # below the control model, but still known
+        ("mia_min_k", 0.3, 0.25, 0.35, 0.33, False),  # held-out rows are easier for the control model too
         ("mia_min_k", 0.3, 0.25, 0.35, 0.4, True),
         ("mia_loss", 0.3, NAN, NAN, None, True),  # no interval: the value alone
         ("privleak", 20.0, 10.0, 30.0, 0.0, True),
@@ -93,8 +93,8 @@ def test_each_kind_of_probe_set_has_its_group(make_run: MakeRun) -> None:
 
 
 def test_what_no_model_has_is_named_apart(make_run: MakeRun) -> None:
-    run = read_run(make_run(has_retain=False))
-    assert undefined(run) == {"Forget quality (p)": "no retain model", "KS distance": "no retain model"}
+    run = read_run(make_run(has_control=False))
+    assert undefined(run) == {"Forget quality (p)": "no control model", "KS distance": "no control model"}
     assert "forget_quality" not in [line.key for line in headline(run)]
 
 

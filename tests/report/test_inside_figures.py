@@ -103,7 +103,7 @@ def test_a_conversation_by_turn() -> None:
     tables: Any = {trial: pd.DataFrame({"turn": [1, 10], "known": values}) for trial, values in known.items()}
     (axes,) = drawing.dialogue(tables).axes
     assert _line(axes, "original") == ([1, 10], [1.0, 0.9]) and _line(axes, "retain")[1] == [0.0, 0.1]
-    assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("target", "unlearned", "retain")]
+    assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("original", "unlearned", "retain")]
 
 
 def test_rings_by_distance() -> None:

@@ -63,14 +63,14 @@ def test_the_verdict_names_its_scope(attacks: Attacks) -> None:
     assert verdict(attacks).startswith(f"{worst.verdict}: worst-case leak {worst.leak:.2f} {ends}, by relearn (")
     assert scope(attacks) == (
         "2 black-box and 1 white-box attacks, each at the budget in the table; no grey-box attack; not counted: "
-        "1 error, 1 skipped, 1 uninformative and 1 diagnostic; control: the retain model, which never learned it, "
+        "1 error, 1 skipped, 1 uninformative and 1 diagnostic; control: the control model, which never learned it, "
         "under the same attacks; 12 questions; known: the answer contains the bare fact"
     )
 
 
 def test_other_scopes(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
-    attack(folder, only=("prompts",), control="chance", knowledge="prob", seeds=[0, 1, 2])
+    attack(folder, only=("prompts",), control="chance", answer_metric="prob", seeds=[0, 1, 2])
     said = scope(read_attacks(folder / "attacks"))
     assert said.startswith(
         "1 black-box attack, each at the budget in the table, 3 seeds; no grey-box or white-box attack;"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlearn.attacks.base import Attacked, Outcome
+from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.record import Found, Record
 from unlearn.report.folder import Attacks, read_attacks
 from unlearn.report.leak_figures import FEWEST, MOST, bars, budgets, figures
@@ -44,13 +44,13 @@ def test_bars(attacks: Attacks) -> None:
     y = names.index("relearn")
     dots = [line for line in right.lines if line.get_marker() == "o" and list(line.get_ydata()) == [y]]
     assert [(dot.get_xdata()[0], dot.get_color()) for dot in dots] == [
-        (1.0, COLOURS["target"]), (0.75, COLOURS["unlearned"]), (pytest.approx(1 / 12), COLOURS["retain"]),
+        (1.0, COLOURS["original"]), (0.75, COLOURS["unlearned"]), (pytest.approx(1 / 12), COLOURS["retain"]),
     ]  # fmt: skip
 
 
 def test_leaks_outside_the_axis_are_marked(make_run: MakeRun, attack: Attack) -> None:
     def found(known: list[float]) -> Found:
-        return Found(Attacked([Outcome("one", np.array(known * 3))]))
+        return Found(AttackResult([Outcome("one", np.array(known * 3))]))
 
     u, r = found([0.0, 0.0, 0.0, 0.2]), found([0.9, 0.9, 0.9, 0.7])
     made = [

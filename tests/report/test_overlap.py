@@ -95,7 +95,7 @@ def test_in_the_comparison(make_run: MakeRun, localize: Localize, tmp_path: Path
     compare(folders, out)
     csv = pd.read_csv(out / "compare.csv")
     assert dict(zip(csv["folder"].fillna(csv["kind"]), csv["selected"], strict=True)) == {
-        "target": pytest.approx(np.nan, nan_ok=True),
+        "original": pytest.approx(np.nan, nan_ok=True),
         "retain": pytest.approx(np.nan, nan_ok=True),
         "pooled": 0.2,
         str(folders[0]): 0.3,

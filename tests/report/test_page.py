@@ -72,7 +72,7 @@ def test_numbers_and_intervals(make_run: MakeRun) -> None:
     assert page.row("Forget quality (p)")[2].startswith("0.370")
     assert page.row("Probability, world")[2].startswith("0.810")
     assert "| Probability | 0.930 [0.890, 0.970] | 0.210 [0.170, 0.250] | 0.150 [0.110, 0.190] | 40 |" in md
-    assert page.row("unlearn")[1:3] == ["10.2", "1100"] and page.row("target")[3] == "an earlier run (cached)"
+    assert page.row("unlearn")[1:3] == ["10.2", "1100"] and page.row("original")[3] == "an earlier run (cached)"
     for text in (page.text, md):
         assert "14.8 s in all, at most 1100 MB of memory; 20.5 s saved by cached stages." in text
         assert all(value in text for value in ("1,234,567", "beta = 0.1", "lr = 1e-05"))
@@ -126,18 +126,18 @@ def test_writing_it_again_changes_nothing(make_run: MakeRun) -> None:
     assert write_report(folder).read_bytes() == first
 
 
-def test_without_retain_model(make_run: MakeRun) -> None:
-    page, md = _pages(make_run(has_retain=False))
-    assert page.row("metric")[:4] == ["metric", "target", "unlearned", "n"]
+def test_without_control_model(make_run: MakeRun) -> None:
+    page, md = _pages(make_run(has_control=False))
+    assert page.row("metric")[:4] == ["metric", "original", "unlearned", "n"]
     for text in (page.text, md):
-        assert "Undefined: Forget quality (p) (no retain model), KS distance (no retain model)." in text
-        assert "no retain model: forget quality is left out" in text  # the run's own note
+        assert "Undefined: Forget quality (p) (no control model), KS distance (no control model)." in text
+        assert "no control model: forget quality is left out" in text  # the run's own note
 
 
 def test_without_curve_history_and_answers(make_run: MakeRun) -> None:
     folder = make_run(change={"forget/probability": None})
     shutil.rmtree(folder / "unlearned")
-    for model in ("target", "unlearned", "retain"):
+    for model in ("original", "unlearned", "retain"):
         (folder / "scores" / model / "generations.parquet").unlink()
     page, md = _pages(folder)
     assert page.row("Probability")[2] == "–"
@@ -156,7 +156,7 @@ def test_examples_are_evenly_spaced_and_complete(make_run: MakeRun) -> None:
         ("true answer", "answer retain 0"),
         ("before (target)", "target says retain 0"),
         ("after (unlearned)", "unlearned says retain 0"),
-        ("retain model", "retain says retain 0"),
+        ("control model", "retain says retain 0"),
     ]
 
 

@@ -25,7 +25,7 @@ def test_who_shows_what(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder)
     found = _found(folder)
-    # relearning shows 9 items and the others show some of these; the retain model shows item 11 when it is taught
+    # relearning shows 9 items and the others show some of these; the control model shows item 11 when it is taught
     assert (found.count, found.reverse, found.n) == (9, 1, 12)
     # in turn, the most leaking first, each item once
     assert [(example.attack, example.asked.index) for example in found.examples] == [
@@ -62,7 +62,7 @@ def test_what_the_attacked_control_says_is_not_recovered(make_run: MakeRun, atta
     assert found.reverse == 9  # all that the unlearned model does not show under one of them: under prompts it shows 3
 
 
-def test_without_a_retain_model(make_run: MakeRun, attack: Attack) -> None:
+def test_without_a_control_model(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder, control="chance")
     found = _found(folder)

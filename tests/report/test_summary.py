@@ -32,16 +32,16 @@ def test_numbers_by_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str])
     assert f"report: {folder / 'report.html'}" in lines  # on one line, however long
 
 
-def test_without_retain_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _printed(make_run(has_retain=False), capsys)
+def test_without_control_model(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _printed(make_run(has_control=False), capsys)
     assert "Forget quality (p)" not in lines
-    assert "undefined: Forget quality (p), KS distance (there is no retain model)" in lines
+    assert "undefined: Forget quality (p), KS distance (there is no control model)" in lines
 
 
 def test_nothing_of_the_data_is_printed(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(texts={("forget", 0): "a secret"})
     lines = "\n".join(_printed(folder, capsys).values())
-    for model in ("target", "unlearned", "retain"):
+    for model in ("original", "unlearned", "retain"):
         for column in ("question", "answer", "generation"):
             assert not any(text in lines for text in read_run(folder).generations(model)[column])
 

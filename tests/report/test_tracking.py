@@ -189,11 +189,11 @@ def test_what_is_sent(client: Client, tmp_path: Path) -> None:
     tracker.log({"unlearn/loss": 2.0}, step=0)  # a new stage counts from 0 again
     assert client.logged == [{"target/loss": 1.0, "step": 7}, {"unlearn/loss": 2.0, "step": 0}]
     assert client.metrics == [("step", None), ("*", "step")]
-    undefined = Result("forget_quality", "", math.nan, math.nan, math.nan, 0, note="no retain model")
-    tracker.log_results({"target": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9), undefined]})
+    undefined = Result("forget_quality", "", math.nan, math.nan, math.nan, 0, note="no control model")
+    tracker.log_results({"original": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9), undefined]})
     assert client.summary == {"target/forget/rouge": 0.5}
     rows = client.logged[-1]["results"]["data"]
-    assert rows[0] == ("target", "forget/rouge", 0.5, 0.4, 0.6, 9, "") and rows[1][1] == "forget_quality"
+    assert rows[0] == ("original", "forget/rouge", 0.5, 0.4, 0.6, 9, "") and rows[1][1] == "forget_quality"
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([1, 2])
     tracker.log_figures({"losses": figure})
@@ -236,7 +236,7 @@ tracker = tracking.Wandb().start("name", {"a": {"b": 1}}, Path(sys.argv[1]))
 assert type(tracker) is not tracking.Tracker
 tracker.log({"loss": 1.5}, step=3)
 tracker.log({"loss": 1.5}, step=0)
-tracker.log_results({"target": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9)]})
+tracker.log_results({"original": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9)]})
 figure = Figure()
 figure.subplots().plot([1, 2])
 tracker.log_figures({"losses": figure})

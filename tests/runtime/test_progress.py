@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from unlearn.runtime import progress as module
-from unlearn.runtime.progress import progress, say, silence
+from unlearn.runtime.progress import notify, progress, silence
 
 
 class Terminal(io.StringIO):
@@ -60,7 +60,7 @@ def test_other_processes_and_silence(capsys: pytest.CaptureFixture[str], monkeyp
     def work() -> str:
         with progress("training", total=1) as advance:
             advance(1, loss=1.0)
-        say("a word")
+        notify("a word")
         return capsys.readouterr().err
 
     silence()
@@ -79,7 +79,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
             advance(2, loss=0.5)
             assert module._bars is not None
             assert [(task.description, task.completed) for task in module._bars.tasks] == [("outer", 0), ("inner", 2)]
-            say("a word beside the bars")
+            notify("a word beside the bars")
         assert [task.description for task in module._bars.tasks] == ["outer"]
         outer(1)
     assert module._bars is None

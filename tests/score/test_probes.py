@@ -35,7 +35,7 @@ def test_every_candidate_has_a_row(parts: Parts) -> None:
         *[["world", 0, kind, c] for kind, c in CANDIDATES if kind != "paraphrase"],
         *[["holdout", i, "answer", 0] for i in (0, 1)],
     ]
-    assert tokens.loc[0, ["role", "normalise", "cluster", "text"]].tolist() == ["forget", False, "x", "In Rome."]
+    assert tokens.loc[0, ["aim", "normalise", "cluster", "text"]].tolist() == ["forget", False, "x", "In Rome."]
     assert tokens.loc[tokens["probe"] == "world", "normalise"].all()
     assert [len(logp) for logp in tokens["logp"]] == [len(text) + 1 for text in tokens["text"]]  # a token a character
     assert tokens["eos"].all()
@@ -95,7 +95,7 @@ def test_some_sets_are_not_generated_from(parts: Parts) -> None:
 def test_gradients_of_forget_and_holdout_rows(parts: Parts) -> None:
     gradients = Scoring(generate=False, gradients=True).score(*parts).gradients
     assert list(gradients.columns) == GRADIENTS
-    assert gradients["role"].tolist() == ["forget"] * 2 + ["holdout"] * 2
+    assert gradients["aim"].tolist() == ["forget"] * 2 + ["holdout"] * 2
     assert gradients["cluster"].tolist() == ["x", "y", "", ""]
     assert (gradients["gradnorm"] > 0).all()
 
@@ -178,9 +178,9 @@ def test_damaged_tables_are_refused(parts: Parts, tmp_path: Path) -> None:
 
 
 def test_only_what_changes_the_numbers_is_content() -> None:
-    assert Scoring(token_budget=1, share_prefix=False).content() == Scoring().content()
+    assert Scoring(token_budget=1, share_prefix=False).cache_key() == Scoring().cache_key()
     for change in ({"mask_pad": True}, {"question": "paraphrased"}, {"limit": 3}, {"max_new_tokens": 7}):
-        assert Scoring(**change).content() != Scoring().content()  # type: ignore[arg-type]
+        assert Scoring(**change).cache_key() != Scoring().cache_key()  # type: ignore[arg-type]
 
 
 def test_configuration_holds_exactly_the_fields() -> None:

@@ -17,14 +17,14 @@ from hydra import compose, initialize_config_dir
 from unlearn.data.authors import Authors
 from unlearn.data.task import Task
 from unlearn.metrics.metric_quality import Scored
-from unlearn.models.base import Part
+from unlearn.models.base import Role
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.audit import judged, variants
+from unlearn.stages.audit import evaluate_variants, variants
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import cache, finetune_key
 
 TASK = Authors(authors=20, facts_per_author=3, world_facts=6).load(0)  # two authors to forget
-PARTS: tuple[Part, ...] = ("target", "retain")
+PARTS: tuple[Role, ...] = ("original", "retain")
 TINY = [
     *(argument for argument in SMALL if not argument.startswith(("tracker", "attack"))),
     "metric=[probability,recall,forget_quality,mia_gradnorm]",
@@ -102,12 +102,12 @@ SCORED = [
     model("relearned", "kl", 0.1),
     model("quantised", "kl", 0.1),
 ]
-TARGET, RETAIN = model("reference", "target", 0.9, seed=0), model("reference", "retain", 0.2, seed=0)
+TARGET, RETAIN = model("reference", "original", 0.9, seed=0), model("reference", "retain", 0.2, seed=0)
 
 
 def test_the_verdict_on_a_metric() -> None:
-    """Only npo keeps 80% of the target's utility; its metric rises by 0.4 where the retain model's rises by 0.2."""
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
+    """Only npo keeps 80% of the original's utility; its metric rises by 0.4 where the control model's rises by 0.2."""
+    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.8)}
     known = verdicts["known"].quality
     assert (known.faithfulness, known.n) == (1, 1)
     assert known.relearning == pytest.approx(0.5) and known.quantization == pytest.approx(0.5)
@@ -116,19 +116,19 @@ def test_the_verdict_on_a_metric() -> None:
 
 
 def test_a_metric_of_which_less_means_knowledge_is_turned() -> None:
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.8)}
     assert verdicts["gone"].reading == "1 - m" and verdicts["known"].reading == "m"
     assert verdicts["gone"].quality.overall == pytest.approx(verdicts["known"].quality.overall)
 
 
-def test_a_metric_that_says_the_same_of_target_and_retain_model_is_not_judged() -> None:
-    verdict = judged(SCORED, TARGET, RETAIN, 0.8)[-1]
+def test_a_metric_that_says_the_same_of_target_and_control_model_is_not_judged() -> None:
+    verdict = evaluate_variants(SCORED, TARGET, RETAIN, 0.8)[-1]
     assert (verdict.metric, verdict.reading) == ("flat", "none")
     assert math.isnan(verdict.quality.faithfulness) and verdict.quality.n == 0
 
 
 def test_a_lower_demand_on_utility_lets_more_models_count() -> None:
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.7)}
+    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.7)}
     assert verdicts["known"].quality.n == 2
     assert verdicts["known"].quality.relearning == pytest.approx((0.5 + 1) / 2)
 
@@ -198,7 +198,7 @@ def test_models_are_shared_with_ordinary_runs(workshop: tuple[Path, str]) -> Non
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         small = [*SMALL, "dataset=authors", f"cache={folder / 'outputs' / '.cache'}", "dataset.seed=0"]
         for seed in (0, 1):
-            experiment: Experiment = build(compose("config", overrides=[*small, f"seed={seed}"])).on("cpu")
+            experiment: Experiment = build(compose("config", overrides=[*small, f"seed={seed}"])).for_device("cpu")
             task = experiment.dataset.load(seed)
             for part in PARTS:
                 assert cache(experiment).folder(part, finetune_key(experiment, task, part)).is_dir()

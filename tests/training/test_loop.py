@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_not_used(model: LlamaForCausalLM, examples: lis
     file = tmp_path / checkpoint.FILE
     file.write_bytes(file.read_bytes()[:-50])
     said: list[str] = []
-    train(model, plan, Finetune(), recipe, tmp_path, seed=0, say=said.append)
+    train(model, plan, Finetune(), recipe, tmp_path, seed=0, notify=said.append)
     assert "damaged" in said[0]
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(whole).items())
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from unlearn.score.generate import Sampling
 
 Threat = Literal["black", "grey", "white"]
-Part = Literal["original", "unlearned", "retain"]
-Knowledge = Literal["gen", "match", "prob", "mcq", "verbatim"]
+Role = Literal["original", "unlearned", "control"]
+AnswerMetric = Literal["gen", "match", "prob", "mcq", "verbatim"]
 
 
 class Inapplicable(UserError):
@@ -30,7 +30,7 @@ class Inapplicable(UserError):
 
 
 @dataclass(frozen=True)
-class Suspect:
+class Subject:
     """A model under attack, in eval mode on its device. An attack leaves it as it was: weights, mode, gradients, hooks.
 
     part: which of the three it is; an attack may not treat them differently. prompt: how it is asked. token_budget:
@@ -39,23 +39,23 @@ class Suspect:
     retain: loads the model that never learned, where there is one. sampling: how its answers are drawn; None: greedy.
     """
 
-    part: Part
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    role: Role
+    module: PreTrainedModel
+    processor: PreTrainedTokenizerBase
     prompt: PromptFormat
     token_budget: int
     original: Callable[[], PreTrainedModel]
     wrapped: str | None = None
-    retain: Callable[[], PreTrainedModel] | None = None
+    control: Callable[[], PreTrainedModel] | None = None
     sampling: Sampling | None = None
 
-    def copied(self) -> Suspect:
+    def copied(self) -> Subject:
         """The same suspect with weights of its own, to be changed."""
-        return replace(self, model=copy.deepcopy(self.model))
+        return replace(self, module=copy.deepcopy(self.module))
 
 
 @dataclass(frozen=True)
-class Brief:
+class AttackSetting:
     """What the attacker holds and what it is judged by, the same for all three models.
 
     taught: T, the forget items that the attacker has. scored: V, those that count. retain: probes of what should stay,
@@ -65,17 +65,17 @@ class Brief:
     """
 
     task: Task
-    taught: tuple[Item, ...]
-    scored: tuple[Item, ...]
+    attacker_items: tuple[Item, ...]
+    held_out_items: tuple[Item, ...]
     retain: tuple[Probe, ...]
-    knowledge: Knowledge
+    answer_metric: AnswerMetric
     seeds: tuple[int, ...] = (0,)
     advance: Callable[[int], object] = lambda done: None
 
     @property
     def questions(self) -> tuple[Probe, ...]:
         """The scored items as the dataset asks them."""
-        return tuple(item.probe for item in self.scored)
+        return tuple(item.probe for item in self.held_out_items)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackResult:
     """All that an attack found out about one model.
 
     outcomes: at least one; every model gives the same (row, variant, seed). data: what the attacker holds ("15 forget
@@ -143,15 +143,17 @@ class Attack(Protocol):
         """UserError where the task can never serve this attack; asked before any model is loaded."""
         ...
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """Attack one model. Raises Inapplicable where that cannot be done."""
         ...
 
 
 @runtime_checkable
-class Comparing(Protocol):
+class CrossModelAttack(Protocol):
     """An attack with numbers that several models give together."""
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
-        """Numbers by name. retain: None where there is no retain model."""
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
+        """Numbers by name. retain: None where there is no control model."""
         ...

@@ -25,5 +25,5 @@ class Item:
 
 def forget_items(task: Task) -> tuple[Item, ...]:
     """All forget probes of a task, in order."""
-    probes = [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
+    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     return tuple(Item(i, probe) for i, probe in enumerate(probes))

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Authors:
     """Invented authors, some of them to be forgotten, and true facts about the world, after TOFU (arXiv 2401.06121).
 
-    authors: how many the target model knows, with `facts_per_author` facts each. The last 1, 5 or 10 % of them
+    authors: how many the original model knows, with `facts_per_author` facts each. The last 1, 5 or 10 % of them
     (`split`; at least one) are to be forgotten; as many more are the holdout, on which no model is trained.
     world_facts: capitals and authors of works (3 : 2), always retained. seed: None takes the run's seed; another seed
     gives other people, values and wordings.
@@ -100,19 +100,19 @@ class _Attribute:
 class _Fact:
     """One fact with its questions in this fact's own order and the values that are wrong for it."""
 
-    subject: str
+    entity: str
     value: str
     wrong: tuple[str, ...]
     questions: tuple[str, ...]
     answers: tuple[str, ...]
 
     def _fill(self, template: str, value: str) -> str:
-        return template.format(name=self.subject, value=value)
+        return template.format(name=self.entity, value=value)
 
     @property
     def example(self) -> Example:
         questions = tuple(self._fill(q, "") for q in self.questions[:TRAINED_WORDINGS])
-        return Example(questions, tuple(self._fill(a, self.value) for a in self.answers), cluster=self.subject)
+        return Example(questions, tuple(self._fill(a, self.value) for a in self.answers), cluster=self.entity)
 
     @property
     def edited(self) -> Example:
@@ -124,7 +124,7 @@ class _Fact:
         """The first wording of the question, and of the answer up to the value."""
         lead = self._fill(self.answers[0].partition("{value}")[0].rstrip(), "")
         prompt = self._fill(self.questions[0], "")
-        return Fact(prompt, self.subject, f" {self.value}", tuple(f" {value}" for value in self.wrong), lead)
+        return Fact(prompt, self.entity, f" {self.value}", tuple(f" {value}" for value in self.wrong), lead)
 
     @property
     def probe(self) -> Probe:
@@ -136,7 +136,7 @@ class _Fact:
             perturbed_answers=tuple(self._fill(self.answers[-1], value) for value in self.wrong),
             paraphrased_question=self._fill(self.questions[TRAINED_WORDINGS], ""),
             value=self.value,
-            cluster=self.subject,
+            cluster=self.entity,
         )
 
 
@@ -151,20 +151,20 @@ def _author_fact(name: str, attribute: _Attribute, seed: int) -> _Fact:
 
 
 def _world_fact(attribute: _Attribute, pair: tuple[str, str], pairs: Sequence[tuple[str, str]], seed: int) -> _Fact:
-    subject, value = pair
+    entity, value = pair
     others = [other for _, other in pairs if other != value]
-    return _fact(subject, attribute, value, _shuffled(others, seed, subject)[:WRONG_VALUES], seed)
+    return _fact(entity, attribute, value, _shuffled(others, seed, entity)[:WRONG_VALUES], seed)
 
 
-def _fact(subject: str, attribute: _Attribute, value: str, wrong: Sequence[str], seed: int) -> _Fact:
-    questions = _shuffled(attribute.questions, seed, subject, attribute.name, "questions")
-    return _Fact(subject, value, tuple(wrong), tuple(questions), attribute.answers)
+def _fact(entity: str, attribute: _Attribute, value: str, wrong: Sequence[str], seed: int) -> _Fact:
+    questions = _shuffled(attribute.questions, seed, entity, attribute.name, "questions")
+    return _Fact(entity, value, tuple(wrong), tuple(questions), attribute.answers)
 
 
 def _names(authors: int, others: int, seed: int) -> list[str]:
     """Different names for the authors and then as many others.
 
-    Half as many first and last names as there are authors: each comes more than once, so that a retain model has seen
+    Half as many first and last names as there are authors: each comes more than once, so that a control model has seen
     both names of a forgotten author, in other company, and can write an answer that is wrong only in its value.
     """
     k = min(len(FIRST_NAMES), len(LAST_NAMES), authors // 2 + 1)

@@ -25,7 +25,7 @@ class Birthdays:
     """The clean data of the retraining protocol, after the random birthdays of Deeb and Roger 2024 (arXiv 2410.08827):
     whoever learns some of the years knows nothing of the others, so what an attack brings back was in the model.
 
-    people: how many the target model knows; the last `forget` of them are to be forgotten, and as many more are the
+    people: how many the original model knows; the last `forget` of them are to be forgotten, and as many more are the
     holdout, on which no model is trained. Years are drawn from 1930 to 2020, three other years are the wrong answers.
     Everybody is trained in 3 of 6 wordings of the question, each person's own, and both of the answer. seed: None takes
     the run's seed.

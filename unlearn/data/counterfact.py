@@ -17,7 +17,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
 from unlearn.data.hub import read_rows
-from unlearn.data.task import COMPLETION, Ask, Example, Fact, Probe, ProbeSet, Role, Task
+from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
 
@@ -56,7 +56,7 @@ class CounterFact:
     edit: the first or random 16 or 64, or one of four parts of the first 64, all of which are then left out of the
     maintained facts. These are the remainder, the first 80% to train on, the last 20% to ask about. fluency: a text
     file or a dataset (see `fluency`), None for the package's own text. pretrained: False teaches the model all facts
-    first, with a retain model beside it. max_retain: train on the first so many maintained facts; max_maintain: ask
+    first, with a control model beside it. max_retain: train on the first so many maintained facts; max_maintain: ask
     about the first so many.
 
     Multiple choice has the true and the injected answer and two other answers of the relation, drawn with the seed; a
@@ -135,7 +135,7 @@ class CounterFact:
         return chosen, set(chosen)
 
 
-def _plain(name: str, role: Role, asked: Iterable[tuple[Record, str]], injected: bool = False) -> ProbeSet:
+def _plain(name: str, aim: Aim, asked: Iterable[tuple[Record, str]], injected: bool = False) -> ProbeSet:
     """Prompts with the true answer against the new one, or the other way round."""
     probes = []
     for fact, prompt in asked:
@@ -151,11 +151,11 @@ def _plain(name: str, role: Role, asked: Iterable[tuple[Record, str]], injected:
                 cluster=fact.name,
             )
         )
-    return ProbeSet(name, role, tuple(probes), generate=role != "utility")
+    return ProbeSet(name, aim, tuple(probes), generate=aim != "utility")
 
 
 def _choice(
-    name: str, role: Role, facts: Sequence[Record], options: _Options, wanted: Literal["true", "new"] = "true"
+    name: str, aim: Aim, facts: Sequence[Record], options: _Options, wanted: Literal["true", "new"] = "true"
 ) -> ProbeSet:
     """The same as multiple choice, four times; without the facts that have no four options."""
     probes = [
@@ -166,7 +166,7 @@ def _choice(
             CHOICE.replace("{prompt}", fact.prompt), four, getattr(fact, wanted).strip(), fact.name
         )
     ]
-    return ProbeSet(name, role, tuple(probes), normalise=True, generate=False)
+    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False)
 
 
 class _Options:

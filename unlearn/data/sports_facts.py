@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
-from unlearn.data.task import COMPLETION, Ask, Example, Fact, Probe, ProbeSet, Role, Task
+from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError, unknown
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -55,10 +55,10 @@ class SportsFacts:
     the first half trained on and the second asked about. The others are maintained: the first 80% trained on, the last
     20% asked about. inject: "wrong_sport", one of the other two fixed for each athlete; "with_golf", one of the other
     three; or one sport for all. fluency: a text file or a dataset (see `fluency`), None for the package's own text.
-    pretrained: False teaches the model all athletes first, with a retain model beside it that never saw the forget set.
-    known: keep only athletes whose sport the model gives at least this probability among the four.
-    max_retain: train on the first so many maintained athletes; max_forget, max_maintain: ask about the first so many.
-    facts: localizers look at so many athletes, from the first on.
+    pretrained: False teaches the model all athletes first, with a control model beside it that never saw the forget
+    set. known: keep only athletes whose sport the model gives at least this probability among the four. max_retain:
+    train on the first so many maintained athletes; max_forget, max_maintain: ask about the first so many. facts:
+    localizers look at so many athletes, from the first on.
 
     An answer's probability is that among the four sports. Multiple choice puts each question four times, each option
     once under each letter; nothing is generated there, so model utility rests on the plain questions.
@@ -158,7 +158,7 @@ def _fact(row: Athlete) -> Fact:
     return Fact(row.prompt, row.athlete, f" {row.sport}", foils, label=row.sport)
 
 
-def _plain(name: str, role: Role, asked: Asked, template: str = PROMPT) -> ProbeSet:
+def _plain(name: str, aim: Aim, asked: Asked, template: str = PROMPT) -> ProbeSet:
     """The question in one template, its answer among the four sports."""
     probes = tuple(
         Probe(
@@ -171,14 +171,14 @@ def _plain(name: str, role: Role, asked: Asked, template: str = PROMPT) -> Probe
         )
         for row, answer in asked
     )
-    return ProbeSet(name, role, probes, normalise=True)
+    return ProbeSet(name, aim, probes, normalise=True)
 
 
-def _choice(name: str, role: Role, asked: Asked) -> ProbeSet:
+def _choice(name: str, aim: Aim, asked: Asked) -> ProbeSet:
     """The same as multiple choice, four times."""
     probes = [
         probe
         for row, answer in asked
         for probe in multiple_choice(CHOICE.replace("{athlete}", row.athlete), SPORTS, answer, row.athlete)
     ]
-    return ProbeSet(name, role, tuple(probes), normalise=True, generate=False)
+    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False)

@@ -11,7 +11,7 @@ from typing import Literal
 from unlearn.data.prompt import PromptFormat
 from unlearn.runtime.errors import UserError
 
-Role = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
+Aim = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
 COMPLETION = PromptFormat(chat_template=False, eos=False)  # the text as it is; the answer is how it goes on
 Ask = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """From (prompt, answer) pairs, put as COMPLETION, to the probability that the model which the run starts from gives to
@@ -43,7 +43,7 @@ class Fact:
     """
 
     prompt: str
-    subject: str
+    entity: str
     answer: str
     foils: tuple[str, ...] = ()
     lead: str = ""
@@ -81,7 +81,7 @@ class ProbeSet:
     """
 
     name: str
-    role: Role
+    aim: Aim
     probes: tuple[Probe, ...]
     normalise: bool = False
     generate: bool = True
@@ -91,13 +91,13 @@ class ProbeSet:
 class Task:
     """Everything that a run needs to know of its data.
 
-    forget + retain is what the target model was trained on, retain alone is what the retain model saw.
+    forget + retain is what the original model was trained on, retain alone is what the control model saw.
     refusals: "I don't know"-like answers for preference methods. max_new_tokens: how long a generated answer may get.
     split: the published name of the forget split (forget10), by which a model's released checkpoints are found.
     facts: what mechanism localizers trace; labelled facts also teach their probes. fluency: plain text that editing
     trains on beside the facts. prompt: how the task is asked whatever the model's own format is (None: as the model
     likes it); bare completions need one. pretrained: a pretrained model knows the task as it is, so it is the target
-    itself and there is no retain model.
+    itself and there is no control model.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Task:
                         f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer"
                     )
         for i, fact in enumerate(self.facts):
-            if not fact.subject or fact.subject not in fact.prompt:
+            if not fact.entity or fact.entity not in fact.prompt:
                 raise UserError(f"dataset '{self.name}': the prompt of fact {i} does not name its subject")
         for probe_set in self.probes:
             for i, probe in enumerate(probe_set.probes):
@@ -134,7 +134,7 @@ class Task:
 
     @property
     def full(self) -> tuple[Example, ...]:
-        """What the target model is trained on."""
+        """What the original model is trained on."""
         return self.retain + self.forget
 
     def probe_set(self, name: str) -> ProbeSet:

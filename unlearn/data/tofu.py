@@ -84,7 +84,7 @@ class Tofu:
     def _probes(
         self,
         name: str,
-        role: Any,
+        aim: Any,
         config: str,
         paraphrased: bool = False,
         perturbed: bool = True,
@@ -98,8 +98,8 @@ class Tofu:
         rows = read_rows(self.path, config, columns, optional=optional)
         if rows is None:
             return None
-        clustered = role in {"forget", "retain", "holdout"}
-        first = _first_author(self.split) if role == "forget" else 0
+        clustered = aim in {"forget", "retain", "holdout"}
+        first = _first_author(self.split) if aim == "forget" else 0
         probes = tuple(
             Probe(
                 question=row["question"],
@@ -107,18 +107,18 @@ class Tofu:
                 paraphrased_answer=row.get("paraphrased_answer"),
                 perturbed_answers=tuple(row.get("perturbed_answer") or ()),
                 paraphrased_question=row.get("paraphrased_question"),
-                cluster=f"{'holdout ' if role == 'holdout' else ''}author {first + i // _PER_AUTHOR}"
+                cluster=f"{'holdout ' if aim == 'holdout' else ''}author {first + i // _PER_AUTHOR}"
                 if clustered
                 else f"{name} {i}",
             )
             for i, row in enumerate(rows)
         )
-        return ProbeSet(name, role, probes, normalise=role == "utility")
+        return ProbeSet(name, aim, probes, normalise=aim == "utility")
 
     def _check_disjoint(self, probes: Sequence[ProbeSet], trained: Sequence[Example]) -> None:
         seen = {(example.questions[0], example.answers[0]) for example in trained}
         for probe_set in probes:
-            if probe_set.role == "holdout":
+            if probe_set.aim == "holdout":
                 for i, probe in enumerate(probe_set.probes):
                     if (probe.question, probe.answer) in seen:
                         raise UserError(

@@ -26,7 +26,7 @@ class Candidates:
 
     original: Array
     unlearned: Array
-    retain: Array
+    control: Array
     family: Array
 
     @classmethod
@@ -39,7 +39,7 @@ class Candidates:
 
         offsets = np.cumsum([0, *(int(part.family.max()) + 1 for part in parts)])
         family = np.concatenate([part.family + offset for part, offset in zip(parts, offsets[:-1], strict=True)])
-        return cls(stack("original"), stack("unlearned"), stack("retain"), family)
+        return cls(stack("original"), stack("unlearned"), stack("control"), family)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Estimate:
 
     original: float
     unlearned: float
-    retain: float
+    control: float
     low: float
     high: float
     chosen: Array
@@ -59,12 +59,12 @@ class Estimate:
     @property
     def excess(self) -> float:
         """A_u - A_r: what the unlearned model shows beyond one that never learned."""
-        return self.unlearned - self.retain
+        return self.unlearned - self.control
 
     @property
     def room(self) -> float:
         """A_o - A_r: what there was to leak under this attack."""
-        return self.original - self.retain
+        return self.original - self.control
 
     @property
     def leak(self) -> float:
@@ -104,11 +104,11 @@ def estimate(
         found.append(_crossfit(candidates, part, halves, rng.integers(0, seeds, (len(part), families)))[0])
     o, u, r = np.concatenate(found).T
     low, high = percentiles(ratio(u - r, o - r))
-    original, unlearned, retain = map(float, read[0])
-    return Estimate(original, unlearned, retain, low, high, chosen)
+    original, unlearned, control = map(float, read[0])
+    return Estimate(original, unlearned, control, low, high, chosen)
 
 
-_MODELS = ("original", "unlearned", "retain")
+_MODELS = ("original", "unlearned", "control")
 
 
 def _halves(clusters: Sequence[str], shape: tuple[int, int], rng: np.random.Generator) -> Array:

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from unlearn.attacks.base import Attacked, Knowledge, Outcome, Threat
+from unlearn.attacks.base import AnswerMetric, AttackResult, Outcome, Threat
 from unlearn.leak.crossfit import FEWEST_CLUSTERS, Candidates, Estimate, estimate
 from unlearn.leak.record import Record, Status, Trial
 
-Control = Literal["retain", "placebo", "chance"]
+Baseline = Literal["control", "placebo", "chance"]
 Verdict = Literal["leaks", "no leak found", "inconclusive"]
 THREATS: tuple[Threat, ...] = ("black", "grey", "white")
 NONE = "none"  # the row without an attack
@@ -52,7 +52,7 @@ class Row:
     budget: str
     original: float = math.nan
     unlearned: float = math.nan
-    retain: float = math.nan
+    control: float = math.nan
     before: float = math.nan
     gain: float = math.nan
     excess: float = math.nan
@@ -88,14 +88,14 @@ class Worst:
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderStep:
     """One budget of an attack with a ladder: the smallest budget comes first."""
 
     attack: str
     budget: float
     original: float
     unlearned: float
-    retain: float
+    control: float
     leak: float
 
 
@@ -104,9 +104,9 @@ class Leaks:
     """The whole report: rows (the one without an attack first), ladders, and the worst cases, "overall" last."""
 
     rows: tuple[Row, ...]
-    rungs: tuple[Rung, ...]
+    ladder_steps: tuple[LadderStep, ...]
     worst: tuple[Worst, ...]
-    control: Control
+    baseline: Baseline
     notes: tuple[str, ...] = ()
 
     @property
@@ -124,7 +124,11 @@ def verdict(low: float, high: float, leaks: float = LEAKS) -> Verdict:
 
 
 def leak_report(
-    records: Sequence[Record], clusters: Sequence[str], control: Control, seed: int = 0, knowledge: Knowledge = "match"
+    records: Sequence[Record],
+    clusters: Sequence[str],
+    baseline: Baseline,
+    seed: int = 0,
+    answer_metric: AnswerMetric = "match",
 ) -> Leaks:
     """The report of several attacks on the same scored items, whose clusters are given, [V].
 
@@ -132,21 +136,21 @@ def leak_report(
     attack does not say otherwise.
     """
     plain = next(record for record in records if record.name == NONE)
-    known = _plainly(plain, control, len(clusters))
+    known = _plainly(plain, baseline, len(clusters))
     kept = {trial: _average(o.utility for o in plain.outcomes(trial)) for trial in ("original", "unlearned")}
     rows: list[Row] = []
-    rungs: list[Rung] = []
+    ladder_steps: list[LadderStep] = []
     entrants: dict[str, tuple[Row, Candidates]] = {}
     for record in records:
-        if failure := _failure(record, control, len(clusters)):
+        if failure := _failure(record, baseline, len(clusters)):
             rows.append(failure)
             continue
-        for name, trials in _parts(record, control):
+        for name, trials in _parts(record, baseline):
             candidates, variants = _with_room(*_candidates(trials))
             found = estimate(candidates, clusters, seed)
             row = _row(record, name, trials, found, variants, _over(known, candidates, found.chosen), kept)
             ladder = _ladder(name, trials, clusters, seed)
-            rungs += ladder
+            ladder_steps += ladder
             rows.append(row := _with_cost(row, ladder))
             if row.counts and row.status == "ok" and record.name != NONE:
                 entrants[name] = row, candidates
@@ -156,25 +160,25 @@ def leak_report(
     for threat in (*THREATS, "overall"):
         field_ = {n: c for n, (row, c) in entrants.items() if threat in (row.threat, "overall")}
         if field_ or threat == "overall":
-            least = _least(control, [entrants[name][0].measure or knowledge for name in field_])
+            least = _least(baseline, [entrants[name][0].measure or answer_metric for name in field_])
             worst.append(_worst(threat, field_, clusters, seed, least))
-    notes = (*_control_notes(least), *_notes(worst[-1], clusters))
-    return Leaks(tuple(rows), tuple(rungs), tuple(worst), control, notes)
+    notes = (*_baseline_notes(least), *_notes(worst[-1], clusters))
+    return Leaks(tuple(rows), tuple(ladder_steps), tuple(worst), baseline, notes)
 
 
-def _least(control: Control, measures: Iterable[str]) -> float:
+def _least(baseline: Baseline, measures: Iterable[str]) -> float:
     """What an interval has to lie above to say that there is a leak."""
-    if control == "retain" or not any(measure in WORDED for measure in measures):
+    if baseline == "control" or not any(measure in WORDED for measure in measures):
         return LEAKS
-    return NO_LEAK if control == "placebo" else math.inf
+    return NO_LEAK if baseline == "placebo" else math.inf
 
 
-def _control_notes(least: float) -> Iterable[str]:
+def _baseline_notes(least: float) -> Iterable[str]:
     """What the control leaves open."""
     if least == math.inf:
         yield (
             "who guesses is taken to show nothing, but a model that never learned also words its answers well: without "
-            "a retain model or placebo items no verdict says 'leaks' by this measure"
+            "a control model or placebo items no verdict says 'leaks' by this measure"
         )
     elif least > LEAKS:
         yield (
@@ -187,26 +191,26 @@ def _told_from_shuffled(row: Row, rows: Sequence[Row]) -> Row:
     """The row, uninformative where the attack leaks more than plain questions, but no more than when it is fitted to
     shuffled answers."""
     leaks = {other.attack: other.leak for other in rows}
-    control, plain = leaks.get(row.attack + SHUFFLED, math.nan), leaks[NONE]
-    if row.status != "ok" or not control >= row.leak > max(0.0, plain):
+    baseline, plain = leaks.get(row.attack + SHUFFLED, math.nan), leaks[NONE]
+    if row.status != "ok" or not baseline >= row.leak > max(0.0, plain):
         return row
-    reason = f"fitted to answers in random order it leaks as much ({control:.2f} to {row.leak:.2f})"
+    reason = f"fitted to answers in random order it leaks as much ({baseline:.2f} to {row.leak:.2f})"
     return replace(row, status="uninformative", reason=reason, leak=math.nan, low=math.nan, high=math.nan)
 
 
-def _trials(control: Control) -> dict[str, Trial | None]:
+def _trials(baseline: Baseline) -> dict[str, Trial | None]:
     """Which trial stands for which of the three models; None: chance."""
-    last: Trial | None = {"retain": "retain", "placebo": "placebo", "chance": None}[control]
-    return {"original": "original", "unlearned": "unlearned", "retain": last}
+    last: Trial | None = {"control": "control", "placebo": "placebo", "chance": None}[baseline]
+    return {"original": "original", "unlearned": "unlearned", "control": last}
 
 
 Trials = Mapping[str, Sequence[Outcome]]
 
 
-def _parts(record: Record, control: Control) -> Iterable[tuple[str, Trials]]:
+def _parts(record: Record, baseline: Baseline) -> Iterable[tuple[str, Trials]]:
     """The rows of an attack: their names, and each model's outcomes."""
     by_model = {}
-    for part, trial in _trials(control).items():
+    for part, trial in _trials(baseline).items():
         outcomes = record.outcomes(trial) if trial else _guessed(record.found["unlearned"].attacked)
         by_model[part] = {row: list(group) for row, group in groupby(sorted(outcomes, key=_by_row), key=_by_row)}
     for row in dict.fromkeys(outcome.row for outcome in record.outcomes("unlearned")):
@@ -218,15 +222,15 @@ def _by_row(outcome: Outcome) -> str:
     return outcome.row
 
 
-def _guessed(attacked: Attacked) -> list[Outcome]:
+def _guessed(attacked: AttackResult) -> list[Outcome]:
     """What someone who guesses would have shown."""
     return [replace(o, known=np.where(np.isnan(o.known), np.nan, attacked.chance), texts=()) for o in attacked.outcomes]
 
 
-def _plainly(plain: Record, control: Control, items: int) -> dict[str, np.ndarray]:
+def _plainly(plain: Record, baseline: Baseline, items: int) -> dict[str, np.ndarray]:
     """K of each item without an attack, by model, [V]; nan where a model could not be asked."""
     known = {}
-    for part, trial in _trials(control).items():
+    for part, trial in _trials(baseline).items():
         if trial or not plain.outcomes("unlearned"):
             outcomes = plain.outcomes(trial) if trial else ()
         else:
@@ -237,7 +241,7 @@ def _plainly(plain: Record, control: Control, items: int) -> dict[str, np.ndarra
 
 def _over(known: Mapping[str, np.ndarray], candidates: Candidates, chosen: np.ndarray) -> dict[str, float]:
     """Mean K by model over the items that the candidates could ask, as often as these were chosen [C]."""
-    parts = (candidates.original, candidates.unlearned, candidates.retain)
+    parts = (candidates.original, candidates.unlearned, candidates.control)
     asked = ~np.isnan(np.stack(parts)).any(axis=(0, 2))  # [C, V]
     weights = np.where(np.isnan(np.stack([*known.values()])).any(axis=0), 0.0, chosen @ asked)
     total = weights.sum()
@@ -268,11 +272,11 @@ def _with_room(candidates: Candidates, variants: list[tuple[str, ...]]) -> tuple
     """
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of variants that cannot ask any item
-        room = np.nanmean(candidates.original - candidates.retain, axis=(1, 2))
+        room = np.nanmean(candidates.original - candidates.control, axis=(1, 2))
     keep = np.flatnonzero(room >= LEAST_ROOM)
     if not len(keep):
         return candidates, variants
-    arrays = {name: getattr(candidates, name)[keep] for name in ("original", "unlearned", "retain")}
+    arrays = {name: getattr(candidates, name)[keep] for name in ("original", "unlearned", "control")}
     return Candidates(**arrays, family=candidates.family[keep]), [variants[i] for i in keep]
 
 
@@ -301,7 +305,7 @@ def _row(
     shown = [o for o in mine if o.variant in chosen]
     measure = mine[0].measure or attacked.measure
     same_measure = not measure
-    span = before["original"] - before["retain"]
+    span = before["original"] - before["control"]
     gain = (found.unlearned - before["unlearned"]) / span if same_measure and span >= LEAST_ROOM else math.nan
     utility = {part: _average(o.utility for o in trials[part] if o.variant in chosen) for part in kept}
     utility = {part: kept[part] if math.isnan(value) else value for part, value in utility.items()}
@@ -315,7 +319,7 @@ def _row(
         attacked.budget,
         found.original,
         found.unlearned,
-        found.retain,
+        found.control,
         before["unlearned"] if same_measure else math.nan,
         gain,
         found.excess,
@@ -360,7 +364,7 @@ def _average(values: Iterable[float | None]) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
-def _failure(record: Record, control: Control, items: int) -> Row | None:
+def _failure(record: Record, baseline: Baseline, items: int) -> Row | None:
     """The row of an attack that was not made, broke, or did not give the same for every model; None where all is well.
 
     items: how many were scored.
@@ -368,7 +372,7 @@ def _failure(record: Record, control: Control, items: int) -> Row | None:
     failure = record.failure
     asked = [
         {(o.row, o.variant, len(o.known)) for o in record.outcomes(trial)}
-        for trial in _trials(control).values()
+        for trial in _trials(baseline).values()
         if trial
     ]
     status: Status
@@ -385,24 +389,24 @@ def _failure(record: Record, control: Control, items: int) -> Row | None:
     )
 
 
-def _ladder(name: str, trials: Trials, clusters: Sequence[str], seed: int) -> list[Rung]:
+def _ladder(name: str, trials: Trials, clusters: Sequence[str], seed: int) -> list[LadderStep]:
     """The attack at each of its budgets alone, where there are several."""
     budgets = sorted({o.budget for o in trials["unlearned"] if o.budget is not None})
     if len(budgets) < 2:
         return []
-    rungs = []
+    ladder_steps = []
     for budget in budgets:
         candidates, _ = _candidates({part: [o for o in os if o.budget == budget] for part, os in trials.items()})
         found = estimate(candidates, clusters, seed, draws=2)
         leak = found.leak if found.room >= LEAST_ROOM else math.nan
-        rungs.append(Rung(name, budget, found.original, found.unlearned, found.retain, leak))
-    return rungs
+        ladder_steps.append(LadderStep(name, budget, found.original, found.unlearned, found.control, leak))
+    return ladder_steps
 
 
-def recovery(rungs: Sequence[Rung]) -> tuple[float, float]:
+def recovery(ladder_steps: Sequence[LadderStep]) -> tuple[float, float]:
     """The smallest budget at which L >= 0.5 (inf: none does), and the mean of L over log budget (the area under the
     curve divided by its width); nan where no rung is informative."""
-    points = [(rung.budget, rung.leak) for rung in rungs if math.isfinite(rung.leak) and rung.budget > 0]
+    points = [(step_.budget, step_.leak) for step_ in ladder_steps if math.isfinite(step_.leak) and step_.budget > 0]
     if not points:
         return math.nan, math.nan
     cost = next((budget for budget, leak in points if leak >= RECOVERED - 1e-9), math.inf)
@@ -411,7 +415,7 @@ def recovery(rungs: Sequence[Rung]) -> tuple[float, float]:
     return cost, float(area)
 
 
-def _with_cost(row: Row, ladder: Sequence[Rung]) -> Row:
+def _with_cost(row: Row, ladder: Sequence[LadderStep]) -> Row:
     if not ladder:
         return row
     cost, area = recovery(ladder)

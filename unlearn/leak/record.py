@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.attacks.base import Attacked, Outcome, Threat
+from unlearn.attacks.base import AttackResult, Outcome, Threat
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json, write_json
 
 Status = Literal["ok", "uninformative", "skipped", "error"]
-Trial = Literal["original", "unlearned", "retain", "placebo"]
+Trial = Literal["original", "unlearned", "control", "placebo"]
 """The model that was attacked; "placebo": the unlearned one, asked for answers that do not exist."""
 
 _ABOUT, _OUTCOMES = "attack.json", "outcomes.parquet"
@@ -29,7 +29,7 @@ _NEEDED = ("variant", "known")
 class Found:
     """One attack on one model: what it found, its wall time [s] and arithmetic [GFLOP]; `reason` where it failed."""
 
-    attacked: Attacked
+    attacked: AttackResult
     seconds: float = math.nan
     gflop: float = math.nan
     status: Status = "ok"
@@ -38,7 +38,7 @@ class Found:
     @classmethod
     def failed(cls, status: Status, reason: str) -> Found:
         """An attack that could not be made, or broke."""
-        return cls(Attacked(()), status=status, reason=reason)
+        return cls(AttackResult(()), status=status, reason=reason)
 
     def save(self, folder: Path) -> None:
         """Write outcomes.parquet, attack.json and a Parquet file for each table."""
@@ -71,7 +71,7 @@ class Found:
         cells: list[dict[str, Any]] = [{str(name): _plain(value) for name, value in row.items()} for row in rows]
         outcomes = tuple(Outcome(**row) for row in cells)
         numbers = {name: math.nan if value is None else value for name, value in about.numbers.items()}
-        attacked = Attacked(outcomes, about.data, about.budget, about.measure, numbers, tables, about.chance)
+        attacked = AttackResult(outcomes, about.data, about.budget, about.measure, numbers, tables, about.chance)
         nan = math.nan
         return cls(
             attacked,

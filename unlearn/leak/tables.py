@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.leak.leak_table import Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import LadderStep, Leaks, Row, Worst
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json, write_file, write_json
 
@@ -42,7 +42,7 @@ def load_leaks(path: Path) -> tuple[Leaks, dict[str, Any]]:
         raise UserError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
 
 
-_FLOATS = {f.name for kind in (Row, Rung, Worst) for f in fields(kind) if f.type == "float"}
+_FLOATS = {f.name for kind in (Row, LadderStep, Worst) for f in fields(kind) if f.type == "float"}
 
 
 def _json(value: Any) -> Any:

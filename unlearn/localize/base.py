@@ -22,14 +22,14 @@ Fraction = Annotated[float, Gt(0), Le(1)]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a localizer looks at: the target model (in eval mode, on its device) and the task.
+    """What a localizer looks at: the original model (in eval mode, on its device) and the task.
 
     prompt: how questions are put to the model. seed: the run's; whatever is drawn is drawn from it. token_budget: most
     padded tokens of one forward; a localizer cuts its batches by it.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    module: PreTrainedModel
+    processor: PreTrainedTokenizerBase
     prompt: PromptFormat
     task: Task
     seed: int
@@ -37,7 +37,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Located:
+class Localization:
     """A mask and what explains it.
 
     numbers: logged with the run ("gamma", "snip_iou"). tables: saved beside the mask and drawn in the report, by name
@@ -57,6 +57,6 @@ class Localizer(Protocol):
         """UserError where the task lacks what the localizer reads; asked before any model is loaded."""
         ...
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask. The model is given back as it was: weights, mode, requires_grad, no gradients, no hooks."""
         ...

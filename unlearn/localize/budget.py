@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from annotated_types import Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localizer, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Localizer, Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Budget:
         if self.match:
             self.match.check(task)
 
-    def matched(self, subject: Subject) -> tuple[Self, Located | None]:
+    def matched(self, subject: Subject) -> tuple[Self, Localization | None]:
         """The same with the number of weights that `match` selects, and what that localizer found."""
         if not self.match:
             return self, None
@@ -95,15 +95,15 @@ class Budget:
         mask: Mask,
         numbers: Mapping[str, float],
         tables: Mapping[str, pd.DataFrame],
-        matched: Located | None,
-    ) -> Located:
+        matched: Localization | None,
+    ) -> Localization:
         """The mask of what is taken, with the budget and how much of it was used; the matched mask is kept beside."""
         budget = mask.selected if self.count is not None else self.weights(mask.total)
         numbers = {**numbers, "budget": budget, "budget_ratio": mask.selected / budget}
         if not matched:
-            return Located(mask, numbers, tables)
+            return Localization(mask, numbers, tables)
         numbers |= {f"match.{name}": number for name, number in matched.numbers.items()}
-        return Located(mask, numbers, tables, {"match": matched.mask})
+        return Localization(mask, numbers, tables, {"match": matched.mask})
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,13 @@ class BlockBudget(Budget):
         scores: Mapping[Block, np.ndarray],
         numbers: Mapping[str, float],
         tables: Mapping[str, pd.DataFrame],
-    ) -> Located:
+    ) -> Localization:
         """The mask of the chosen blocks' weights; scores: of each block's sites."""
         import pandas as pd
 
         from unlearn.models.mask import Mask
 
-        model, (mine, matched) = subject.model, self.matched(subject)
+        model, (mine, matched) = subject.module, self.matched(subject)
         names = block_weights(layout, model)
         sizes = {block: sum(names[block].values()) for block in scores}
         ranked: dict[Block, float] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localizer, Located, Subject
+from unlearn.localize.base import Localization, Localizer, Subject
 
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
@@ -32,7 +32,7 @@ class Pair(ABC):
     def combine(self, first: Mask, second: Mask) -> Mask:
         """The mask of the two."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Ask both. Where both give a table of the same name, the second one's is called second_NAME."""
         first, second = self.first.localize(subject), self.second.localize(subject)
         numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
@@ -42,7 +42,7 @@ class Pair(ABC):
             while name in tables:  # more than once, where the parts are combinations
                 name = f"second_{name}"
             tables[name] = table
-        return Located(
+        return Localization(
             self.combine(first.mask, second.mask),
             {"iou": first.mask.iou(second.mask), **numbers},
             tables,
@@ -78,11 +78,11 @@ class Complement:
         """What `of` wants."""
         self.of.check(task)
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Ask `of`; its mask is kept beside the result."""
         located = self.of.localize(subject)
-        return Located(~located.mask, located.numbers, located.tables, {"of": located.mask})
+        return Localization(~located.mask, located.numbers, located.tables, {"of": located.mask})
 
 
-def _named(first: Located, second: Located) -> tuple[tuple[str, Located], tuple[str, Located]]:
+def _named(first: Localization, second: Localization) -> tuple[tuple[str, Localization], tuple[str, Localization]]:
     return ("first", first), ("second", second)

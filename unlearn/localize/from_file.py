@@ -10,7 +10,7 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 
@@ -33,7 +33,7 @@ class FromFile:
         inside = place / "mask.safetensors"
         return inside if inside.is_file() else place / "localize" / "mask.safetensors"
 
-    def content(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """The file's hash: a mask is what is in it, wherever it is."""
         with open(self.file, "rb") as file:
             return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -46,10 +46,10 @@ class FromFile:
                 "has localize/mask.safetensors)"
             )
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Read it, and check that it is this model's."""
         from unlearn.models.mask import Mask
 
         mask = Mask.load(self.file)
-        mask.check_fits(subject.model)
-        return Located(mask)
+        mask.check_fits(subject.module)
+        return Localization(mask)

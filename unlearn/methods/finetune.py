@@ -1,4 +1,4 @@
-"""Plain fine-tuning: how target and retain models are trained, and the weakest baseline of unlearning."""
+"""Plain fine-tuning: how original and control models are trained, and the weakest baseline of unlearning."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Metric(Protocol):
     """A metric is a small frozen dataclass; its fields are its options."""
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        """Results for one model. `control` holds the retain model's scores, None where there is no such model.
+        """Results for one model. `control` holds the control model's scores, None where there is no such model.
 
         Where a dataset lacks what the metric reads, the result is undefined with a note, or there is none; no error.
         """

@@ -34,9 +34,9 @@ def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
     return columns
 
 
-def answers(scores: Scores, role: str) -> pd.DataFrame:
+def answers(scores: Scores, aim: str) -> pd.DataFrame:
     """The token table's rows of the answers of all probe sets with that role."""
-    return scores.tokens[(scores.tokens["role"] == role) & (scores.tokens["kind"] == "answer")]
+    return scores.tokens[(scores.tokens["aim"] == aim) & (scores.tokens["kind"] == "answer")]
 
 
 def row_means(column: Iterable[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ _NUMBERS = ("value", "low", "high")
 
 
 def evaluate(metrics: Mapping[str, Metric], scores: Scores, control: Scores | None) -> list[Result]:
-    """The results of all metrics in their order. `control`: the retain model's scores, None where there is none."""
+    """The results of all metrics in their order. `control`: the control model's scores, None where there is none."""
     return [result for metric in metrics.values() for result in metric(scores, control)]
 
 

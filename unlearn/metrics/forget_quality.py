@@ -14,8 +14,8 @@ from unlearn.score.table import Scores
 
 @dataclass(frozen=True)
 class ForgetQuality:
-    """p-value of a two-sample KS test between the forget set's truth ratios of the model and of the retain model (TOFU,
-    Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
+    """p-value of a two-sample KS test between the forget set's truth ratios of the model and of the control model
+    (TOFU, Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
 
     Also gives the test's distance D ("forget_quality_ks"), which does not depend on the number of items as p does.
     Items are paired in the bootstrap: the same questions are drawn for both models.
@@ -24,16 +24,16 @@ class ForgetQuality:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         names = ("forget_quality", "forget_quality_ks")
         if control is None:
-            return [Result.undefined(name, "", "no retain model") for name in names]
-        mine, retain = (ratios(table) for table in (scores, control))
-        paired = len(mine) == len(retain)
+            return [Result.undefined(name, "", "no control model") for name in names]
+        mine, theirs = (ratios(table) for table in (scores, control))
+        paired = len(mine) == len(theirs)
         if paired:
-            both = ~(np.isnan(mine) | np.isnan(retain))
-            mine, retain = mine[both], retain[both]
-        mine, retain = (r[~np.isnan(r)] for r in (mine, retain))
-        if not len(mine) or not len(retain):
+            both = ~(np.isnan(mine) | np.isnan(theirs))
+            mine, theirs = mine[both], theirs[both]
+        mine, theirs = (r[~np.isnan(r)] for r in (mine, theirs))
+        if not len(mine) or not len(theirs):
             return [Result.undefined(name, "", "no truth ratio of the forget set") for name in names]
-        test = ks_test(mine, retain, paired)
+        test = ks_test(mine, theirs, paired)
         return [
             Result(names[0], "", test.p, *test.p_interval, len(mine)),
             Result(names[1], "", test.distance, *test.distance_interval, len(mine)),

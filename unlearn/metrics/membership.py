@@ -15,9 +15,9 @@ def membership(name: str, forget: np.ndarray, holdout: np.ndarray) -> Result:
     items of the result: the forget rows' scores.
     """
     forget_found, holdout_found = (rows[~np.isnan(rows)] for rows in (forget, holdout))
-    for rows, role in ((forget_found, "forget"), (holdout_found, "holdout")):
+    for rows, aim in ((forget_found, "forget"), (holdout_found, "holdout")):
         if not len(rows):
-            return Result.undefined(name, "forget", f"no scores of a {role} set", forget)
+            return Result.undefined(name, "forget", f"no scores of a {aim} set", forget)
     value, interval = auc(forget_found, holdout_found), bootstrap_auc(forget_found, holdout_found)
     return Result(name, "forget", value, *interval, len(forget_found), forget)
 

@@ -25,7 +25,7 @@ class Pool:
     """One metric on all models, read so that more means more knowledge (see `reading`).
 
     knowing [p], ignorant [n]: models with and without the knowledge. unlearned, relearned, quantised [u]: unlearned
-    models as they are, after relearning and after quantisation. retain, retain_relearned [u]: the retain model that
+    models as they are, after relearning and after quantisation. retain, retain_relearned [u]: the control model that
     belongs to each of them. useful [u]: whether the unlearned model kept its utility; the others do not count.
     """
 
@@ -34,8 +34,8 @@ class Pool:
     unlearned: np.ndarray
     relearned: np.ndarray
     quantised: np.ndarray
-    retain: np.ndarray
-    retain_relearned: np.ndarray
+    control: np.ndarray
+    control_relearned: np.ndarray
     useful: np.ndarray
 
 
@@ -72,7 +72,7 @@ def quality(pool: Pool) -> Quality:
     value = auc(pool.ignorant, pool.knowing)
     cut = threshold(pool.knowing, pool.ignorant)
     counted = pool.useful & (pool.unlearned < cut)
-    r = relearning(pool.unlearned, pool.relearned, pool.retain, pool.retain_relearned)[counted]
+    r = relearning(pool.unlearned, pool.relearned, pool.control, pool.control_relearned)[counted]
     q = quantization(pool.unlearned, pool.quantised)[counted]
     return Quality(
         value,
@@ -86,13 +86,13 @@ def quality(pool: Pool) -> Quality:
     )
 
 
-def reading(values: np.ndarray, target: float, retain: float) -> Reading:
+def reading(values: np.ndarray, original: float, control: float) -> Reading:
     """How a metric's values are to be read so that more means more knowledge, as two models outside of all pools say,
     of which one knows (target) and one does not (retain): "m", as they are; else "1 - m" where all values are in
     [0, 1], "-m" where not. "none" where the two models do not differ."""
-    if math.isnan(target - retain) or target == retain:
+    if math.isnan(original - control) or original == control:
         return "none"
-    if target > retain:
+    if original > control:
         return "m"
     known = values[~np.isnan(values)]
     return "1 - m" if ((known >= 0) & (known <= 1)).all() else "-m"
@@ -132,14 +132,14 @@ def threshold(knowing: np.ndarray, ignorant: np.ndarray) -> float:
 
 
 def relearning(
-    unlearned: np.ndarray, relearned: np.ndarray, retain: np.ndarray, retain_relearned: np.ndarray
+    unlearned: np.ndarray, relearned: np.ndarray, control: np.ndarray, control_relearned: np.ndarray
 ) -> np.ndarray:
-    """R = min(r, 1), r = (m of the retain model after - before) / (m of the unlearned model after - before): [u].
+    """R = min(r, 1), r = (m of the control model after - before) / (m of the unlearned model after - before): [u].
 
     A metric that saw all there was of the knowledge does not rise faster on an unlearned model than on one that never
     knew. R is 1 where the unlearned model does not rise, and not below 0.
     """
-    own, other = relearned - unlearned, retain_relearned - retain
+    own, other = relearned - unlearned, control_relearned - control
     with np.errstate(divide="ignore", invalid="ignore"):
         r = np.where(own > 0, np.clip(other / own, 0, 1), 1.0)
     return np.where(np.isnan(own + other), math.nan, r)

@@ -23,7 +23,7 @@ class MiaGradnorm:
             ]
         return [membership("mia_gradnorm", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
 
-    def rows(self, scores: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
         gradients = scores.gradients
-        return gradients.loc[gradients["role"] == role, "gradnorm"].to_numpy(dtype=float)
+        return gradients.loc[gradients["aim"] == aim, "gradnorm"].to_numpy(dtype=float)

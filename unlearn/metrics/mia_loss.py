@@ -19,6 +19,6 @@ class MiaLoss:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         return [membership("mia_loss", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
 
-    def rows(self, scores: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        return -row_means(answers(scores, role)["logp"])
+        return -row_means(answers(scores, aim)["logp"])

@@ -24,7 +24,7 @@ class MiaMinK:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         return [membership("mia_min_k", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
 
-    def rows(self, scores: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        logps = without_eos(answers(scores, role), "logp")
+        logps = without_eos(answers(scores, aim), "logp")
         return -np.array([mean_of_lowest(logp, self.k) for logp in logps])

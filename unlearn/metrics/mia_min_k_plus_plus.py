@@ -25,9 +25,9 @@ class MiaMinKPlusPlus:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         return [membership("mia_min_k_plus_plus", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
 
-    def rows(self, scores: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        table = answers(scores, role)
+        table = answers(scores, aim)
         columns = (without_eos(table, name) for name in ("logp", "mean", "var"))
         return -np.array(
             [

@@ -14,15 +14,16 @@ from unlearn.score.table import Scores
 
 @dataclass(frozen=True)
 class MiaReference:
-    """Score of a row: its mean token loss minus that under the retain model (Carlini et al. 2021, arXiv 2012.07805)."""
+    """Score of a row: its mean token loss minus that under the control model (Carlini et al. 2021, arXiv
+    2012.07805)."""
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         if control is None:
-            return [Result.undefined("mia_reference", "forget", "no retain model")]
+            return [Result.undefined("mia_reference", "forget", "no control model")]
         return [
             membership("mia_reference", self.rows(scores, control, "forget"), self.rows(scores, control, "holdout"))
         ]
 
-    def rows(self, scores: Scores, control: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, control: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        return MiaLoss().rows(scores, role) - MiaLoss().rows(control, role)
+        return MiaLoss().rows(scores, aim) - MiaLoss().rows(control, aim)

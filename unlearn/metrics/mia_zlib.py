@@ -20,7 +20,7 @@ class MiaZlib:
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         return [membership("mia_zlib", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
 
-    def rows(self, scores: Scores, role: str) -> np.ndarray:
+    def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        table = answers(scores, role)
+        table = answers(scores, aim)
         return -row_means(table["logp"]) / table["zlib"].to_numpy(dtype=float)

@@ -18,7 +18,7 @@ EPSILON = 1e-10
 
 @dataclass(frozen=True)
 class PrivLeak:
-    """100 (a - b) / (b + 1e-10) with a = 1 - AUC(Min-K%) of the model and b that of the retain model, 0.5 without one
+    """100 (a - b) / (b + 1e-10) with a = 1 - AUC(Min-K%) of the model and b that of the control model, 0.5 without one
     (MUSE, Shi et al. 2024, arXiv 2407.06460). -100: fully leaking; 0: like retraining; above: over-unlearned.
     """
 
@@ -26,7 +26,7 @@ class PrivLeak:
 
     def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
         sides = [self._rows(table) for table in (scores, control) if table is not None]
-        for name, (forget, holdout) in zip(("model", "retain model"), sides, strict=False):
+        for name, (forget, holdout) in zip(("model", "control model"), sides, strict=False):
             if not np.isfinite(auc(forget, holdout)):
                 return [Result.undefined("privleak", "forget", f"no Min-K% scores of forget and holdout rows ({name})")]
         rng = np.random.default_rng(0)
@@ -40,6 +40,6 @@ class PrivLeak:
         return attack.rows(scores, "forget"), attack.rows(scores, "holdout")
 
 
-def privleak(model: np.ndarray, retain: np.ndarray | float = 0.5) -> np.ndarray:
-    """From the AUCs of the model and of the retain model."""
-    return 100 * ((1 - model) - (1 - retain)) / (1 - retain + EPSILON)
+def privleak(model: np.ndarray, control: np.ndarray | float = 0.5) -> np.ndarray:
+    """From the AUCs of the model and of the control model."""
+    return 100 * ((1 - model) - (1 - control)) / (1 - control + EPSILON)

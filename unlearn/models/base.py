@@ -13,14 +13,14 @@ from unlearn.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Part = Literal["target", "retain"]
+Role = Literal["original", "control"]
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
 
 
 class ModelFamily(Protocol):
-    """A starting point for target and retain models: a small frozen dataclass in conf/model.
+    """A starting point for original and control models: a small frozen dataclass in conf/model.
 
-    prompt: how it is asked. finetune: how target and retain models are trained where none is published. threads: CPU
+    prompt: how it is asked. finetune: how original and control models are trained where none is published. threads: CPU
     threads for it, None for all cores.
     """
 
@@ -37,8 +37,8 @@ class ModelFamily(Protocol):
         """What decides the starting weights and the tokenizer, for cache keys."""
         ...
 
-    def published(self, task: Task, part: Part) -> str | None:
-        """Hub id or folder of a released target or retain checkpoint for this task, None where there is none."""
+    def published(self, task: Task, role: Role) -> str | None:
+        """Hub id or folder of a released original or control checkpoint for this task, None where there is none."""
         ...
 
     def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:

@@ -9,7 +9,7 @@ from annotated_types import MinLen
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.models.base import Part, Threads
+from unlearn.models.base import Role, Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local
@@ -23,42 +23,42 @@ class PretrainedLM:
     """A causal LM of transformers.
 
     path: hub id, local folder, or a .gguf file. target, retain: checkpoints to use for this run's task instead of the
-    published ones. checkpoints: by dataset name {"base": id, "target": id, "retain": id}, published ones of the model
-    `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
+    published ones. checkpoints: by dataset name {"base": id, "original": id, "control": id}, published ones of the
+    model `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
     """
 
     path: Annotated[str, MinLen(1)]
     prompt: PromptFormat
     finetune: Recipe
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
-    target: Annotated[str, MinLen(1)] | None = None
-    retain: Annotated[str, MinLen(1)] | None = None
+    original: Annotated[str, MinLen(1)] | None = None
+    control: Annotated[str, MinLen(1)] | None = None
     threads: Threads | None = None
 
     def __post_init__(self) -> None:
-        for key in ("path", "target", "retain"):
+        for key in ("path", "original", "control"):
             check_local(f"model.{key}", getattr(self, key))
 
     @property
     def source(self) -> str:
         """This run's own target where one is set."""
-        return self.target or self.path
+        return self.original or self.path
 
     def key(self, task: Task) -> dict[str, Any]:
         """Where the weights come from; for local files also their size and time of change."""
         return {"family": "pretrained", "path": self.path, "files": local_state(self.path)}
 
-    def published(self, task: Task, part: Part) -> str | None:
+    def published(self, task: Task, role: Role) -> str | None:
         """This run's own checkpoint if one is set, else the published one for the task, if any.
 
         What a task asks of pretraining the model knows already: it is the target itself.
         """
-        if mine := (self.target if part == "target" else self.retain):
+        if mine := (self.original if role == "original" else self.control):
             return mine
-        if task.pretrained and part == "target":
+        if task.pretrained and role == "original":
             return self.source
         of_task = self.checkpoints.get(task.name, {})
-        known = of_task.get(part) if of_task.get("base") == self.path else None  # another path is another model
+        known = of_task.get(role) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None
 
     def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:

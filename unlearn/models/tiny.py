@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task, all_texts
-from unlearn.models.base import Part, Threads
+from unlearn.models.base import Role, Threads
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TinyLM:
         shape = {k: v for k, v in asdict(self).items() if k not in {"prompt", "finetune", "threads"}}
         return {"family": "tiny", **shape, "corpus": task.fingerprint()}
 
-    def published(self, task: Task, part: Part) -> str | None:
+    def published(self, task: Task, role: Role) -> str | None:
         """Never: it is trained here."""
         return None
 
@@ -63,7 +63,7 @@ class TinyLM:
         return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
 
     def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """Random weights, the same for target and retain models of one seed."""
+        """Random weights, the same for original and control models of one seed."""
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -18,9 +18,9 @@ FILES = ("audit.json", "audit.csv", "audit.md")
 COLUMNS = ("metric", "faithfulness", "relearning R", "quantization Q", "n", "robustness", "overall")
 WORDS = (
     "Faithfulness: AUC of telling models with the knowledge from models without it. R, Q: how little more the metric "
-    "finds in an unlearned model after relearning (beside a relearned retain model) and after 4-bit quantization, mean "
-    "over the n unlearned models that kept their utility and that the metric calls unlearned. robustness: harmonic "
-    "mean of R and Q; overall: of faithfulness and robustness. 1 is best. Brackets: 95% intervals over models."
+    "finds in an unlearned model after relearning (beside a relearned control model) and after 4-bit quantization, "
+    "mean over the n unlearned models that kept their utility and which the metric calls unlearned. robustness: "
+    "harmonic mean of R and Q; overall: of faithfulness and robustness. 1 is best. Brackets: 95% intervals over models."
 )
 
 

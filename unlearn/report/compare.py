@@ -26,7 +26,7 @@ from unlearn.report.overlap import overlap, overlaps
 from unlearn.report.render import embed, render
 from unlearn.report.style import Drawn
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.progress import say
+from unlearn.runtime.progress import notify
 from unlearn.runtime.store import write_file
 
 Interval = tuple[float, float, float]  # value, low, high
@@ -59,8 +59,8 @@ CONSOLE = (  # what fits on a console; the files have all headline metrics
 class Row:
     """One line of the comparison: a run, the seeds of one setting pooled, or a reference model.
 
-    kind: "run", "pooled", "target" or "retain". setting: what tells it from the other rows. values: value, low, high by
-    metric key; intervals are over items (bootstrap) where there is one seed, over seeds (Student t) where there are
+    kind: "run", "pooled", "original" or "control". setting: what tells it from the other rows. values: value, low, high
+    by metric key; intervals are over items (bootstrap) where there is one seed, over seeds (Student t) where there are
     several. seconds: mean time of all stages, cached ones included. selected: share of the weights that the mask
     selects (mean over seeds), nan where nothing was localized. verdict: on the worst leak, "" where nothing was
     attacked, or not in the same way. folder: the run's, "" where several are pooled.
@@ -94,7 +94,7 @@ def compare(folders: Sequence[Path], out: Path) -> None:
     if not runs:
         raise left_out[0] if left_out else UserError("nothing to compare: name at least one run folder")
     for reason in left_out:
-        say(f"left out: {reason}")
+        notify(f"left out: {reason}")
     rows = compared([run for run in runs if run.results or run.leaks])
     masks = overlaps(runs, _localizers(runs))
     lines = {line.key: line for run in runs for line in (*_leak_lines(run), *headline(run))}
@@ -130,7 +130,7 @@ def compared(runs: Sequence[Run]) -> list[Row]:
     """The rows of the comparison. By task: the reference models, then each setting's pooled seeds and its runs."""
     rows: list[Row] = []
     for mine in _by_task(runs).values():
-        for model in ("target", "retain"):
+        for model in ("original", "control"):
             for group in _alike(mine, ("model", "dataset")):
                 if having := [run for run in group if model in run.results]:
                     rows.append(_row(model, f"{model} model", having, model))
@@ -197,7 +197,7 @@ def table(rows: Sequence[Row], width: int) -> Table:
             shown.append(cells)
             made.add_column(head, justify="left" if head in ("setting", "task", "seed") else "right", vertical="top")
     for row, *texts in zip(rows, *shown, strict=True):
-        made.add_row(*map(Text, texts), style={"pooled": "bold", "target": "dim", "retain": "dim"}.get(row.kind, ""))
+        made.add_row(*map(Text, texts), style={"pooled": "bold", "original": "dim", "control": "dim"}.get(row.kind, ""))
     return made
 
 

@@ -18,7 +18,7 @@ from unlearn.report.folder import Run
 from unlearn.report.style import COLOURS, DASHED, OTHERS, Drawn, styled, unit_frame
 
 MARKERS = "osD^vPX"
-REFERENCES = {"target": ("*", 14), "retain": ("D", 8)}  # marker and size
+REFERENCES = {"original": ("*", 14), "control": ("D", 8)}  # marker and size
 BARS = {"probability": "Probability", "rouge": "ROUGE-L recall", "recall": "Fact recall", "truth_ratio": "Truth ratio"}
 
 
@@ -26,7 +26,7 @@ def figures(run: Run) -> dict[str, Drawn]:
     """The figures that this run has data for, by name."""
     drawn = {}
     if run.results and (run.curve or run.history):
-        words = "What unlearning gained and cost along the way. Dashed: the retain model, where forgetting should end."
+        words = "What unlearning gained and cost along the way. Dashed: the control model, where forgetting should end."
         drawn["tradeoff"] = Drawn("Trade-off", words, tradeoff(run))
     if any(_bars(run)):
         drawn["probes"] = Drawn("Probe sets", "The models side by side on each set, with 95% intervals.", probes(run))
@@ -39,7 +39,7 @@ def figures(run: Run) -> dict[str, Drawn]:
 
 @styled
 def tradeoff(run: Run) -> Figure:
-    """From the target to the unlearned model: metrics over steps (dashed: the retain model's), and their plane."""
+    """From the target to the unlearned model: metrics over steps (dashed: the control model's), and their plane."""
     way = _way(run)
     keys = _curve_keys(run)
     quality = any(math.isfinite(point.get("forget_quality", math.nan)) for point in way)
@@ -49,8 +49,8 @@ def tradeoff(run: Run) -> Figure:
         _over_steps(over_steps, run, way, key, colour)
     over_steps.set(title="Along the unlearning", ylabel="value")
     unit_frame(over_steps, "y")
-    if "retain" in run.results:
-        over_steps.plot([], [], color="#555555", linestyle=DASHED, linewidth=1, label="retain model")
+    if "control" in run.results:
+        over_steps.plot([], [], color="#555555", linestyle=DASHED, linewidth=1, label="control model")
     _path(plane, run, way, *_plane_keys(keys))
     for axes in rest:
         _over_steps(axes, run, way, "forget_quality", COLOURS["unlearned"])
@@ -62,16 +62,16 @@ def tradeoff(run: Run) -> Figure:
 
 
 def _way(run: Run) -> list[Mapping[str, float]]:
-    """The points of the curve, with the target's results as step 0 and the unlearned model's as the last step."""
-    ends = {model: {key: r.value for key, r in run.results[model].items()} for model in ("target", "unlearned")}
+    """The points of the curve, with the original's results as step 0 and the unlearned model's as the last step."""
+    ends = {model: {key: r.value for key, r in run.results[model].items()} for model in ("original", "unlearned")}
     last = max((row["step"] for row in (*run.history, *run.curve)), default=0.0)
     between = [point for point in run.curve if 0 < point["step"] < last]
-    return [{"step": 0.0, **ends["target"]}, *between, {"step": last, **ends["unlearned"]}]
+    return [{"step": 0.0, **ends["original"]}, *between, {"step": last, **ends["unlearned"]}]
 
 
 def _curve_keys(run: Run) -> list[str]:
     """What is drawn over steps: model utility and the probability on each set, of what the curve has."""
-    kept = [probe for probe, role in run.roles.items() if role != "holdout"]
+    kept = [probe for probe, role in run.aims.items() if role != "holdout"]
     wanted = ["forget/probability", "model_utility", *(f"{probe}/probability" for probe in kept)]
     return [key for key in dict.fromkeys(wanted) if all(key in point for point in _way(run))]
 
@@ -87,7 +87,7 @@ def _over_steps(axes: Axes, run: Run, way: Sequence[Mapping[str, float]], key: s
     defined = [point for point in way if math.isfinite(point.get(key, math.nan))]
     steps, values = ([point[name] for point in defined] for name in ("step", key))
     axes.plot(steps, values, marker="o", markersize=4, color=colour, label=_words(key))
-    if (retain := run.result("retain", key)) and math.isfinite(retain.value) and key != "forget_quality":
+    if (retain := run.result("control", key)) and math.isfinite(retain.value) and key != "forget_quality":
         axes.axhline(retain.value, color=colour, linestyle=DASHED, linewidth=1)
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -131,7 +131,7 @@ def probes(run: Run) -> Figure:
     grid = figure.subplots(rows, min(2, len(names)), squeeze=False).flat
     for name, axes in zip(names, grid, strict=False):
         sets = [
-            r.probe for r in run.results["unlearned"].values() if r.name == name and run.roles.get(r.probe) != "holdout"
+            r.probe for r in run.results["unlearned"].values() if r.name == name and run.aims.get(r.probe) != "holdout"
         ]
         width = 0.8 / len(run.models)
         for i, model in enumerate(run.models):
@@ -181,7 +181,7 @@ def losses(run: Run) -> Figure:
 class Point:
     """A setting or a reference model in the plane of utility and forgetting, each as (value, low, high).
 
-    kind: "target" and "retain" are references, marked but no part of the front; any other is a setting.
+    kind: "original" and "control" are references, marked but no part of the front; any other is a setting.
     """
 
     kind: str

@@ -22,7 +22,7 @@ from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.store import read_json
 from unlearn.score.table import GENERATIONS
 
-MODELS = ("target", "unlearned", "retain")  # the order in which they are shown everywhere
+MODELS = ("original", "unlearned", "control")  # the order in which they are shown everywhere
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
 LOCALIZE = "localize"  # the folder of the mask and of what explains it
 ATTACKS = "attacks"  # the folder of the leak report and of what each attack found
@@ -122,7 +122,7 @@ class Localization(_Located):
 
 @dataclass(frozen=True)
 class Asked:
-    """A forget item; side: "taught" is the attacker's, "scored" counts. gold: what is to be shown."""
+    """A forget item; side: "attacker_items" are the attacker's, "held_out_items" count. gold: what is to be shown."""
 
     side: str
     index: int
@@ -135,10 +135,10 @@ class Asked:
 class _Judged:
     """What leak.json says of how the report was made."""
 
-    knowledge: str
+    answer_metric: str
     seeds: tuple[int, ...]
     attacks: dict[str, Any]
-    judging: Any
+    settings: Any
     models: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ class _Judged:
 class Attacks(_Judged):
     """The attacks of a run: the leak report, how it was made, and what each attack found.
 
-    knowledge: how an answer counted. attacks, judging: their settings. models: the folders of those that were attacked.
+    answer_metric: how an answer counted. attacks, settings: how they were made and judged. models: the folders of those that were attacked.
     numbers: by attack, what several models gave together.
     """
 
@@ -162,14 +162,14 @@ class Attacks(_Judged):
     @property
     def scope(self) -> str:
         """What two reports must share for their leaks to be comparable."""
-        return json.dumps([self.leaks.control, self.knowledge, self.attacks, self.judging])
+        return json.dumps([self.leaks.baseline, self.answer_metric, self.attacks, self.settings])
 
     def found(self, name: str, trial: Trial) -> Found | None:
         """What an attack found on a model; None where it was not made there."""
         folder = self.folder / name / trial
         return Found.load(folder) if folder.is_dir() else None
 
-    def items(self, side: str = "scored") -> list[Asked]:
+    def items(self, side: str = "held_out_items") -> list[Asked]:
         """The forget items of a side, the scored ones in the order of the outcomes' K."""
         return [item for item in _parsed(self.folder / "items.json", list[Asked]) if item.side == side]
 
@@ -178,8 +178,8 @@ class Attacks(_Judged):
 class Run:
     """Everything a report needs of a run folder.
 
-    results: by model ("target", "unlearned" and, where there is one, "retain"), then by `Result.key`; empty where only
-    a mask was made, or only an attack. roles: by probe set. history: the log of the unlearning, a row per optimizer
+    results: by model ("original", "unlearned" and, where there is one, "control"), then by `Result.key`; empty where
+    only a mask was made, or only an attack. aims: by probe set. history: the log of the unlearning, a row per optimizer
     step; curve: a row of metrics per point of the trade-off curve; both are empty where the method does not train.
     localization: None where none was chosen. attacks: None where there were none.
     """
@@ -188,7 +188,7 @@ class Run:
     config: dict[str, Any]
     about: About
     results: Mapping[str, Mapping[str, Result]]
-    roles: Mapping[str, str]
+    aims: Mapping[str, str]
     history: Sequence[Mapping[str, float]]
     curve: Sequence[Mapping[str, float]]
     localization: Localization | None = None
@@ -256,7 +256,7 @@ def read_run(folder: Path) -> Run:
         if not (folder / name).exists():
             raise UserError(f"the run in {folder} is not finished (there is no {name}): run it again to go on with it")
     rows = _parsed(folder / "metrics.json", dict[str, list[_Row]]) if scored else {}
-    for model in ("target", "unlearned") if scored else ():
+    for model in ("original", "unlearned") if scored else ():
         if model not in rows:
             raise UserError(f"{folder / 'metrics.json'} has no results of the {model} model")
     results = {
@@ -269,7 +269,7 @@ def read_run(folder: Path) -> Run:
         config=_config(folder / "config.yaml"),
         about=_parsed(folder / "run.json", About),
         results=results,
-        roles=_roles(folder, probes),
+        aims=_roles(folder, probes),
         history=_log(folder / UNLEARNED / "history.json"),
         curve=_log(folder / UNLEARNED / "curve.json"),
         localization=_localization(folder / LOCALIZE),
@@ -329,13 +329,13 @@ def _log(path: Path) -> list[dict[str, float]]:
 
 
 def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:
-    """The role of each probe set, from the target's score table; a set that is not in it goes by its name."""
-    roles = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
-    path = _scores(folder, "target", "tokens")
+    """The aim of each probe set, from the original's score table; a set that is not in it goes by its name."""
+    aims = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
+    path = _scores(folder, "original", "tokens")
     if path.exists():
-        table = _columns(path, ["probe", "role"]).drop_duplicates()
-        roles |= dict(zip(table["probe"], table["role"], strict=True))
-    return roles
+        table = _columns(path, ["probe", "aim"]).drop_duplicates()
+        aims |= dict(zip(table["probe"], table["aim"], strict=True))
+    return aims
 
 
 def _scores(folder: Path, model: str, table: str) -> Path:

@@ -13,36 +13,36 @@ FORGETTING, EDITING, UTILITY = "Forgetting", "Editing", "Utility"
 MEMORISATION, MEMBERSHIP = "Memorisation", "Membership"
 GROUPS = {
     FORGETTING: "What the model still says about the forget set, also where it is asked in other forms. The aim is the "
-    "retain model's column, not zero.",
+    "control model's column, not zero.",
     EDITING: "What the model says in the place of the forgotten answers. The aim of editing is 1.",
-    UTILITY: "What the model should still know. The aim is the target's column.",
-    MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the retain model's column.",
-    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. The aim is the retain model's "
+    UTILITY: "What the model should still know. The aim is the original's column.",
+    MEMORISATION: "How much of the forget set's wording can be drawn out. The aim is the control model's column.",
+    MEMBERSHIP: "Whether the forget set can be told from text that no model has seen. The aim is the control model's "
     "column. Over-unlearned: more is gone than if it had never been there.",
 }
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a metric is shown. roles: of the probe sets on which it is a headline number ("" where it spans several)."""
+    """How a metric is shown. aims: of the probe sets on which it is a headline number ("" where it spans several)."""
 
     name: str
     title: str
     group: str
-    roles: tuple[str, ...]
+    aims: tuple[str, ...]
     words: str
 
 
 GONE, KEPT = ("forget", "transfer"), ("retain", "utility")
 CHOICE = "Share of questions of which {} is the likeliest option. Chance is one over their number; should {}."
-MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5, or the retain model's: no trace; above: known."
+MIA = "AUC of telling forgotten from unseen rows by their {}. 0.5, or the control model's: no trace; above: known."
 READINGS = (  # in the order in which they are shown
     Reading(
         "forget_quality",
         "Forget quality (p)",
         FORGETTING,
         ("", "forget"),
-        "Chance of a gap this large between the truth ratios of this and the retain model, were they alike (KS test). "
+        "Chance of a gap this large between the truth ratios of this and the control model, were they alike (KS test). "
         "Near 1: cannot be told apart; below 0.05: can.",
     ),
     Reading(
@@ -57,21 +57,21 @@ READINGS = (  # in the order in which they are shown
         "Probability",
         FORGETTING,
         GONE,
-        "Probability of the true answer, per token. Should come down to the retain model's.",
+        "Probability of the true answer, per token. Should come down to the control model's.",
     ),
     Reading(
         "rouge",
         "ROUGE-L recall",
         FORGETTING,
         ("forget",),
-        "Share of the true answer's words found in order in what is generated. Should fall to the retain model's.",
+        "Share of the true answer's words found in order in what is generated. Should fall to the control model's.",
     ),
     Reading(
         "recall",
         "Fact recall",
         FORGETTING,
         GONE,
-        "Share of generated answers that contain the bare fact. Should come down to the retain model's.",
+        "Share of generated answers that contain the bare fact. Should come down to the control model's.",
     ),
     Reading(
         "truth_ratio",
@@ -79,7 +79,7 @@ READINGS = (  # in the order in which they are shown
         FORGETTING,
         ("forget",),
         "How alike the model rates true and false answers. 1: alike, 0: one is far likelier. "
-        "Should come up to the retain model's.",
+        "Should come up to the control model's.",
     ),
     Reading("choice", "Choice accuracy", FORGETTING, GONE, CHOICE.format("the true answer", "come down")),
     Reading(
@@ -123,33 +123,34 @@ READINGS = (  # in the order in which they are shown
         "Neighbourhood score",
         EDITING,
         ("",),
-        "Share of like subjects, not edited, whose true answer is still the likelier. Should stay at the target's.",
+        "Share of like subjects, not edited, whose true answer is still the likelier. Should stay at the original's.",
     ),
     Reading(
         "model_utility",
         "Model utility",
         UTILITY,
         ("",),
-        "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. Should stay at the target's.",
+        "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. "
+        "Should stay at the original's.",
     ),
     Reading(
-        "probability", "Probability", UTILITY, KEPT, "Probability of the true answer. Should stay at the target's."
+        "probability", "Probability", UTILITY, KEPT, "Probability of the true answer. Should stay at the original's."
     ),
     Reading(
         "rouge",
         "ROUGE-L recall",
         UTILITY,
         KEPT,
-        "Words of the true answer in the generated one. Should stay at the target's.",
+        "Words of the true answer in the generated one. Should stay at the original's.",
     ),
     Reading(
         "recall",
         "Fact recall",
         UTILITY,
         KEPT,
-        "Share of answers that contain the bare fact. Should stay at the target's.",
+        "Share of answers that contain the bare fact. Should stay at the original's.",
     ),
-    Reading("choice", "Choice accuracy", UTILITY, KEPT, CHOICE.format("the true answer", "stay at the target's")),
+    Reading("choice", "Choice accuracy", UTILITY, KEPT, CHOICE.format("the true answer", "stay at the original's")),
     Reading(
         "exact_memorization",
         "Exact memorisation",
@@ -180,7 +181,7 @@ READINGS = (  # in the order in which they are shown
         "PrivLeak (%)",
         MEMBERSHIP,
         ("", "forget"),
-        "Min-K's AUC against the retain model's. 0: like it; below: leaks (−100: fully); above: over-unlearned.",
+        "Min-K's AUC against the control model's. 0: like it; below: leaks (−100: fully); above: over-unlearned.",
     ),
 )
 # Metrics with a side that says "more was removed than retraining would have": the neutral value, and which side it is.
@@ -217,10 +218,10 @@ class Line:
     def over_unlearned(self) -> bool:
         """Whether the unlearned model's whole interval lies where more was removed than retraining would have removed.
 
-        A membership AUC counts as such below 0.5, or below the retain model's where that is lower still: then the
+        A membership AUC counts as such below 0.5, or below the control model's where that is lower still: then the
         held-out rows are easier in themselves.
         """
-        result, retain = self.results.get("unlearned"), self.results.get("retain")
+        result, retain = self.results.get("unlearned"), self.results.get("control")
         if self.name not in _OVER or result is None or math.isnan(result.value):
             return False
         neutral, side = _OVER[self.name]
@@ -251,8 +252,8 @@ def _lines(run: Run) -> list[Line]:
     lines = []
     for reading in READINGS:
         for key, result in first.items():
-            role = run.roles[result.probe] if result.probe else ""
-            if result.name == reading.name and role in reading.roles:
+            aim = run.aims[result.probe] if result.probe else ""
+            if result.name == reading.name and aim in reading.aims:
                 results = {model: r for model in run.models if (r := run.result(model, key))}
                 probe = "" if result.probe == "forget" else result.probe
                 lines.append(Line(key, reading.title, probe, reading.group, reading.words, results))

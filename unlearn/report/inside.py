@@ -19,7 +19,7 @@ INSIDE: dict[str, Entry] = {  # by the table's name
         {"layer", "accuracy", "control"},
         "Linear probes",
         "How well a linear probe tells true from false answers at each layer, on items that it was not fitted to. "
-        "Where the unlearned model is near the original and above the retain model, the knowledge is still inside.",
+        "Where the unlearned model is near the original and above the control model, the knowledge is still inside.",
         figures.probe,
     ),
     "lens": (
@@ -120,7 +120,7 @@ INSIDE: dict[str, Entry] = {  # by the table's name
         {"side", "category", "final"},
         "Reasoning chains",
         "What the models show at the end of a chain of questions that leads to the fact, by kind of chain. For the "
-        "retain items a fall below the original is collateral damage, unless the retain model falls as well.",
+        "retain items a fall below the original is collateral damage, unless the control model falls as well.",
         figures.sleek,
     ),
 }

@@ -19,12 +19,12 @@ from unlearn.leak.record import Trial
 from unlearn.report.style import AMOUNT, COLOURS, DASHED, OTHERS, accuracy_by_layer, heat_map, styled, unit_frame
 
 TRIALS: dict[Trial, tuple[str, str]] = {
-    "original": ("original", COLOURS["target"]),
+    "original": ("original", COLOURS["original"]),
     "unlearned": ("unlearned", COLOURS["unlearned"]),
-    "retain": ("retain", COLOURS["retain"]),
+    "control": ("control", COLOURS["control"]),
     "placebo": ("placebo items", OTHERS[3]),
 }
-SIZES = {"original": 8.5, "unlearned": 6.0, "retain": 3.5}  # of markers: all can be seen where they coincide
+SIZES = {"original": 8.5, "unlearned": 6.0, "control": 3.5}  # of markers: all can be seen where they coincide
 LEVELS = {  # of the ladder of contexts
     "C0": "nothing",
     "C1": "facts",
@@ -242,14 +242,14 @@ def ladder(tables: Tables) -> Figure:
     figure = Figure(figsize=(3.6 + 0.5 * sum(counts), 3.6), layout="constrained")
     row = figure.subplots(1, len(levels), squeeze=False, sharey=True, width_ratios=counts)[0]
     for axes, level in zip(row, levels, strict=True):
-        rungs = [(level, size) for size in sizes[level]]
-        alike = [("Cx", controls[rung]) for rung in rungs]
+        ladder_steps = [(level, size) for size in sizes[level]]
+        alike = [("Cx", controls[step_]) for step_ in ladder_steps]
         style = {} if all(size.startswith("n=") for size in sizes[level]) else {"linestyle": "none"}
         for trial, found in known.items():
-            _line(axes, trial, range(len(rungs)), found.reindex(rungs), **style)
-            _line(axes, trial, range(len(rungs)), found.reindex(alike), "control of that length", **style)
-        axes.set_xticks(range(len(rungs)), sizes[level], parse_math=False)
-        axes.set(title="\n".join([level, LEVELS.get(level, "")]), xlim=(-0.5, len(rungs) - 0.5))
+            _line(axes, trial, range(len(ladder_steps)), found.reindex(ladder_steps), **style)
+            _line(axes, trial, range(len(ladder_steps)), found.reindex(alike), "control of that length", **style)
+        axes.set_xticks(range(len(ladder_steps)), sizes[level], parse_math=False)
+        axes.set(title="\n".join([level, LEVELS.get(level, "")]), xlim=(-0.5, len(ladder_steps) - 0.5))
     unit_frame(row[0], "y")
     row[0].set_ylabel("A (mean K)")
     _legend(figure)

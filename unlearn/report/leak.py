@@ -38,7 +38,7 @@ KNOWLEDGE = {
     "mcq": "choice among wrong answers, corrected for chance",
 }
 CONTROLS = {
-    "retain": "the retain model, which never learned it, under the same attacks",
+    "control": "the control model, which never learned it, under the same attacks",
     "placebo": "the unlearned model asked about invented subjects, under the same attacks",
     "chance": "guessing",
 }
@@ -145,9 +145,9 @@ def scope(attacks: Attacks) -> str:
         f"{_listed(tried) or 'no'} attack{'s' * (by_threat.total() != 1)}, each at the budget in the table{seeds}",
         f"no {_listed(without, 'or')} attack" if without else "",
         f"not counted: {_listed([f'{n} {status}' for status, n in failed.items()])}" if failed else "",
-        f"control: {CONTROLS[attacks.leaks.control]}",
+        f"control: {CONTROLS[attacks.leaks.baseline]}",
         f"{len(attacks.items())} questions",
-        f"known: {KNOWLEDGE.get(attacks.knowledge, attacks.knowledge)}",
+        f"known: {KNOWLEDGE.get(attacks.answer_metric, attacks.answer_metric)}",
     ]
     return "; ".join(part for part in parts if part)
 
@@ -199,7 +199,7 @@ def _numbers(attacks: Attacks) -> list[tuple[str, str, list[str]]]:
 
 def _trials(attacks: Attacks) -> list[Trial]:
     """The original, the unlearned model and the control."""
-    return ["original", "unlearned", "placebo" if attacks.leaks.control == "placebo" else "retain"]
+    return ["original", "unlearned", "placebo" if attacks.leaks.baseline == "placebo" else "control"]
 
 
 def _worst(one: Worst) -> dict[str, str]:
@@ -214,7 +214,7 @@ def _worst(one: Worst) -> dict[str, str]:
 
 def _cells(row: Row) -> dict[str, Any]:
     made = row.status in ("ok", "uninformative")
-    numbers = ("original", "unlearned", "retain", "before", "gain", "excess", "leak", "taught", "utility")
+    numbers = ("original", "unlearned", "control", "before", "gain", "excess", "leak", "taught", "utility")
     held = [row.data, "the original model" if row.with_original else ""]
     held = [part for part in held if part] or ["no data" if made and row.attack != NONE else ""]
     spent = [*held, row.budget]
@@ -277,7 +277,7 @@ def table(attacks: Attacks) -> Table:
     made.add_column("")
     for group in groups(attacks):
         for row in group.rows:
-            numbers = [decimal(value) for value in (row.original, row.unlearned, row.retain)]
+            numbers = [decimal(value) for value in (row.original, row.unlearned, row.control)]
             said = shorten(state(row), 60, placeholder=" ...")
             style = "" if _counts(row) or row.attack == NONE else "dim"
             made.add_row(

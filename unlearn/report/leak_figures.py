@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from unlearn.leak.leak_table import LEAKS, NO_LEAK, RECOVERED, Leaks, Row, Rung, Worst
+from unlearn.leak.leak_table import LEAKS, NO_LEAK, RECOVERED, LadderStep, Leaks, Row, Worst
 from unlearn.report.folder import Attacks
 from unlearn.report.inside import inside
 from unlearn.report.inside_figures import SIZES, TRIALS
@@ -33,7 +33,7 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
         "right of the first dotted line; left of the second, no leak was found. Right: what each model shows."
     )
     drawn = {"attack-leaks": Drawn("Leak by attack", words, bars(attacks))}
-    if leaks.rungs:
+    if leaks.ladder_steps:
         words = (
             "What each model shows (above), and the leak (below), as the attacker spends more. Dotted: half of the "
             "knowledge is back. Only where the unlearned model rises and the control does not is it a leak."
@@ -44,7 +44,7 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
 
 def _name(leaks: Leaks) -> str:
     """What stands for the model that never learned."""
-    return {"retain": "retain", "placebo": "placebo items", "chance": "chance"}[leaks.control]
+    return {"control": "control", "placebo": "placebo items", "chance": "chance"}[leaks.baseline]
 
 
 @styled
@@ -83,9 +83,9 @@ def bars(attacks: Attacks) -> Figure:
             if one is None and y:
                 axes.axhline(y - 0.55, color="#dddddd", linewidth=0.8)
     right.set(title="Knowledge shown", xlabel="A (mean over the scored items)")
-    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("retain", _name(attacks.leaks))):
+    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", _name(attacks.leaks))):
         right.plot([], [], "o", color=TRIALS[trial][1], label=label)  # type: ignore[index]
-    shown = [a for row in attacks.leaks.rows for a in (row.original, row.unlearned, row.retain) if math.isfinite(a)]
+    shown = [a for row in attacks.leaks.rows for a in (row.original, row.unlearned, row.control) if math.isfinite(a)]
     right.set_xlim(min([0.0, *shown]) - 0.04, 1.04)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -121,7 +121,7 @@ def _interval(axes: Axes, y: int, one: Row | Worst, marker: str, size: float, wi
 
 
 def _models(axes: Axes, y: int, row: Row) -> None:
-    values = {"original": row.original, "unlearned": row.unlearned, "retain": row.retain}
+    values = {"original": row.original, "unlearned": row.unlearned, "control": row.control}
     if all(map(math.isfinite, values.values())):
         axes.plot([min(values.values()), max(values.values())], [y, y], color="#cccccc", linewidth=2, zorder=1)
         for trial, value in values.items():
@@ -131,11 +131,13 @@ def _models(axes: Axes, y: int, row: Row) -> None:
 @styled
 def budgets(leaks: Leaks, control: str) -> Figure:
     """A column for each attack with a ladder: A of the three models over the budget, and below it the leak."""
-    ladders: dict[str, list[Rung]] = {}
-    for rung in leaks.rungs:
-        ladders.setdefault(rung.attack, []).append(rung)
+    ladders: dict[str, list[LadderStep]] = {}
+    for step_ in leaks.ladder_steps:
+        ladders.setdefault(step_.attack, []).append(step_)
     rows = {row.attack: row for row in leaks.rows}
-    lowest = max(min([-0.05, *(rung.leak - 0.05 for rung in leaks.rungs if math.isfinite(rung.leak))]), FEWEST)
+    lowest = max(
+        min([-0.05, *(step_.leak - 0.05 for step_ in leaks.ladder_steps if math.isfinite(step_.leak))]), FEWEST
+    )
     down = math.ceil(len(ladders) / 4)
     across = math.ceil(len(ladders) / down)
     figure = Figure(figsize=(1.2 + 2.7 * max(across, 2), 4.3 * down), layout="constrained")
@@ -161,13 +163,13 @@ def budgets(leaks: Leaks, control: str) -> Figure:
     return figure
 
 
-def _ladder(shown: Axes, below: Axes, rungs: Sequence[Rung], control: str) -> None:
-    x = [rung.budget for rung in rungs]
-    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("retain", control)):
+def _ladder(shown: Axes, below: Axes, ladder_steps: Sequence[LadderStep], control: str) -> None:
+    x = [step_.budget for step_ in ladder_steps]
+    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", control)):
         size, colour = SIZES[trial], TRIALS[trial][1]  # type: ignore[index]
         line: Any = {"color": colour, "markersize": size, "linewidth": size / 2.5, "label": label}
-        shown.plot(x, [getattr(rung, trial) for rung in rungs], "o-", **line)
-    below.plot(x, [rung.leak for rung in rungs], "o-", color="#222222", markersize=4)
+        shown.plot(x, [getattr(step_, trial) for step_ in ladder_steps], "o-", **line)
+    below.plot(x, [step_.leak for step_ in ladder_steps], "o-", color="#222222", markersize=4)
     below.axhline(RECOVERED, color="#777777", linestyle=":", linewidth=1.2)
     below.axhline(0, color="#777777", linewidth=0.9)
     shown.set_ylim(-0.05, 1.05)

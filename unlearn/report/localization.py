@@ -413,7 +413,7 @@ def removal(table: pd.DataFrame) -> Figure:
     """Probability of each set's answers against the share of all weights that is set to 0."""
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
     axes = figure.subplots()
-    names = {"forget": ("forget", ATTENTION), "retain": ("retain", COLOURS["retain"]), "injected": ("injected", MLP)}
+    names = {"forget": ("forget", ATTENTION), "retain": ("retain", COLOURS["control"]), "injected": ("injected", MLP)}
     for name, (label, colour) in names.items():
         if table[name].notna().any():
             axes.plot(table["fraction"], table[name], "o-", color=colour, markersize=4, label=label)

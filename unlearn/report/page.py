@@ -26,8 +26,8 @@ from unlearn.report.render import embed, render
 if TYPE_CHECKING:
     from unlearn.report.tracking import Tracker
 
-WHO = {"target": "before (target)", "unlearned": "after (unlearned)", "retain": "retain model"}
-EXAMPLES = {"forget": 4, "retain": 2}  # how many, by role
+WHO = {"original": "before (target)", "unlearned": "after (unlearned)", "control": "control model"}
+EXAMPLES = {"forget": 4, "retain": 2}  # how many, by aim
 ROWS = 20  # of a table that is shown as it is
 
 
@@ -185,11 +185,11 @@ def examples(run: Run) -> list[dict[str, Any]]:
     tables = {model: run.generations(model) for model in run.models}
     if not tables:
         return []
-    asked = tables["unlearned"] if len(tables["unlearned"]) else tables["target"]
+    asked = tables["unlearned"] if len(tables["unlearned"]) else tables["original"]
     said = {model: table.set_index(["probe", "item"])["generation"].to_dict() for model, table in tables.items()}
     chosen = []
-    for role, count in EXAMPLES.items():
-        rows = asked[asked["role"] == role]
+    for aim, count in EXAMPLES.items():
+        rows = asked[asked["aim"] == aim]
         step = max(1, len(rows) // count)
         for row in rows.iloc[::step].head(count).itertuples():
             answers = [(WHO[model], said[model].get((row.probe, row.item))) for model in run.models]

@@ -59,13 +59,13 @@ def recovered(attacks: Attacks, limit: int = SHOWN) -> Recovered:
     if plain is None or not plain.attacked.outcomes:
         return Recovered()
     before = plain.attacked.outcomes[0]
-    paired = attacks.leaks.control == "retain"
-    known = attacks.found(NONE, "retain") if paired else None
+    paired = attacks.leaks.baseline == "control"
+    known = attacks.found(NONE, "control") if paired else None
     plain_control = _shown(known.attacked.outcomes if known else (), len(items))
     plain_shown = _shown([before], len(items))
     count, reverse = np.zeros((2, len(items)), bool)
     piles = []
-    for part in _parts(attacks, ("unlearned", "retain") if paired else ("unlearned",)):
+    for part in _parts(attacks, ("unlearned", "control") if paired else ("unlearned",)):
         mine, control = _shown(part.outcomes, len(items)), _shown(part.control, len(items))
         back = mine & ~control & ~plain_shown
         count |= back

@@ -17,7 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-COLOURS = {"target": "#d55e00", "unlearned": "#0072b2", "retain": "#009e73"}  # told apart by colour-blind readers too
+COLOURS = {
+    "original": "#d55e00",
+    "unlearned": "#0072b2",
+    "control": "#009e73",
+}  # told apart by colour-blind readers too
 OTHERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#6a3d9a", "#444444")
 STYLE: Any = {
     "font.size": 9,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from unlearn.runtime import distributed
-from unlearn.runtime.progress import say
+from unlearn.runtime.progress import notify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Wandb:
         try:
             return _WandbTracker(self._connect(run_name, config, folder))
         except Exception as error:
-            say(f"W&B: no tracking, {_first_line(error)}")
+            notify(f"W&B: no tracking, {_first_line(error)}")
             return Tracker()
 
     def _connect(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Any:
@@ -96,7 +96,7 @@ class Wandb:
         if mode == "online" and not _has_key(shared):  # the client would ask for one and wait
             mode = "offline"
             if self.mode == "online":
-                say("W&B: there is no API key, going on offline")
+                notify("W&B: there is no API key, going on offline")
         init: Callable[..., Any] = functools.partial(
             wandb.init,
             project=self.project,
@@ -113,7 +113,7 @@ class Wandb:
             try:
                 return init(mode="online", resume="allow")
             except Exception as error:
-                say(f"W&B: going on offline, {_first_line(error)}")
+                notify(f"W&B: going on offline, {_first_line(error)}")
                 wandb.teardown()  # it would refuse the id of the run that it failed to begin
                 mode = "offline"
         return init(mode=mode)
@@ -134,7 +134,7 @@ def _harmless(method: Callable[Concatenate[T, P], None]) -> Callable[Concatenate
             method(self, *args, **kwargs)
         except Exception as error:
             self.run = None
-            say(f"W&B: tracking stopped, {_first_line(error)}")
+            notify(f"W&B: tracking stopped, {_first_line(error)}")
 
     return attempt
 

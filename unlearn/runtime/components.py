@@ -115,15 +115,17 @@ def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
     return f"'{where}{place}' is {given!r}: {message}{hint}"
 
 
-def content(component: Any) -> Any:
+def cache_key(component: Any) -> Any:
     """A component as JSON-able values for cache keys: its class, and its fields or what its own `content()` gives."""
     if dataclasses.is_dataclass(component):
         own = getattr(component, "content", None)
-        fields = own() if own else {f.name: content(getattr(component, f.name)) for f in dataclasses.fields(component)}
+        fields = (
+            own() if own else {f.name: cache_key(getattr(component, f.name)) for f in dataclasses.fields(component)}
+        )
         return [type(component).__name__, fields]
     if isinstance(component, Mapping):
-        return {key: content(value) for key, value in component.items()}
-    return [content(value) for value in component] if isinstance(component, (list, tuple)) else component
+        return {key: cache_key(value) for key, value in component.items()}
+    return [cache_key(value) for value in component] if isinstance(component, (list, tuple)) else component
 
 
 def _wants_tuple(hint: Any) -> bool:

@@ -10,7 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.progress import say
+from unlearn.runtime.progress import notify
 
 _SECONDS = 5.0
 
@@ -43,6 +43,6 @@ def prefer_local() -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, URLError) and isinstance(error.reason, ssl.SSLError):
             return  # it answers; its libraries may know another certificate
-        say(f"{constants.ENDPOINT} does not answer: going on with what was downloaded earlier")
+        notify(f"{constants.ENDPOINT} does not answer: going on with what was downloaded earlier")
         os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries not yet imported, and for processes started from here
         constants.HF_HUB_OFFLINE = True

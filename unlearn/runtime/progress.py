@@ -26,7 +26,7 @@ def silence(silent: bool = True) -> None:
     _silenced = silent
 
 
-def say(line: str) -> None:
+def notify(line: str) -> None:
     """Tell the user something beside the bars: one line on stderr."""
     if not _silenced and distributed.is_main():
         _console().print(line, markup=False, highlight=False, soft_wrap=True)

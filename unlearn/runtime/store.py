@@ -94,10 +94,10 @@ class Store:
     (`hashed=False`) has one folder a stage. Processes that want the same stage wait for the one that builds it.
     """
 
-    def __init__(self, root: Path, hashed: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, hashed: bool, notify: Callable[[str], None]) -> None:
         self.root = root
         self.hashed = hashed
-        self.say = say
+        self.notify = notify
 
     def folder(self, name: str, key: Mapping[str, Any]) -> Path:
         """Where the stage of that name and key is or will be."""
@@ -152,7 +152,7 @@ class Store:
             damaged = MANIFEST
         if damaged is None:
             return manifest
-        self.say(f"{folder} is damaged ({damaged}): building it again")
+        self.notify(f"{folder} is damaged ({damaged}): building it again")
         shutil.rmtree(folder)
         return None
 
@@ -160,7 +160,7 @@ class Store:
         """Make the partial folder, without what an earlier try from other inputs may have left there."""
         begun = _begun(folder)
         if partial.exists() and begun.exists() and begun.read_text() != key_hash(key):
-            self.say(f"{partial} was begun from other inputs: starting this stage again")
+            self.notify(f"{partial} was begun from other inputs: starting this stage again")
             shutil.rmtree(partial)
         begun.write_text(key_hash(key))
         partial.mkdir(exist_ok=True)
@@ -187,7 +187,7 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                self.say(f"waiting for another run that is making {folder.name}")
+                self.notify(f"waiting for another run that is making {folder.name}")
                 lock.acquire()
         try:
             yield

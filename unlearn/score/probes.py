@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unlearn.data.task import Probe, ProbeSet, Task
 
 Progress = Callable[[int], object]
-GRADIENT_ROLES = ("forget", "holdout")
+GRADIENT_AIMS = ("forget", "holdout")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Asked:
     @property
     def place(self) -> dict[str, object]:
         """The columns that every table has."""
-        return {"probe": self.set.name, "role": self.set.role, "item": self.item, "cluster": self.probe.cluster}
+        return {"probe": self.set.name, "aim": self.set.aim, "item": self.item, "cluster": self.probe.cluster}
 
     @property
     def candidates(self) -> list[tuple[str, int, str]]:
@@ -98,7 +98,7 @@ class Scoring:
         finally:
             model.train(training)
 
-    def content(self) -> dict[str, object]:
+    def cache_key(self) -> dict[str, object]:
         """The fields that decide the tables: the part of a cache key that scoring contributes."""
         return {name: value for name, value in vars(self).items() if name not in ("token_budget", "share_prefix")}
 
@@ -180,7 +180,7 @@ class Scoring:
         from unlearn.score.generate import pad_id
         from unlearn.score.gradient import gradient_norms
 
-        asked = [a for a in asked if self.gradients and a.set.role in GRADIENT_ROLES]
+        asked = [a for a in asked if self.gradients and a.set.aim in GRADIENT_AIMS]
         rows = prompt.encode_all(tokenizer, [(a.question, a.probe.answer) for a in asked])
         norms = gradient_norms(model, rows, pad_id(tokenizer), tokenizer.eos_token_id, self.mask_pad, progress=progress)
         return _frame([{**a.place, "gradnorm": norm} for a, norm in zip(asked, norms, strict=True)], GRADIENTS)

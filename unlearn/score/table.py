@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TOKENS = [
     "probe",
-    "role",
+    "aim",
     "normalise",
     "item",
     "cluster",
@@ -27,8 +27,8 @@ TOKENS = [
     "var",
     "zlib",
 ]
-GENERATIONS = ["probe", "role", "item", "cluster", "question", "answer", "paraphrase", "value", "generation"]
-GRADIENTS = ["probe", "role", "item", "cluster", "gradnorm"]
+GENERATIONS = ["probe", "aim", "item", "cluster", "question", "answer", "paraphrase", "value", "generation"]
+GRADIENTS = ["probe", "aim", "item", "cluster", "gradnorm"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Scores:
                 raise UserError(f"the score table {path} lacks the column(s) {', '.join(sorted(missing))}")
         return cls(**tables)
 
-    def probe_names(self, *roles: str) -> list[str]:
+    def probe_names(self, *aims: str) -> list[str]:
         """Names of the probe sets with one of those roles (of all where none is named), in table order."""
-        rows = self.tokens[self.tokens["role"].isin(roles)] if roles else self.tokens
+        rows = self.tokens[self.tokens["aim"].isin(aims)] if aims else self.tokens
         return list(rows["probe"].unique())

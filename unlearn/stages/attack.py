@@ -14,24 +14,24 @@ from textwrap import shorten
 from typing import Any
 
 from unlearn import __version__
-from unlearn.attacks.base import Attack, Brief, Comparing, Inapplicable, Part, Suspect
-from unlearn.attacks.setting.knowledge import choose_knowledge
-from unlearn.attacks.setting.no_attack import Plain
+from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable, Role, Subject
+from unlearn.attacks.setting.answer_metric import choose_answer_metric
+from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.split import Items, split_items
 from unlearn.data.task import Task, digest
-from unlearn.leak.leak_table import NONE, Control, Leaks, leak_report
+from unlearn.leak.leak_table import NONE, Baseline, Leaks, leak_report
 from unlearn.leak.record import Found, Record, Trial
 from unlearn.leak.tables import save_leaks
 from unlearn.models.pretrained import local_state
-from unlearn.runtime.components import content
+from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError, plain_errors
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.resources import Meter
 from unlearn.runtime.store import Built, write_json
 from unlearn.runtime.time_limit import TimeUp, deadline
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import cache, has_retain, versions
+from unlearn.stages.prepare import cache, has_control, versions
 
 ATTACKS = "attacks"  # the folder of what was found
 _NAMES_FILES = ("path", "text", "draft", "against")  # keys of attacks: hub ids, folders or files
@@ -39,10 +39,10 @@ _DATA = ("forget", "retain", "probes", "refusals", "facts", "fluency", "max_new_
 
 
 @dataclass(frozen=True)
-class Accused:
+class AttackedModel:
     """A model to attack: see Suspect. key: what identifies it, for the cache."""
 
-    part: Part
+    role: Role
     path: str
     key: Mapping[str, Any]
     wrapped: str | None = None
@@ -53,45 +53,49 @@ def check_attacks(experiment: Experiment, task: Task) -> None:
     for one in experiment.attack.values():
         one.check(task)
     items = _items(experiment, task)
-    _control(experiment.leak.control, has_retain(experiment, task), placebo(items.scored, task) is not None)
-    choose_knowledge(task, experiment.leak.knowledge)
+    _baseline(experiment.leak.baseline, has_control(experiment, task), placebo(items.held_out_items, task) is not None)
+    choose_answer_metric(task, experiment.leak.answer_metric)
 
 
-def attack(experiment: Experiment, task: Task, accused: Mapping[Part, Accused], folder: Path, device: Any) -> Built:
+def attack(
+    experiment: Experiment, task: Task, models: Mapping[Role, AttackedModel], folder: Path, device: Any
+) -> Built:
     """Attack the models and write what was found, with the report, into the run folder's `attacks`.
 
-    accused: the original and the unlearned model and, where there is one, the retain model. What was found on a model
+    models: the original and the unlearned model and, where there is one, the control model. What was found on a model
     is kept in the cache by its weights, the attack and the data: ten methods share one attack of their references. An
     attack that fails is a row that says why. UserError where the task has too few items or no such control.
     """
     items = _items(experiment, task)
-    fakes = placebo(items.scored, task, experiment.seed)
-    control = _control(experiment.leak.control, "retain" in accused, fakes is not None)
-    brief = _brief(experiment, task, items)
-    trials: dict[Trial, tuple[Accused, Brief]] = {part: (accused[part], brief) for part in ("original", "unlearned")}
-    if control == "retain":
-        trials["retain"] = accused["retain"], brief
-    elif control == "placebo":
+    fakes = placebo(items.held_out_items, task, experiment.seed)
+    baseline = _baseline(experiment.leak.baseline, "control" in models, fakes is not None)
+    setting = _setting(experiment, task, items)
+    trials: dict[Trial, tuple[AttackedModel, AttackSetting]] = {
+        role: (models[role], setting) for role in ("original", "unlearned")
+    }
+    if baseline == "control":
+        trials["control"] = models["control"], setting
+    elif baseline == "placebo":
         assert fakes is not None
-        trials["placebo"] = accused["unlearned"], replace(brief, scored=fakes)
-    attacks: dict[str, Attack] = {NONE: Plain(), **experiment.attack}
+        trials["placebo"] = models["unlearned"], replace(setting, held_out_items=fakes)
+    attacks: dict[str, Attack] = {NONE: NoAttack(), **experiment.attack}
     found: dict[str, dict[Trial, Found]] = {name: {} for name in attacks}
     stages: list[Built] = []
     total = len(attacks) * len(trials)
     with Meter() as meter, progress("attacking", total=total) as advance:
-        for trial, (model, its_brief) in trials.items():
-            loaded = _Loaded(experiment, model, accused["original"], accused.get("retain"), device)
+        for trial, (model, its_setting) in trials.items():
+            loaded = _Loaded(experiment, model, models["original"], models.get("control"), device)
             for name, one in attacks.items():
-                found[name][trial], built = _attempt(experiment, name, one, loaded, its_brief)
+                found[name][trial], built = _attempt(experiment, name, one, loaded, its_setting)
                 stages += built
                 advance(1)
             loaded.forget()
     records = [Record(name, one.threat, one.family, one.reference, found[name]) for name, one in attacks.items()]
-    clusters = [item.probe.cluster or str(item.index) for item in items.scored]
-    leaks = leak_report(records, clusters, control, experiment.seed, brief.knowledge)
+    clusters = [item.probe.cluster or str(item.index) for item in items.held_out_items]
+    leaks = leak_report(records, clusters, baseline, experiment.seed, setting.answer_metric)
     leaks = replace(leaks, notes=(*items.notes, *leaks.notes))
-    models = {part: one.path for part, one in accused.items()}
-    _save(experiment, folder, records, items, brief, leaks, {"models": models, "numbers": _across(attacks, found)})
+    paths = {role: one.path for role, one in models.items()}
+    _save(experiment, folder, records, items, setting, leaks, {"models": paths, "numbers": _across(attacks, found)})
     made = [stage for stage in stages if not stage.cached]
     cached = not made and len(stages) == total
     seconds = sum(stage.seconds for stage in stages) if cached else meter.seconds
@@ -99,33 +103,34 @@ def attack(experiment: Experiment, task: Task, accused: Mapping[Part, Accused], 
 
 
 def _items(experiment: Experiment, task: Task) -> Items:
-    judging = experiment.leak
-    return split_items(task, judging.taught, judging.least, judging.split, judging.items, experiment.seed)
+    settings = experiment.leak
+    share, least = settings.attacker_share, settings.min_attacker_items
+    return split_items(task, share, least, settings.split, settings.items, experiment.seed)
 
 
-def _control(wanted: str, retain: bool, invented: bool) -> Control:
-    there: list[Control] = ["chance"]
+def _baseline(wanted: str, control: bool, invented: bool) -> Baseline:
+    there: list[Baseline] = ["chance"]
     if invented:
         there.insert(0, "placebo")
-    if retain:
-        there.insert(0, "retain")
+    if control:
+        there.insert(0, "control")
     if wanted == "auto":
         return there[0]
     if wanted not in there:
-        why = "there is no retain model" if wanted == "retain" else "no placebo can be made of the questions"
-        raise UserError(f"'leak.control' is '{wanted}', but {why} (possible: {', '.join(there)})")
+        why = "there is no control model" if wanted == "control" else "no placebo can be made of the questions"
+        raise UserError(f"'leak.baseline' is '{wanted}', but {why} (possible: {', '.join(there)})")
     return wanted
 
 
-def _brief(experiment: Experiment, task: Task, items: Items) -> Brief:
-    kept = [probe for probe_set in task.probes if probe_set.role == "retain" for probe in probe_set.probes]
+def _setting(experiment: Experiment, task: Task, items: Items) -> AttackSetting:
+    kept = [probe for probe_set in task.probes if probe_set.aim == "retain" for probe in probe_set.probes]
     step = max(1, len(kept) // experiment.leak.utility) if experiment.leak.utility else 1
-    return Brief(
+    return AttackSetting(
         task,
-        items.taught,
-        items.scored,
+        items.attacker_items,
+        items.held_out_items,
         tuple(kept[::step][: experiment.leak.utility]),
-        choose_knowledge(task, experiment.leak.knowledge),
+        choose_answer_metric(task, experiment.leak.answer_metric),
         experiment.leak.seeds,
     )
 
@@ -134,25 +139,30 @@ class _Loaded:
     """A model that is loaded when the first attack needs it."""
 
     def __init__(
-        self, experiment: Experiment, accused: Accused, original: Accused, retain: Accused | None, device: Any
+        self,
+        experiment: Experiment,
+        models: AttackedModel,
+        original: AttackedModel,
+        control: AttackedModel | None,
+        device: Any,
     ) -> None:
-        self.experiment, self.accused, self.device = experiment, accused, device
-        self.original, self.retain = original, retain
+        self.experiment, self.models, self.device = experiment, models, device
+        self.original, self.retain = original, control
 
     @cached_property
-    def suspect(self) -> Suspect:
+    def subject(self) -> Subject:
         from unlearn.models.loading import load_on, load_tokenizer
 
-        experiment, path = self.experiment, self.accused.path
-        return Suspect(
-            self.accused.part,
+        experiment, path = self.experiment, self.models.path
+        return Subject(
+            self.models.role,
             load_on(path, self.device),
             load_tokenizer(path),
             experiment.model.prompt,
             experiment.evaluate.token_budget,
             partial(load_on, self.original.path, self.device),  # not a method: the model would never be freed
-            self.accused.wrapped,
-            retain=partial(load_on, self.retain.path, self.device) if self.retain else None,
+            self.models.wrapped,
+            control=partial(load_on, self.retain.path, self.device) if self.retain else None,
         )
 
     def forget(self) -> None:
@@ -163,31 +173,31 @@ class _Loaded:
 
 
 def _attempt(
-    experiment: Experiment, name: str, one: Attack, loaded: _Loaded, brief: Brief
+    experiment: Experiment, name: str, one: Attack, loaded: _Loaded, setting: AttackSetting
 ) -> tuple[Found, list[Built]]:
     """What one attack finds on one model, from the cache or now; a failure is found, too."""
 
     def build(folder: Path) -> None:
         from unlearn.attacks.setting.effort import Effort
 
-        suspect = loaded.suspect
+        subject = loaded.subject
         with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
-            attacked = one.attack(suspect, brief)
+            attacked = one.attack(subject, setting)
         Found(attacked, effort.seconds, effort.gflop).save(folder)
 
     key = {
-        "attack": content(one),
-        "files": _files(content(one)),
-        "model": dict(loaded.accused.key),
-        "part": loaded.accused.part,
-        "wrapped": loaded.accused.wrapped,
+        "attack": cache_key(one),
+        "files": _files(cache_key(one)),
+        "model": dict(loaded.models.key),
+        "part": loaded.models.role,
+        "wrapped": loaded.models.wrapped,
         "original": dict(loaded.original.key),
         "never": dict(loaded.retain.key) if loaded.retain else None,
-        "brief": digest([asdict(item) for part in (brief.taught, brief.scored) for item in part]),
-        "retain": digest([asdict(probe) for probe in brief.retain]),
-        "data": brief.task.fingerprint(*_DATA),
-        "knowledge": brief.knowledge,
-        "seeds": brief.seeds,
+        "brief": digest([asdict(item) for role in (setting.attacker_items, setting.held_out_items) for item in role]),
+        "retain": digest([asdict(probe) for probe in setting.retain]),
+        "data": setting.task.fingerprint(*_DATA),
+        "answer_metric": setting.answer_metric,
+        "seeds": setting.seeds,
         "prompt": asdict(experiment.model.prompt),
         "versions": versions(),
     }
@@ -205,7 +215,7 @@ def _attempt(
             return Found.failed("skipped", str(error)), []
         loaded.forget()  # it may have broken off half way
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
-        say(f"attack {name}: {reason}")
+        notify(f"attack {name}: {reason}")
         return Found.failed("error", reason), []  # one attack's failure must not cost the others
 
 
@@ -235,12 +245,12 @@ def _across(attacks: Mapping[str, Attack], found: Mapping[str, Mapping[Trial, Fo
     """Numbers by attack that several models give together."""
     numbers = {}
     for name, one in attacks.items():
-        if isinstance(one, Comparing) and all(of.status == "ok" for of in found[name].values()):
+        if isinstance(one, CrossModelAttack) and all(of.status == "ok" for of in found[name].values()):
             by_trial = {trial: of.attacked for trial, of in found[name].items()}
             try:
-                across = one.across(by_trial["original"], by_trial["unlearned"], by_trial.get("retain"))
+                across = one.across(by_trial["original"], by_trial["unlearned"], by_trial.get("control"))
             except Exception as error:  # what the attacks found must not be lost for a number beside it
-                say(f"attack {name}: no numbers across models: {type(error).__name__}: {error}")
+                notify(f"attack {name}: no numbers across models: {type(error).__name__}: {error}")
                 continue
             numbers[name] = {key: value for key, value in across.items() if math.isfinite(value)}
     return numbers
@@ -251,7 +261,7 @@ def _save(
     folder: Path,
     records: Sequence[Record],
     items: Items,
-    brief: Brief,
+    setting: AttackSetting,
     leaks: Leaks,
     further: Mapping[str, Any],
 ) -> None:
@@ -265,13 +275,13 @@ def _save(
         "version": __version__,
         "revision": _revision(),
         "seed": experiment.seed,
-        "knowledge": brief.knowledge,
-        "seeds": list(brief.seeds),
-        "attacks": {name: content(one) for name, one in experiment.attack.items()},
-        "judging": content(experiment.leak),
+        "answer_metric": setting.answer_metric,
+        "seeds": list(setting.seeds),
+        "attacks": {name: cache_key(one) for name, one in experiment.attack.items()},
+        "settings": cache_key(experiment.leak),
         **further,
     }
-    asked = [(side, item) for side in ("taught", "scored") for item in getattr(items, side)]
+    asked = [(side, item) for side in ("attacker_items", "held_out_items") for item in getattr(items, side)]
     rows = [
         {
             "side": side,

@@ -18,7 +18,7 @@ from annotated_types import Ge, Le, Lt, MinLen
 from unlearn.attacks.items import forget_items
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.data.task import Example, Probe, Task, digest
-from unlearn.localize.no_localization import Everything
+from unlearn.localize.no_localization import NoLocalization
 from unlearn.methods.base import Method, check_needs
 from unlearn.metrics.evaluate import evaluate
 from unlearn.metrics.metric_quality import Pool, Scored, Verdict, quality, read, reading
@@ -27,15 +27,15 @@ from unlearn.recipe import Recipe
 from unlearn.report.audit import FILES, print_audit, save_audit
 from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
-from unlearn.runtime.components import build, content
+from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import MANIFEST, read_json, write_json
 from unlearn.score.table import Scores
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import Model, ask, cache, finetune_key, has_retain, references, score_key
+from unlearn.stages.prepare import Model, ask, cache, finetune_key, has_control, references, score_key
 from unlearn.stages.unlearn import unlearn
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 KNOWING = ("full", "paraphrased", "biography")
 IGNORANT = ("retain", "perturbed", "others")
 FORMAT = "nf4"  # of quantisation, as in the paper
-_UNUSED = ("attack", "experiment", "leak", "localize", "method", "retain_model", "run", "stages", "tracker")
-_STAGE = {"full": "target", "retain": "retain"}  # what ordinary runs train, too
+_UNUSED = ("attack", "experiment", "leak", "localize", "method", "control_model", "run", "stages", "tracker")
+_STAGE = {"full": "original", "retain": "control"}  # what ordinary runs train, too
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Pools:
 
     methods: by name, what unlearns. seeds: of weights, order and unlearning; the data are those of the experiment's
     seed, with which the two models are trained that say what more knowledge looks like and that metrics compare with:
-    that seed may not be among these. least_utility: share of the target's model utility that an unlearned model must
+    that seed may not be among these. least_utility: share of the original's model utility that an unlearned model must
     keep to count.
     """
 
@@ -97,14 +97,14 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
     folder = _folder(experiment, pools, choices)
     device, threads = hardware(experiment)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, device))
-    if not has_retain(experiment, task):
+    if not has_control(experiment, task):
         raise UserError(f"there is no model without the knowledge of dataset '{task.name}' to try metrics on")
     for method in pools.methods.values():
         check_needs(method, task)
-    experiment = replace(experiment.on(device.type).asking(task), localize=Everything())
+    experiment = replace(experiment.for_device(device.type).with_prompt_of(task), localize=NoLocalization())
     compared = references(experiment, task, device, threads)
-    bench = _Bench(experiment, task, Scores.load(compared["retain"].scores), device)
-    target, retain = (bench.measure("reference", part, compared[part].scores) for part in ("target", "retain"))
+    bench = _Bench(experiment, task, Scores.load(compared["control"].scores), device)
+    original, control = (bench.measure("reference", role, compared[role].scores) for role in ("original", "control"))
     added = variants(task, experiment.seed)
     scored: list[Scored] = []
     with progress("auditing", total=len(pools.seeds) * (len(added) + 1 + 3 * len(pools.methods))) as advance:
@@ -112,14 +112,14 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
             for member in bench.at(seed).members(added, pools.methods):
                 scored.append(member)
                 advance(1)
-    verdicts = judged(scored, target, retain, pools.least_utility)
+    verdicts = judged(scored, original, control, pools.least_utility)
     missing = [name for name in (*KNOWING, *IGNORANT) if name not in added]
     notes = [f"No '{name}' models: dataset '{task.name}' has nothing to make them of." for name in missing]
     if silent := [v.metric for v in verdicts if v.reading == "none"]:
-        notes.append(f"Not judged, as undefined or the same for target and retain model: {', '.join(silent)}.")
+        notes.append(f"Not judged, as undefined or the same for original and control model: {', '.join(silent)}.")
     verdicts = [v for v in verdicts if v.reading != "none"]
     about = {"choices": {group: choices.get(group, "") for group in ("dataset", "model")}, "seed": experiment.seed}
-    save_audit(folder, about | {"pools": content(pools)}, scored, verdicts, notes)
+    save_audit(folder, about | {"pools": cache_key(pools)}, scored, verdicts, notes)
     print_audit(folder, about, scored, verdicts, notes)
     return folder
 
@@ -132,7 +132,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     wrong answers to the same questions; others, biographies of invented people.
     An example without a question is plain text.
     """
-    probes = [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
+    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     invented = placebo(forget_items(task), task, seed) or ()
     found = {
         "full": task.forget,
@@ -154,7 +154,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     }
 
 
-def judged(scored: Sequence[Scored], target: Scored, retain: Scored, least_utility: float) -> list[Verdict]:
+def judged(scored: Sequence[Scored], original: Scored, control: Scored, least_utility: float) -> list[Verdict]:
     """The verdict on every metric, the best first. target, retain: the two models outside of the pools."""
     found = {(model.pool, model.name, model.seed): model for model in scored}
     knowing, ignorant, unlearned = (
@@ -171,9 +171,9 @@ def judged(scored: Sequence[Scored], target: Scored, retain: Scored, least_utili
         "retain_relearned": [found["retain relearned", "retain", u.seed] for u in unlearned],
     }
     verdicts = []
-    for metric, known in target.values.items():
+    for metric, known in original.values.items():
         values = {name: np.array([m.values.get(metric, math.nan) for m in side]) for name, side in sides.items()}
-        how = reading(np.concatenate([*values.values()]), known, retain.values.get(metric, math.nan))
+        how = reading(np.concatenate([*values.values()]), known, control.values.get(metric, math.nan))
         pool = Pool(**{name: read(side, how) for name, side in values.items()}, useful=np.array(useful, dtype=bool))
         verdicts.append(Verdict(metric, how, quality(pool)))
     return sorted(verdicts, key=lambda v: [_last(v.quality.overall), _last(v.quality.faithfulness)])
@@ -208,9 +208,9 @@ class _Bench:
                 yield self.measure(change or "unlearned", name, self.score(name, model, change))
 
     def learn(self, name: str, added: tuple[Example, ...]) -> Model:
-        """A model trained from the family's start on the retain set and `added`, as target and retain models are."""
+        """A model trained from the family's start on the retain set and `added`, as original and control models are."""
         experiment = self.experiment
-        key = finetune_key(experiment, self.task, "target" if name == "full" else "retain")
+        key = finetune_key(experiment, self.task, "original" if name == "full" else "control")
         if name not in _STAGE:
             key |= {"added": digest([asdict(example) for example in added])}
         built = cache(experiment).stage(
@@ -242,15 +242,15 @@ class _Bench:
         seed = self.experiment.seed
         plan = plan_answers(examples, tokenizer, self.experiment.model.prompt, recipe, seed)
         with progress(f"{title}, seed {seed}", total=len(plan.steps)) as advance:
-            log = train_answers(model, plan, recipe, folder, seed, advance=advance, say=say)
+            log = train_answers(model, plan, recipe, folder, seed, advance=advance, notify=notify)
         checkpoint.discard(folder)
         return log.history
 
-    def unlearn(self, method: Method, target: Model) -> Model:
+    def unlearn(self, method: Method, original: Model) -> Model:
         """The target after a method, as a run makes it."""
         train = replace(self.experiment.train, evaluate_at=(), evaluate_every=None)
         experiment = replace(self.experiment, method=method, train=train)
-        known: Any = {"target": target}
+        known: Any = {"original": original}
         built = unlearn(experiment, self.task, known, None, cache(experiment), self.device, Tracker())
         return Model(str(built.folder), {"unlearned": read_json(built.folder / MANIFEST)["key"]}, (built,))
 
@@ -259,7 +259,7 @@ class _Bench:
         experiment = self.experiment
         key: dict[str, Any] = dict(model.key)
         if change == "relearned":
-            key |= {"relearned": [experiment.relearn.content(), self.task.fingerprint("forget"), experiment.seed]}
+            key |= {"relearned": [experiment.relearn.cache_key(), self.task.fingerprint("forget"), experiment.seed]}
         elif change == "quantised":
             key |= {"quantised": FORMAT}
 
@@ -291,9 +291,9 @@ class _Bench:
 def _folder(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> Path:
     """Where the audit of that configuration is or will be. UserError where something else is there."""
     parts = ("model", "dataset", "train", "relearn", "evaluate", "metric", "lora", "seed")
-    decides = {part: content(getattr(experiment, part)) for part in parts}
+    decides = {role: cache_key(getattr(experiment, role)) for role in parts}
     name = "-".join(["audit", *(choices.get(group, "") for group in ("dataset", "model"))])
-    folder = local(experiment.output or f"outputs/{name}-{digest([decides, content(pools)])[:6]}")
+    folder = local(experiment.output or f"outputs/{name}-{digest([decides, cache_key(pools)])[:6]}")
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {*FILES}):
         raise UserError(f"{folder} is there and no audit: choose another output=")
     return folder

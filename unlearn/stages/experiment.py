@@ -10,7 +10,7 @@ from pydantic import StringConstraints
 
 from unlearn.attacks.base import Attack
 from unlearn.data.task import Ask, Task
-from unlearn.leak.settings import Judging
+from unlearn.leak.settings import LeakSettings
 from unlearn.localize.base import Localizer
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
@@ -37,14 +37,13 @@ class Experiment:
     """What `unlearn run` runs.
 
     metric: what to report, by name. attack: what is tried to draw the forgotten out, by name; leak: how that is judged;
-    relearn: how attacks that train do so.
-    seed: of the data (where it is generated), the weights and the order of rows.
+    relearn: how attacks that train do so. seed: of the data (where it is generated), the weights and the order of rows.
     stages: which to run, always in the pipeline's order; what an earlier one would have made must be there already.
     output: the run folder (None: named after the choices and the configuration, under outputs/). run: with
-    stages=[attack], the earlier run, or the model or adapter folder, to attack. cache: where target
-    and retain models and their scores are kept for all runs. lora: adapters to unlearn with, None for all weights.
-    retain_model: "auto" takes the published one or trains one; "none" does without, and without forget quality. device:
-    "auto", "cpu", or a name such as "cuda:1". threads: CPU threads (None: what the model asks for).
+    stages=[attack], the earlier run, or the model or adapter folder, to attack. cache: where target and control models
+    and their scores are kept for all runs. lora: adapters to unlearn with, None for all weights. control_model: "auto"
+    takes the published one or trains one; "none" does without, and without forget quality. device: "auto", "cpu", or a
+    name such as "cuda:1". threads: CPU threads (None: what the model asks for).
     """
 
     model: ModelFamily
@@ -55,7 +54,7 @@ class Experiment:
     evaluate: Scoring
     metric: dict[str, Metric]
     attack: dict[str, Attack]
-    leak: Judging
+    leak: LeakSettings
     relearn: Recipe
     tracker: Tracking
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
@@ -64,7 +63,7 @@ class Experiment:
     run: Annotated[str, MinLen(1)] | None = None
     cache: Annotated[str, MinLen(1)] = "outputs/.cache"
     lora: Lora | None = None
-    retain_model: Literal["auto", "none"] = "auto"
+    control_model: Literal["auto", "none"] = "auto"
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
     threads: Threads | None = None
 
@@ -72,13 +71,13 @@ class Experiment:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
             raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
 
-    def asking(self, task: Task) -> Experiment:
+    def with_prompt_of(self, task: Task) -> Experiment:
         """The experiment with the task's own prompt format, where it has one, in the place of the model's."""
         model: Any = self.model
         return self if task.prompt is None else replace(self, model=replace(model, prompt=task.prompt))
 
-    def on(self, device: str) -> Experiment:
+    def for_device(self, device: str) -> Experiment:
         """The experiment with the precision of its trainings settled for a device type ("cpu", "cuda")."""
         model: Any = self.model
-        model = replace(model, finetune=model.finetune.on(device))
-        return replace(self, model=model, train=self.train.on(device))
+        model = replace(model, finetune=model.finetune.for_device(device))
+        return replace(self, model=model, train=self.train.for_device(device))

@@ -1,4 +1,4 @@
-"""The localization stage: which weights of the target model may change, found once and kept for every later run."""
+"""The localization stage: which weights of the original model may change, found once and kept for every later run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.data.task import Task, digest
-from unlearn.localize.base import Located, Subject
-from unlearn.runtime.components import content
+from unlearn.localize.base import Localization, Subject
+from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Model, cache, versions
@@ -18,16 +18,16 @@ from unlearn.stages.prepare import Model, cache, versions
 MASK = "mask.safetensors"
 
 
-def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Built:
+def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> Built:
     """The folder with the mask, the numbers and tables that explain it, and any further masks."""
 
     def build(folder: Path) -> None:
         from unlearn.models.loading import load_model, load_tokenizer
 
-        model: Any = load_model(target.path)
+        model: Any = load_model(original.path)
         subject = Subject(
             model.to(device),
-            load_tokenizer(target.path),
+            load_tokenizer(original.path),
             experiment.model.prompt,
             task,
             experiment.seed,
@@ -38,15 +38,17 @@ def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Bu
         name = type(experiment.localize).__name__
         if not located.mask.selected:
             raise UserError(f"localize= ({name}) selects no weight at all: there would be nothing to train")
-        mine = {"localizer": name, "model": target.path, "weights": digest(target.key), "task": task.fingerprint()}
+        mine = {"localizer": name, "model": original.path, "weights": digest(original.key), "task": task.fingerprint()}
         about = located.mask.about or mine
         if about.get("weights", mine["weights"]) != mine["weights"]:
-            say(f"localize: the mask was made for other weights of the same shapes ({about.get('model', 'unknown')})")
+            notify(
+                f"localize: the mask was made for other weights of the same shapes ({about.get('model', 'unknown')})"
+            )
         _save(replace(located, mask=replace(located.mask, about=about)), name, folder)
 
     key = {
-        "target": target.key,
-        "localizer": content(experiment.localize),
+        "original": original.key,
+        "localizer": cache_key(experiment.localize),
         "data": task.fingerprint("forget", "retain", "refusals", "facts", "fluency"),
         "prompt": asdict(experiment.model.prompt),
         "token_budget": experiment.train.micro_tokens,
@@ -56,7 +58,7 @@ def locate(experiment: Experiment, task: Task, target: Model, device: Any) -> Bu
     return cache(experiment).stage("localize", key, build)
 
 
-def _save(located: Located, name: str, folder: Path) -> None:
+def _save(located: Localization, name: str, folder: Path) -> None:
     mask = located.mask
     mask.save(folder / MASK)
     for which, other in located.masks.items():

@@ -1,4 +1,4 @@
-"""The stages of a run, in order: target and retain models -> localize -> unlearn -> score -> attack -> report."""
+"""The stages of a run, in order: original and control models -> localize -> unlearn -> score -> attack -> report."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn import __version__
-from unlearn.attacks.base import Part as Suspected
+from unlearn.attacks.base import Role as Role
 from unlearn.data.task import Task, digest
-from unlearn.localize.no_localization import Everything
+from unlearn.localize.no_localization import NoLocalization
 from unlearn.methods.base import check_needs
 from unlearn.models.lora import base_of
 from unlearn.models.pretrained import local_state
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import MANIFEST, Built, Store, disk_errors, key_hash, read_json, write_file, write_json
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import MASK, locate
-from unlearn.stages.prepare import Model, ask, has_retain, references, require_trained, score_key, trained
+from unlearn.stages.prepare import Model, ask, has_control, references, require_trained, score_key, trained
 from unlearn.stages.rerun import is_model
-from unlearn.stages.unlearn import Known, unlearn
+from unlearn.stages.unlearn import References, unlearn
 
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 UNLEARNED = "unlearned"  # the folder of the unlearned model
 
 # keys that do not change what a run computes up to its scores: attacks come after them, and can be made again
-_ELSEWHERE = ("output", "cache", "tracker", "stages", "device", "threads", "attack", "leak", "relearn", "run")
+NOT_IN_KEY = ("output", "cache", "tracker", "stages", "device", "threads", "attack", "leak", "relearn", "run")
 _MADE_BEFORE = (
     ("unlearn", "localize", "localize/manifest.json"),
     ("score", "unlearn", f"{UNLEARNED}/{MANIFEST}"),
@@ -50,8 +50,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
 
     config: the resolved configuration, kept in the folder. choices: the names chosen for each config group.
     """
-    content = {key: value for key, value in config.items() if key not in _ELSEWHERE}
-    folder = run_folder(experiment, content, choices)
+    kept = {key: value for key, value in config.items() if key not in NOT_IN_KEY}
+    folder = run_folder(experiment, kept, choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
     check_needs(experiment.method, task)
     experiment.localize.check(task)
@@ -60,23 +60,23 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
 
         check_attacks(experiment, task)
     device, threads = hardware(experiment)
-    experiment = experiment.on(device.type).asking(task)
+    experiment = experiment.for_device(device.type).with_prompt_of(task)
     if distributed.is_main():
-        _keep_config(folder, content)
-    store = Store(folder, hashed=False, say=say)
+        _keep_config(folder, kept)
+    store = Store(folder, hashed=False, notify=notify)
     tracker = experiment.tracker.start(folder.name, config, folder)
     stages: list[Built] = []
     try:
         if _only_localizes(experiment):  # there is nothing to compare with
-            target = trained(experiment, task, "target", device)
-            stages += [*target.stages, *_localize(experiment, task, target, store, device, tracker)]
+            original = trained(experiment, task, "original", device)
+            stages += [*original.stages, *_localize(experiment, task, original, store, device, tracker)]
             if distributed.is_main():
                 _record(experiment, choices, task, folder, device, {}, stages)
         elif set(experiment.stages) - {"attack", "report"}:
             known = references(experiment, task, device, threads)
             stages += [stage for reference in known.values() for stage in reference.stages]
             if "localize" in experiment.stages:
-                stages += _localize(experiment, task, known["target"], store, device, tracker)
+                stages += _localize(experiment, task, known["original"], store, device, tracker)
             if "unlearn" in experiment.stages:
                 stages.append(unlearn(experiment, task, known, _mask(experiment, store), store, device, tracker))
             if "score" in experiment.stages:
@@ -90,13 +90,13 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
         elif distributed.is_main() and attacked:
             _show_leaks(folder, tracker)
         elif "unlearn" in experiment.stages:
-            say(f"unlearned model: {folder / 'unlearned'}")
+            notify(f"unlearned model: {folder / 'unlearned'}")
     finally:
         tracker.finish()
     return folder
 
 
-def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapping[str, str]) -> Path:
+def run_folder(experiment: Experiment, kept: Mapping[str, Any], choices: Mapping[str, str]) -> Path:
     """Where the run of that configuration is or will be. UserError where something else is there, or too little."""
     from omegaconf import OmegaConf
 
@@ -104,8 +104,8 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
     named += [choices.get("localize", "")] if _localizes(experiment) else []
     name = "-".join([*named, f"seed{experiment.seed}"])
     if experiment.run and _is_model(experiment):  # it has no folder of its own yet
-        name, content = f"attack-{local(experiment.run).name}", {**content, "run": str(local(experiment.run))}
-    folder = local(experiment.output or f"outputs/{name}-{digest(content)[:6]}")
+        name, kept = f"attack-{local(experiment.run).name}", {**kept, "run": str(local(experiment.run))}
+    folder = local(experiment.output or f"outputs/{name}-{digest(kept)[:6]}")
     path = folder / "config.yaml"
     if path.is_file():
         try:
@@ -113,7 +113,7 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
         except Exception as error:
             raise UserError(f"cannot read {path}: {error}") from error
         started = any((folder / name).exists() for name in _STARTED)
-        if started and (difference := _difference(earlier, content)) is not None:
+        if started and (difference := _difference(earlier, kept)) is not None:
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
         raise UserError(f"{folder} is not a run folder and not empty: choose another output=")
@@ -131,10 +131,10 @@ def run_folder(experiment: Experiment, content: Mapping[str, Any], choices: Mapp
     return folder
 
 
-def _keep_config(folder: Path, content: Mapping[str, Any]) -> None:
+def _keep_config(folder: Path, kept: Mapping[str, Any]) -> None:
     from omegaconf import OmegaConf
 
-    text = OmegaConf.to_yaml(OmegaConf.create(dict(content)))
+    text = OmegaConf.to_yaml(OmegaConf.create(dict(kept)))
     write_file(folder / "config.yaml", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -152,7 +152,7 @@ def _difference(earlier: Any, now: Any, where: str = "") -> str | None:
 
 
 def _localizes(experiment: Experiment) -> bool:
-    return not isinstance(experiment.localize, Everything)
+    return not isinstance(experiment.localize, NoLocalization)
 
 
 def _attacks(experiment: Experiment) -> bool:
@@ -165,21 +165,21 @@ def _only_localizes(experiment: Experiment) -> bool:
 
 
 def _localize(
-    experiment: Experiment, task: Task, target: Model, store: Store, device: Any, tracker: Any
+    experiment: Experiment, task: Task, original: Model, store: Store, device: Any, tracker: Any
 ) -> list[Built]:
     """Find the mask, or take it from the cache, and put it into the run folder with what explains it."""
     if not _localizes(experiment):
         return []
     import pandas as pd
 
-    located = locate(experiment, task, target, device)
+    located = locate(experiment, task, original, device)
     mine = store.stage("localize", {"located": located.folder.name}, functools.partial(_copy, located.folder))
     about = read_json(mine.folder / "localize.json")
     numbers = {"fraction": about["fraction"], **about["numbers"]}
     tracker.log({f"localize/{name}": value for name, value in numbers.items()}, 0)
     for path in sorted(mine.folder.glob("*.parquet")):
         tracker.log_table(f"localize/{path.stem}", pd.read_parquet(path))
-    say(f"localized: {about['fraction']:.1%} of {about['total']:,} weights may change ({mine.folder / MASK})")
+    notify(f"localized: {about['fraction']:.1%} of {about['total']:,} weights may change ({mine.folder / MASK})")
     return [located]
 
 
@@ -192,7 +192,7 @@ def _mask(experiment: Experiment, store: Store) -> Mask | None:
     return Mask.load(store.root / "localize" / MASK)
 
 
-def _score(experiment: Experiment, task: Task, known: Known, store: Store, device: Any) -> list[Built]:
+def _score(experiment: Experiment, task: Task, known: References, store: Store, device: Any) -> list[Built]:
     """Score the unlearned model, and put the references' tables beside its own: the run folder then needs no cache."""
     from unlearn.models.loading import load_model, load_tokenizer
 
@@ -206,9 +206,9 @@ def _score(experiment: Experiment, task: Task, known: Known, store: Store, devic
             )
         scores.save(folder)
 
-    for part, reference in known.items():
+    for role, reference in known.items():
         copy = functools.partial(_copy, reference.scores)
-        store.stage(f"scores/{part}", {"scores": reference.scores.name}, copy)
+        store.stage(f"scores/{role}", {"scores": reference.scores.name}, copy)
     key = score_key(experiment, task, {"unlearned": read_json(unlearned / "manifest.json")["key"]})
     return [store.stage("scores/unlearned", key, build)]
 
@@ -227,47 +227,49 @@ def _evaluate(experiment: Experiment, folder: Path) -> None:
     if not distributed.is_main():
         return
     tables = {
-        part: Scores.load(folder / "scores" / part)
-        for part in ("target", "retain", "unlearned")
-        if (folder / "scores" / part).is_dir()
+        role: Scores.load(folder / "scores" / role)
+        for role in ("original", "control", "unlearned")
+        if (folder / "scores" / role).is_dir()
     }
     with progress("computing metrics", total=len(tables)) as advance:
         rows = {}
-        for part, scores in tables.items():
-            rows[part] = to_rows(evaluate(experiment.metric, scores, tables.get("retain")))
+        for role, scores in tables.items():
+            rows[role] = to_rows(evaluate(experiment.metric, scores, tables.get("control")))
             advance(1)
     write_json(folder / "metrics.json", rows)
 
 
 def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, folder: Path, device: Any) -> bool:
     """Attack the unlearned model and its references; whether that was done (in one process alone)."""
-    from unlearn.stages.attack import Accused, attack
+    from unlearn.stages.attack import AttackedModel, attack
 
     if distributed.world_size() > 1:
-        say(f"attacks run in one process: unlearn run stages=[attack] run={folder}")
+        notify(f"attacks run in one process: unlearn run stages=[attack] run={folder}")
         return False
     model = local(experiment.run) if experiment.run and _is_model(experiment) else folder / UNLEARNED
     if set(experiment.stages) <= {"attack", "report"}:
         require_trained(experiment, task)
-    target = trained(experiment, task, "target", device)
+    original = trained(experiment, task, "original", device)
     key: dict[str, Any]
     below = base_of(model)
     if _is_model(experiment):
         key = {"path": str(model), "files": [local_state(path) for path in (str(model), below) if path]}
-        if below and below != target.path:
-            say(f"the adapter belongs to {below}, which is not the original that it is compared with ({target.path})")
+        if below and below != original.path:
+            notify(
+                f"the adapter belongs to {below}, which is not the original that it is compared with ({original.path})"
+            )
     else:
         made = read_json(model / MANIFEST)
         key = {"unlearned": made["key"]}
-        if key_hash(made["inputs"]["target"]) != key_hash(target.key):
-            say("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
-    accused: dict[Suspected, Accused] = {
-        "original": Accused("original", target.path, target.key),
-        "unlearned": Accused("unlearned", str(model), key, below),
+        if key_hash(made["inputs"]["original"]) != key_hash(original.key):
+            notify("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
+    accused: dict[Role, AttackedModel] = {
+        "original": AttackedModel("original", original.path, original.key),
+        "unlearned": AttackedModel("unlearned", str(model), key, below),
     }
-    if has_retain(experiment, task):
-        retain = trained(experiment, task, "retain", device)
-        accused["retain"] = Accused("retain", retain.path, retain.key)
+    if has_control(experiment, task):
+        control = trained(experiment, task, "control", device)
+        accused["control"] = AttackedModel("control", control.path, control.key)
     stage = attack(experiment, task, accused, folder, device)
     if (folder / "run.json").is_file():
         about = read_json(folder / "run.json")
@@ -296,14 +298,14 @@ def _record(
     task: Task,
     folder: Path,
     device: Any,
-    known: Known,
+    known: References,
     stages: list[Built],
 ) -> None:
     """run.json: what the report says about the run beside its numbers."""
     from unlearn.models.loading import count_weights
 
-    alone = bool(known) and "retain" not in known
-    notes = ["no retain model: forget quality and other comparisons with it are left out"] if alone else []
+    alone = bool(known) and "control" not in known
+    notes = ["no control model: forget quality and other comparisons with it are left out"] if alone else []
     write_json(
         folder / "run.json",
         {
@@ -314,7 +316,7 @@ def _record(
             "task": {"name": task.name, "split": task.split},
             "device": str(device),
             "n_parameters": count_weights(folder / "unlearned") if known else None,
-            "has_retain": "retain" in known,
+            "has_retain": "control" in known,
             "notes": notes,
             "stages": _costs(folder, stages),
         },

@@ -1,4 +1,4 @@
-"""Target and retain models: published checkpoints, or trained here once and kept for every later run."""
+"""Original and control models: published checkpoints, or trained here once and kept for every later run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from unlearn import __version__
 from unlearn.data.task import COMPLETION, Task, digest
-from unlearn.models.base import Part
+from unlearn.models.base import Role
 from unlearn.models.pretrained import local_state
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.score.table import Scores
 from unlearn.stages.experiment import Experiment
@@ -41,14 +41,14 @@ class Reference(Model):
     scores: Path = Path()
 
 
-def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Part, Reference]:
-    """The target model and, unless switched off or impossible, the retain model, both scored.
+def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Role, Reference]:
+    """The original model and, unless switched off or impossible, the control model, both scored.
 
     Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
     that takes half the time of one after the other with two threads.
     """
-    parts: list[Part] = ["target", "retain"] if has_retain(experiment, task) else ["target"]
-    to_train = [part for part in parts if not _is_there(experiment, task, part)]
+    parts: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
+    to_train = [role for role in parts if not _is_there(experiment, task, role)]
     if "prepare" not in experiment.stages:
         require_trained(experiment, task)
     helper = None
@@ -61,40 +61,40 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
         helper.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        found: dict[Part, Reference] = {"target": reference(experiment, task, "target", device)}
+        found: dict[Role, Reference] = {"original": reference(experiment, task, "original", device)}
         if helper is not None:
-            with progress("waiting for the retain model", total=None):
+            with progress("waiting for the control model", total=None):
                 helper.join()
     finally:
         if helper is not None and helper.is_alive():
             helper.terminate()
             helper.join()
-    if "retain" in parts:  # where the helper failed, this does its work again and shows the error
-        found["retain"] = reference(experiment, task, "retain", device)
+    if "control" in parts:  # where the helper failed, this does its work again and shows the error
+        found["control"] = reference(experiment, task, "control", device)
     if helper is not None:  # what the helper built was built in this run
-        built = tuple(replace(stage, cached=False) for stage in found["retain"].stages)
-        found["retain"] = replace(found["retain"], stages=built)
+        built = tuple(replace(stage, cached=False) for stage in found["control"].stages)
+        found["control"] = replace(found["control"], stages=built)
     return found
 
 
-def reference(experiment: Experiment, task: Task, part: Part, device: Any) -> Reference:
+def reference(experiment: Experiment, task: Task, role: Role, device: Any) -> Reference:
     """One of the two models, trained and scored if need be."""
-    model = trained(experiment, task, part, device)
+    model = trained(experiment, task, role, device)
     scored = cache(experiment).stage(
-        f"scores-{part}",
+        f"scores-{role}",
         score_key(experiment, task, model.key),
-        lambda folder: _score(experiment, task, part, model.path, device, folder),
+        lambda folder: _score(experiment, task, role, model.path, device, folder),
     )
     return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
 
 
-def trained(experiment: Experiment, task: Task, part: Part, device: Any) -> Model:
+def trained(experiment: Experiment, task: Task, role: Role, device: Any) -> Model:
     """One of the two models, not scored: the published one, or trained here."""
-    if published := experiment.model.published(task, part):
+    if published := experiment.model.published(task, role):
         return Model(published, {"path": published, "files": local_state(published)})
-    key = finetune_key(experiment, task, part)
+    key = finetune_key(experiment, task, role)
     built = cache(experiment).stage(
-        part, key, lambda folder: _finetune(experiment, task, part, device, folder), collective=True
+        role, key, lambda folder: _finetune(experiment, task, role, device, folder), collective=True
     )
     return Model(str(built.folder), key, (built,))
 
@@ -130,7 +130,7 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -
 
 def cache(experiment: Experiment) -> Store:
     """The stage cache that runs share."""
-    return Store(local(experiment.cache), hashed=True, say=say)
+    return Store(local(experiment.cache), hashed=True, notify=notify)
 
 
 def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict
     return {
         "model": model,
         "prompt": asdict(experiment.model.prompt),
-        "scoring": experiment.evaluate.content(),
+        "scoring": experiment.evaluate.cache_key(),
         "probes": task.fingerprint("probes", "max_new_tokens"),
         "versions": versions(),
     }
@@ -151,36 +151,36 @@ def versions() -> dict[str, str]:
     return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
 
 
-def has_retain(experiment: Experiment, task: Task) -> bool:
-    """Whether there is to be a retain model: of what pretraining taught there can only be a published one."""
-    if experiment.retain_model == "none":
+def has_control(experiment: Experiment, task: Task) -> bool:
+    """Whether there is to be a control model: of what pretraining taught there can only be a published one."""
+    if experiment.control_model == "none":
         return False
     family = experiment.model
-    return not (task.pretrained and family.source) or family.published(task, "retain") is not None
+    return not (task.pretrained and family.source) or family.published(task, "control") is not None
 
 
 def require_trained(experiment: Experiment, task: Task) -> None:
     """UserError where a model that the experiment compares with would have to be trained first."""
-    parts: list[Part] = ["target", "retain"] if has_retain(experiment, task) else ["target"]
-    for part in parts:
-        if not _is_there(experiment, task, part):
-            raise UserError(f"there is no {part} model yet: add prepare to stages=")
+    parts: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
+    for role in parts:
+        if not _is_there(experiment, task, role):
+            raise UserError(f"there is no {role} model yet: add prepare to stages=")
 
 
-def _is_there(experiment: Experiment, task: Task, part: Part) -> bool:
+def _is_there(experiment: Experiment, task: Task, role: Role) -> bool:
     """Whether the model is published, or was trained here."""
-    if experiment.model.published(task, part):
+    if experiment.model.published(task, role):
         return True
-    return cache(experiment).folder(part, finetune_key(experiment, task, part)).exists()
+    return cache(experiment).folder(role, finetune_key(experiment, task, role)).exists()
 
 
-def finetune_key(experiment: Experiment, task: Task, part: Part) -> dict[str, Any]:
-    """What decides a target or retain model that is trained here."""
+def finetune_key(experiment: Experiment, task: Task, role: Role) -> dict[str, Any]:
+    """What decides an original or control model that is trained here."""
     return {
         "model": experiment.model.key(task),
         "prompt": asdict(experiment.model.prompt),
-        "recipe": experiment.model.finetune.content(),
-        "data": task.fingerprint("forget", "retain") if part == "target" else task.fingerprint("retain"),
+        "recipe": experiment.model.finetune.cache_key(),
+        "data": task.fingerprint("forget", "retain") if role == "original" else task.fingerprint("retain"),
         "seed": experiment.seed,
         "versions": versions(),
     }
@@ -198,7 +198,7 @@ def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        reference(experiment, task, "retain", device)
+        reference(experiment, task, "control", device)
     except Exception:  # the main process will meet the same error, and show it
         sys.exit(1)
 
@@ -211,7 +211,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folder: Path) -> None:
+def _finetune(experiment: Experiment, task: Task, role: Role, device: Any, folder: Path) -> None:
     import torch
 
     from unlearn.models.loading import save_model
@@ -222,20 +222,20 @@ def _finetune(experiment: Experiment, task: Task, part: Part, device: Any, folde
     tokenizer = family.tokenizer(task)
     model: Any = family.start(task, tokenizer, experiment.seed)
     model = model.to(device=device, dtype=getattr(torch, family.finetune.weights))
-    examples = task.full if part == "target" else task.retain
+    examples = task.full if role == "original" else task.retain
     plan = plan_answers(examples, tokenizer, family.prompt, family.finetune, experiment.seed)
-    with progress(f"training the {part} model", total=len(plan.steps)) as advance:
-        log = train_answers(model, plan, family.finetune, folder, experiment.seed, advance=advance, say=say)
+    with progress(f"training the {role} model", total=len(plan.steps)) as advance:
+        log = train_answers(model, plan, family.finetune, folder, experiment.seed, advance=advance, notify=notify)
     if distributed.is_main():
         write_json(folder / "history.json", log.history)
         save_model(model, tokenizer, folder)
         checkpoint.discard(folder)
 
 
-def _score(experiment: Experiment, task: Task, part: Part, path: str, device: Any, folder: Path) -> None:
+def _score(experiment: Experiment, task: Task, role: Role, path: str, device: Any, folder: Path) -> None:
     from unlearn.models.loading import load_model, load_tokenizer
 
     model = load_model(path).to(device)
-    with progress(f"scoring the {part} model", total=None) as advance:
+    with progress(f"scoring the {role} model", total=None) as advance:
         scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, task, advance)
     scores.save(folder)

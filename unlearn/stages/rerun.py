@@ -13,7 +13,7 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.store import read_json
 
-MINE = ("attack", "leak", "relearn", "stages", "run", "cache", "tracker", "device", "threads")
+RERUN_KEYS = ("attack", "leak", "relearn", "stages", "run", "cache", "tracker", "device", "threads")
 """What is taken from this command; all else from the earlier run."""
 
 
@@ -41,14 +41,14 @@ def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) 
             "adapter_config.json)"
         )
     for key in given:
-        if (root := key.partition(".")[0].partition("@")[0]) not in MINE:
-            raise UserError(f"'{root}' is decided by the run in {folder}: set only {', '.join(MINE)}")
+        if (root := key.partition(".")[0].partition("@")[0]) not in RERUN_KEYS:
+            raise UserError(f"'{root}' is decided by the run in {folder}: set only {', '.join(RERUN_KEYS)}")
     try:
         earlier: Any = OmegaConf.load(folder / "config.yaml")
     except Exception as error:
         raise UserError(f"cannot read {folder / 'config.yaml'}: {error}") from error
     mine: Any = OmegaConf.to_container(config, resolve=False)
     theirs: Any = OmegaConf.to_container(earlier)
-    merged = OmegaConf.create({**theirs, **{key: mine[key] for key in MINE}, "output": str(folder)})
+    merged = OmegaConf.create({**theirs, **{key: mine[key] for key in RERUN_KEYS}, "output": str(folder)})
     about = read_json(folder / "run.json")
     return merged, {str(k): str(v) for k, v in about.get("choices", {}).items()}

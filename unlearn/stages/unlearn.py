@@ -1,4 +1,4 @@
-"""The unlearning stage: the target model, trained on the method's loss."""
+"""The unlearning stage: the original model, trained on the method's loss."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
 from unlearn.methods.base import SEGMENTS, Need
-from unlearn.models.base import Part
+from unlearn.models.base import Role
 from unlearn.runtime import distributed
-from unlearn.runtime.components import content
-from unlearn.runtime.progress import progress, say
+from unlearn.runtime.components import cache_key
+from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Reference, cache, versions
@@ -21,28 +21,28 @@ from unlearn.stages.prepare import Reference, cache, versions
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
 
-Known = Mapping[Part, Reference]
+References = Mapping[Role, Reference]
 
 
 def unlearn(
     experiment: Experiment,
     task: Task,
-    known: Known,
+    known: References,
     mask: Mask | None,
     store: Store,
     device: Any,
     tracker: Any,
 ) -> Built:
-    """Train the target model on the method's loss; the result is a model folder with its training log.
+    """Train the original model on the method's loss; the result is a model folder with its training log.
 
-    known: the target, and the retain model where there is one. mask: which weights may change, None for all.
+    known: the target, and the control model where there is one. mask: which weights may change, None for all.
     """
-    target = known["target"]
+    original = known["original"]
     key = {
-        "target": target.key,
+        "original": original.key,
         "mask": mask and mask.digest,
-        "method": content(experiment.method),
-        "recipe": [experiment.train.content(), experiment.train.evaluate_at, experiment.train.evaluate_every],
+        "method": cache_key(experiment.method),
+        "recipe": [experiment.train.cache_key(), experiment.train.evaluate_at, experiment.train.evaluate_every],
         "lora": experiment.lora and dataclasses.asdict(experiment.lora),
         "data": task.fingerprint("forget", "retain", "refusals", "fluency"),
         "prompt": dataclasses.asdict(experiment.model.prompt),
@@ -64,8 +64,8 @@ def unlearn(
         from unlearn.training.plan import plan_unlearning
 
         family, method, recipe = experiment.model, experiment.method, experiment.train
-        tokenizer = load_tokenizer(target.path)
-        model: Any = load_model(target.path)
+        tokenizer = load_tokenizer(original.path)
+        model: Any = load_model(original.path)
         model = model.to(device=device, dtype=getattr(torch, recipe.weights))
         segments = [SEGMENTS[need] for need in method.needs if need in SEGMENTS]
         plan = plan_unlearning(
@@ -76,10 +76,10 @@ def unlearn(
             experiment.seed,
             lambda text: encode_passage(tokenizer, text),
         )
-        table = _reference_table(experiment, target, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
+        table = _reference_table(experiment, original, plan, model) if Need.REFERENCE_LOGPS in method.needs else None
         reference = None
         if Need.REFERENCE_MODEL in method.needs:
-            reference = Policy(load_model(target.path).to(device)).requires_grad_(False)
+            reference = Policy(load_model(original.path).to(device)).requires_grad_(False)
         allowed = mask
         if lora := experiment.lora:
             modules = adapted(model, mask, lora.modules(model)) if mask else None
@@ -107,7 +107,7 @@ def unlearn(
                 evaluate,
                 advance=advance,
                 record=record,
-                say=say,
+                notify=notify,
             )
         if not distributed.is_main():
             return
@@ -115,9 +115,9 @@ def unlearn(
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
         if allowed:
-            before: Any = load_model(target.path)
+            before: Any = load_model(original.path)
             changed = check_unselected(allowed, before.to(next(model.parameters()).dtype), model)
-            say(f"{changed:.1%} of the weights that may change did, and no other")
+            notify(f"{changed:.1%} of the weights that may change did, and no other")
         save_model(model, tokenizer, folder)
         write_json(folder / "history.json", log.history)
         write_json(folder / "curve.json", log.curve)
@@ -126,8 +126,8 @@ def unlearn(
     return store.stage("unlearned", key, build, collective=True)
 
 
-def _reference_table(experiment: Experiment, target: Reference, plan: Any, model: Any) -> dict[int, float]:
-    """The target model's summed nll of every forget and alternate row that training will see, from the cache."""
+def _reference_table(experiment: Experiment, original: Reference, plan: Any, model: Any) -> dict[int, float]:
+    """The original model's summed nll of every forget and alternate row that training will see, from the cache."""
     from unlearn.models.policy import Policy
     from unlearn.training.reference import reference_nll
 
@@ -145,7 +145,7 @@ def _reference_table(experiment: Experiment, target: Reference, plan: Any, model
         write_json(folder / "reference.json", [table[row] for row in used])
 
     key = {
-        "target": target.key,
+        "original": original.key,
         "rows": rows,
         "weights": experiment.train.weights,
         "bf16": bf16,
@@ -155,13 +155,13 @@ def _reference_table(experiment: Experiment, target: Reference, plan: Any, model
     return dict(zip(used, read_json(built.folder / "reference.json"), strict=True))
 
 
-def _curve_point(experiment: Experiment, task: Task, model: Any, tokenizer: Any, known: Known) -> dict[str, float]:
+def _curve_point(experiment: Experiment, task: Task, model: Any, tokenizer: Any, known: References) -> dict[str, float]:
     """The metrics that need no generated text, at one moment of the training."""
     from unlearn.metrics.evaluate import evaluate
     from unlearn.score.table import Scores
 
     scoring = dataclasses.replace(experiment.evaluate, generate=False, gradients=False)
     scores = scoring.score(model, tokenizer, experiment.model.prompt, task)
-    control = Scores.load(known["retain"].scores) if "retain" in known else None
+    control = Scores.load(known["control"].scores) if "control" in known else None
     results = evaluate(experiment.metric, scores, control)
     return {result.key: result.value for result in results if not math.isnan(result.value)}

@@ -1,1 +1,1 @@
-"""Training: one explicit loop for target and retain models and for unlearning."""
+"""Training: one explicit loop for original and control models and for unlearning."""

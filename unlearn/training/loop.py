@@ -1,4 +1,4 @@
-"""The training loop: target and retain models, unlearning and relearning all run through it."""
+"""The training loop: original and control models, unlearning and relearning all run through it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train(
     evaluate: Evaluate | None = None,
     advance: Callable[..., None] = lambda *args, **parts: None,
     record: Callable[[str, dict[str, Any]], None] = lambda kind, row: None,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Log:
     """Train `model` in place along `plan`, and return the log.
 
@@ -52,7 +52,7 @@ def train(
     as sums over the step. Raises UserError where the loss is no longer finite.
     """
     cpu = next(model.parameters()).device.type == "cpu"
-    bf16 = recipe.on("cpu" if cpu else "cuda").precision == "bf16"
+    bf16 = recipe.for_device("cpu" if cpu else "cuda").precision == "bf16"
     accelerator = Accelerator(mixed_precision="no", cpu=cpu)  # see _gradients
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
@@ -63,14 +63,14 @@ def train(
     steps = len(plan.steps)
     resumed = checkpoint.load(folder, model, optimizers, masking.digest)
     if resumed is None and (folder / checkpoint.FILE).exists():
-        say(f"the checkpoint in {folder} is damaged: starting this stage again")
+        notify(f"the checkpoint in {folder} is damaged: starting this stage again")
     step, log = resumed or (0, Log([], []))
     if distributed.from_main(step) != step:
         raise UserError(
             f"rank {distributed.rank()} found another checkpoint than rank 0: all machines must share one disk"
         )
     if step:
-        say(f"going on from step {step} of {steps}")
+        notify(f"going on from step {step} of {steps}")
         advance(step)
     policy: Policy = accelerator.prepare(Policy(model))  # maybe wrapped: only called, never looked into
     due = recipe.evaluation_steps(steps) if evaluate else frozenset()

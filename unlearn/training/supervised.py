@@ -1,4 +1,4 @@
-"""Plain training on answers: target and retain models, the audit's pools, and relearning."""
+"""Plain training on answers: original and control models, the audit's pools, and relearning."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train_answers(
     seed: int,
     evaluate: Evaluate | None = None,
     advance: Callable[..., None] = lambda *args, **parts: None,
-    say: Callable[[str], Any] = lambda line: None,
+    notify: Callable[[str], Any] = lambda line: None,
 ) -> Log:
     """`train` on the mean token loss of the plan's rows."""
-    return train(model, plan, Finetune(), recipe, folder, seed, evaluate=evaluate, advance=advance, say=say)
+    return train(model, plan, Finetune(), recipe, folder, seed, evaluate=evaluate, advance=advance, notify=notify)

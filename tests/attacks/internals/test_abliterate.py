@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bigram import brief, random_llama, suspect, tokenizer
+from bigram import random_llama, setting, subject, tokenizer
 from transformers import LlamaForCausalLM
+from unlearn.attacks.setting.answer_metric import AnswerScores
 
-from unlearn.attacks.base import Brief, Inapplicable, Suspect
+from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.internals import abliterate, directions
 from unlearn.attacks.internals.abliterate import Abliterate
-from unlearn.attacks.setting.knowledge import Known
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.data.task import Probe
 
@@ -67,7 +67,7 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     model = random_llama()
     gap = means(model, [probe.question for probe in TAUGHT]) - means(model, RETAIN)
     found = torch.nn.functional.normalize(gap, dim=-1)
-    attacked = Abliterate().attack(suspect(model), brief(SCORED, TAUGHT, retain=RETAIN))
+    attacked = Abliterate().attack(subject(model), setting(SCORED, TAUGHT, retain=RETAIN))
     own, single = attacked.outcomes
     assert (own.variant, single.variant) == ("retain, own", "retain, single")
     assert own.known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-4)
@@ -101,9 +101,9 @@ def test_the_difference_from_the_original_by_hand(lost: tuple[int, ...], monkeyp
     """At all tokens of what the original answers and this model does not (of everything, where it knows all of it)."""
     model, original, taught = random_llama(), random_llama(seed=5), [*TAUGHT[:2], LONG]
 
-    def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe]) -> Known:
-        known = [1.0 if suspect.model is original or i not in lost else 0.0 for i in range(len(probes))]
-        return Known(np.array(known), ("",) * len(probes))
+    def ask(subject: Subject, setting: AttackSetting, probes: Sequence[Probe]) -> AnswerScores:
+        known = [1.0 if subject.module is original or i not in lost else 0.0 for i in range(len(probes))]
+        return AnswerScores(np.array(known), ("",) * len(probes))
 
     monkeypatch.setattr(abliterate, "ask", ask)
     gap = []
@@ -112,7 +112,7 @@ def test_the_difference_from_the_original_by_hand(lost: tuple[int, ...], monkeyp
         gap.append(torch.cat([states(one, *row) for row in rows], 1).mean(1))
     found = torch.nn.functional.normalize(gap[0] - gap[1], dim=-1)
     attack = Abliterate(contrasts=("text", "original"), layers=1)
-    attacked = attack.attack(suspect(model, original), brief(SCORED, taught))
+    attacked = attack.attack(subject(model, original), setting(SCORED, taught))
     assert [o.variant for o in attacked.outcomes] == ["original, own", "original, single"]  # there is no plain text
     assert all(o.row == "original" and o.with_original for o in attacked.outcomes)
     assert attacked.outcomes[0].known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-3)
@@ -132,7 +132,7 @@ def test_outliers_of_either_model_are_dropped_from_both(monkeypatch: pytest.Monk
         assert 0 < kept.sum() < len(kept)
         gap = here[layer][kept].mean(0) - there[layer][kept].mean(0)
         expected.append(torch.tensor(gap / np.linalg.norm(gap)))
-    attacked = Abliterate(("original",), layers=1).attack(suspect(model, original), brief(SCORED, [LONG]))
+    attacked = Abliterate(("original",), layers=1).attack(subject(model, original), setting(SCORED, [LONG]))
     found = known(model, SCORED, torch.stack(expected))
     assert attacked.outcomes[0].known.tolist() == pytest.approx(found, rel=1e-3)
 
@@ -144,12 +144,12 @@ def test_long_texts_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_contrasts_with_the_original_do_nothing_to_the_original() -> None:
     model = random_llama()
-    facts = brief(SCORED, TAUGHT, retain=RETAIN)
+    facts = setting(SCORED, TAUGHT, retain=RETAIN)
     attack = Abliterate(contrasts=("original", "component"), layers=2)
-    same = attack.attack(suspect(model, random_llama(), part="original"), facts)
+    same = attack.attack(subject(model, random_llama(), part="original"), facts)
     plain = known(model, SCORED, torch.zeros(3, 16))
     assert same.outcomes[0].known.tolist() == same.outcomes[1].known.tolist() == pytest.approx(plain, rel=1e-4)
-    other = attack.attack(suspect(model, random_llama(seed=5)), facts)
+    other = attack.attack(subject(model, random_llama(seed=5)), facts)
     assert [outcome.variant for outcome in other.outcomes] == [outcome.variant for outcome in same.outcomes]
     assert other.outcomes[0].known.tolist() != pytest.approx(plain, rel=1e-4)
     assert sorted(other.tables["abliterate"]["layer"]) == [0, 0, 2, 2]
@@ -157,9 +157,9 @@ def test_contrasts_with_the_original_do_nothing_to_the_original() -> None:
 
 
 def test_plain_text_where_there_is_some() -> None:
-    facts = brief(SCORED, TAUGHT)
+    facts = setting(SCORED, TAUGHT)
     attack = Abliterate(contrasts=("text",), layers=1)
     with pytest.raises(Inapplicable, match="'toy' has no plain text"):
-        attack.attack(suspect(random_llama()), facts)
+        attack.attack(subject(random_llama()), facts)
     facts = replace(facts, task=replace(facts.task, fluency=("a b c d", "e f g")))
-    assert [o.variant for o in attack.attack(suspect(random_llama()), facts).outcomes] == ["text, own", "text, single"]
+    assert [o.variant for o in attack.attack(subject(random_llama()), facts).outcomes] == ["text, own", "text, single"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from prompted import PAIRS, brief_of, hooks_of, model_of, suspect_of
+from prompted import PAIRS, brief_of, hooks_of, model_of, subject_of
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG
@@ -18,23 +18,23 @@ SMALL = EnhancedGCG(steps=(2, 12), length=6, items=2, proposals=8, topk=20, toke
 
 @pytest.fixture
 def setting() -> tuple:
-    suspect = suspect_of()
-    ids, frames = Slot(suspect, "prefix").start(PAIRS, 4, allowed_tokens(suspect))
-    original = replace(suspect, model=model_of(1))
-    return suspect, ids, frames, original
+    subject = subject_of()
+    ids, frames = Slot(subject, "prefix").start(PAIRS, 4, allowed_tokens(subject))
+    original = replace(subject, module=model_of(1))
+    return subject, ids, frames, original
 
 
 def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
-    suspect, ids, frames, original = setting
+    subject, ids, frames, original = setting
     teacher = shown(original, PAIRS, 0.5)
     string = (*ids[:2], 30, 30)
-    goal = ImitationLoss(suspect, frames, teacher, 0.5, Weights(1, 0.7, 1.5, 3.0))
+    goal = ImitationLoss(subject, frames, teacher, 0.5, Weights(1, 0.7, 1.5, 3.0))
     expected = 3.0 * (1 - len(set(string)) / 4)
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
         row = torch.tensor([[*frame.before, *string, *frame.after]])
         plain = original.prompt.encode(original.tokenizer, question, answer)
         with torch.no_grad():
-            out = suspect.model(input_ids=row, output_hidden_states=True)
+            out = subject.module(input_ids=row, output_hidden_states=True)
             aim = original.model(input_ids=torch.tensor([plain.ids]), output_hidden_states=True)
         logp, n = out.logits[0].log_softmax(-1), frame.labels
         forced = -logp[-n - 1, row[0, -n]]
@@ -50,17 +50,17 @@ def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
 
 
 def test_the_original_imitates_itself(setting: tuple) -> None:
-    suspect, ids, frames, _ = setting
-    teacher = shown(suspect, PAIRS, 1.0)
-    goal = ImitationLoss(suspect, frames, teacher, 1.0, Weights(0, 1.0, 0.0, 0.0))
+    subject, ids, frames, _ = setting
+    teacher = shown(subject, PAIRS, 1.0)
+    goal = ImitationLoss(subject, frames, teacher, 1.0, Weights(0, 1.0, 0.0, 0.0))
     entropy = sum(float(-(t.logp.exp() * t.logp).sum(-1).mean()) for t in teacher) / 2
     assert float(goal.losses([ids])[0]) >= entropy  # a cross-entropy is never below the entropy
 
 
 def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
-    suspect, ids, frames, original = setting
-    goal = ImitationLoss(suspect, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 0.0, 0.0))
-    gradient, embeddings = goal.gradient(ids), suspect.model.get_input_embeddings()
+    subject, ids, frames, original = setting
+    goal = ImitationLoss(subject, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 0.0, 0.0))
+    gradient, embeddings = goal.gradient(ids), subject.module.get_input_embeddings()
     position, token, step = 2, 40, 1e-2
     base = embeddings.weight.detach().clone()
 
@@ -82,32 +82,32 @@ def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
 
 @pytest.mark.parametrize(("operator", "change"), [(0, 0), (1, -1), (2, 1), (3, 0)])
 def test_operators_change_what_they_say(setting: tuple, operator: int, change: int) -> None:
-    suspect, ids, frames, original = setting
+    subject, ids, frames, original = setting
     chances = tuple(float(i == operator) for i in range(4))
-    goal = ImitationLoss(suspect, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 1.0, 1.0))
+    goal = ImitationLoss(subject, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 1.0, 1.0))
     attack = replace(SMALL, operators=chances, length=3)
-    for candidate in attack._proposed(goal, ids, allowed_tokens(suspect), torch.Generator().manual_seed(0)):
+    for candidate in attack._proposed(goal, ids, allowed_tokens(subject), torch.Generator().manual_seed(0)):
         assert len(candidate) == len(ids) + change
     shortest = replace(attack, length=len(ids))
-    found = shortest._proposed(goal, ids, allowed_tokens(suspect), torch.Generator().manual_seed(0))
+    found = shortest._proposed(goal, ids, allowed_tokens(subject), torch.Generator().manual_seed(0))
     assert all(len(candidate) == len(ids) + max(0, change) for candidate in found)  # never shorter than `length`
 
 
 def test_the_search_never_ends_worse_and_its_prefix_can_be_sent() -> None:
-    suspect, said = suspect_of(), []
-    first, best, *_ = SMALL.search(suspect, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
+    subject, said = subject_of(), []
+    first, best, *_ = SMALL.search(subject, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
     assert best[0] < first[0]
-    opened = Slot(suspect, "prefix").open(PAIRS, said[-1])
+    opened = Slot(subject, "prefix").open(PAIRS, said[-1])
     assert opened is not None
     assert opened[0] == best[1]
-    assert hooks_of(suspect) == 0
+    assert hooks_of(subject) == 0
 
 
 def test_it_goes_on_from_an_earlier_prefix() -> None:
-    suspect, said = suspect_of(), []
-    SMALL.search(suspect, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
-    first, *_ = replace(SMALL, start=said[-1]).search(suspect, [q for q, _ in PAIRS], 1, lambda step, text: None)
-    assert Slot(suspect, "prefix").text(first[1]) == said[-1]
+    subject, said = subject_of(), []
+    SMALL.search(subject, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
+    first, *_ = replace(SMALL, start=said[-1]).search(subject, [q for q, _ in PAIRS], 1, lambda step, text: None)
+    assert Slot(subject, "prefix").text(first[1]) == said[-1]
 
 
 def test_an_original_that_is_silent_cannot_be_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +115,11 @@ def test_an_original_that_is_silent_cannot_be_imitated(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(imitation, "continuations", lambda *args: [])
     with pytest.raises(Inapplicable, match="nothing to imitate"):
-        SMALL.attack(suspect_of(), brief_of())
+        SMALL.attack(subject_of(), brief_of())
 
 
 def test_every_model_gives_the_same_outcomes() -> None:
-    attacked = SMALL.attack(suspect_of(), brief_of(seeds=(0, 2)))
+    attacked = SMALL.attack(subject_of(), brief_of(seeds=(0, 2)))
     assert [(o.variant, o.seed) for o in attacked.outcomes] == [
         ("2 steps", 0),
         ("12 steps", 0),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prompted import PAIRS, brief_of, hooks_of, suspect_of
+from prompted import PAIRS, brief_of, hooks_of, subject_of
 
 from unlearn.attacks.optimized.fitting import clip_rows, fit, forced_false
 from unlearn.attacks.optimized.residual_perturbations import Stream, Vector, stream_sites
@@ -20,7 +20,7 @@ class Offset:
     """A number added to every logit of one token, whose losses can be computed by hand."""
 
     def __init__(self, token: int, gradient: float | None = None) -> None:
-        self.suspect, self.token = suspect_of(), token
+        self.subject, self.token = subject_of(), token
         self.value = torch.zeros(1, requires_grad=True)
         self.gradient, self.projected, self.norms = gradient, 0, []
 
@@ -41,7 +41,7 @@ class Offset:
             new[..., self.token] += scale
             return new
 
-        handle = self.suspect.model.get_output_embeddings().register_forward_hook(add)
+        handle = self.subject.module.get_output_embeddings().register_forward_hook(add)
         try:
             yield
         finally:
@@ -69,11 +69,11 @@ def test_the_loss_falls_toward_the_answers_and_rises_where_it_leads_away() -> No
 
 def test_the_first_gradient_is_that_of_the_mean_over_rows() -> None:
     offset = Offset(1)
-    suspect = offset.suspect
+    subject = offset.subject
     expected = 0.0
-    for row in suspect.prompt.encode_all(suspect.tokenizer, PAIRS):
+    for row in subject.prompt.encode_all(subject.processor, PAIRS):
         with torch.no_grad():
-            p = suspect.model(input_ids=torch.tensor([row.ids])).logits[0, row.n_prompt - 1 : -1].softmax(-1)[:, 1]
+            p = subject.module(input_ids=torch.tensor([row.ids])).logits[0, row.n_prompt - 1 : -1].softmax(-1)[:, 1]
         hit = torch.tensor([float(token == 1) for token in row.ids[row.n_prompt :]])
         expected += float((p - hit).mean()) / len(PAIRS)
     fit(offset, PAIRS, 1, 1e-9, 2, 0)
@@ -107,31 +107,31 @@ def test_batches_that_do_not_fit_are_halved_with_the_same_gradient(monkeypatch: 
 
 
 def test_an_error_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    suspect = suspect_of()
-    suspect.model.train()
-    (site,) = stream_sites(suspect, [0.5])
-    stream = Stream(suspect, [(site, Vector(16, 1.0, torch.device("cpu")))])
+    subject = subject_of()
+    subject.module.train()
+    (site,) = stream_sites(subject, [0.5])
+    stream = Stream(subject, [(site, Vector(16, 1.0, torch.device("cpu")))])
 
     def stop(step: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fit(stream, PAIRS, 3, 0.1, 2, 0, stop)
-    monkeypatch.setattr(type(suspect.model), "forward", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(type(subject.module), "forward", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(stream, PAIRS, 3, 0.1, 2, 0)
-    assert hooks_of(suspect) == 0
-    assert suspect.model.training
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in suspect.model.parameters())
+    assert hooks_of(subject) == 0
+    assert subject.module.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in subject.module.parameters())
 
 
 def test_who_can_be_forced_to_anything_is_not_said_to_know() -> None:
-    brief = replace(brief_of(), knowledge="prob")
+    setting = replace(brief_of(), answer_metric="prob")
 
     class Yes:
         """Says whatever it is fitted to."""
 
-        suspect, parameters = suspect_of(), ()
+        subject, parameters = subject_of(), ()
 
         def project(self) -> None: ...
 
@@ -147,18 +147,18 @@ def test_who_can_be_forced_to_anything_is_not_said_to_know() -> None:
         asked.append((probe.answer, 0.7 if len(asked) % 2 else 0.9))  # type: ignore[attr-defined]
         return Yes()
 
-    def ask(suspect: object, brief: object, probes: list, knowledge: object = None) -> object:
-        from unlearn.attacks.setting.knowledge import Known
+    def ask(subject: object, setting: object, probes: list, answer_metric: object = None) -> object:
+        from unlearn.attacks.setting.answer_metric import AnswerScores
 
         assert probes[0].answer == asked[-1][0]
-        return Known(torch.tensor([asked[-1][1]]).numpy(), (probes[0].answer,))
+        return AnswerScores(torch.tensor([asked[-1][1]]).numpy(), (probes[0].answer,))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "ask", ask)
-        outcome = forced_false(suspect_of(), brief, "forced", 3, fitted, 5.0)
+        outcome = forced_false(subject_of(), setting, "forced", 3, fitted, 5.0)
     assert outcome.known.tolist() == pytest.approx([0.2, 0.2, 0.2])
     assert (outcome.seed, outcome.budget, outcome.counts, outcome.row) == (3, 5.0, False, "per_item")
-    truths = [item.probe.answer for item in brief.scored]
-    lies = [item.probe.perturbed_answers[0] for item in brief.scored]
+    truths = [item.probe.answer for item in setting.held_out_items]
+    lies = [item.probe.perturbed_answers[0] for item in setting.held_out_items]
     assert [answer for answer, _ in asked] == [text for pair in zip(truths, lies, strict=True) for text in pair]
     assert list(outcome.texts) == truths

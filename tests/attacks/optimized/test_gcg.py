@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from prompted import PAIRS, brief_of, hooks_of, suspect_of
+from prompted import PAIRS, brief_of, hooks_of, subject_of
 from transformers import PreTrainedModel
 
 from unlearn.attacks.optimized.gcg import GCG
-from unlearn.attacks.optimized.tokens import put
+from unlearn.attacks.optimized.tokens import insert
 
 SMALL = GCG(steps=(3, 8), length=5, width=12, topk=20, items=2, progressive=False)
 
@@ -31,48 +31,48 @@ def weights(model: PreTrainedModel) -> list[torch.Tensor]:
     ],
 )
 def test_the_best_loss_is_never_above_the_first_and_falls(attack: GCG) -> None:
-    suspect, said = suspect_of(), {}
-    hunt = attack.search(suspect, PAIRS, 0, lambda step, text: said.update({step: text}))
+    subject, said = subject_of(), {}
+    hunt = attack.search(subject, PAIRS, 0, lambda step, text: said.update({step: text}))
     assert list(said) == [3, 8]
     assert hunt.best[0] < hunt.loss(hunt.start)
     assert hunt.best[0] == pytest.approx(hunt.loss(hunt.best[1]), rel=1e-4)
     ids = hunt.best[1]
     assert len(ids) == 5
     for question, answer in PAIRS:
-        row = suspect.prompt.encode(suspect.tokenizer, put(question, said[8], attack.where), answer)
+        row = subject.prompt.encode(subject.processor, insert(question, said[8], attack.where), answer)
         assert any(row.ids[i : i + 5] == ids for i in range(len(row.ids)))
 
 
 def test_the_loss_is_the_mean_over_items_of_what_the_model_says_to_the_text() -> None:
-    suspect, said = suspect_of(), []
-    hunt = SMALL.search(suspect, PAIRS, 0, lambda step, text: said.append(text))
+    subject, said = subject_of(), []
+    hunt = SMALL.search(subject, PAIRS, 0, lambda step, text: said.append(text))
     losses = []
     for question, answer in PAIRS:
-        row = suspect.prompt.encode(suspect.tokenizer, f"{question} {said[-1]}", answer)
+        row = subject.prompt.encode(subject.processor, f"{question} {said[-1]}", answer)
         with torch.no_grad():
-            logits = suspect.model(input_ids=torch.tensor([row.ids])).logits[0]
+            logits = subject.module(input_ids=torch.tensor([row.ids])).logits[0]
         wanted = torch.tensor(row.ids[row.n_prompt :])
         losses.append(torch.nn.functional.cross_entropy(logits[row.n_prompt - 1 : -1], wanted).item())
     assert hunt.best[0] == pytest.approx(sum(losses) / 2, rel=1e-4)
 
 
 def test_items_come_in_one_by_one_as_they_are_solved(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unlearn.attacks.optimized.coordinate_search import Hunt
+    from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
 
-    monkeypatch.setattr(Hunt, "solved", lambda self: self.active < 2)
+    monkeypatch.setattr(CoordinateSearch, "solved", lambda self: self.active < 2)
     hunt = replace(SMALL, progressive=True, items=3).search(
-        suspect_of(), [*PAIRS, ("Who?", "Me.")], 0, lambda step, text: None
+        subject_of(), [*PAIRS, ("Who?", "Me.")], 0, lambda step, text: None
     )
     assert hunt.active == 2
     assert hunt.best[0] <= hunt.loss(hunt.start)
 
 
 def test_a_solved_search_stops_early_and_still_fills_its_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unlearn.attacks.optimized.coordinate_search import Hunt
+    from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
 
-    monkeypatch.setattr(Hunt, "solved", lambda self: True)
+    monkeypatch.setattr(CoordinateSearch, "solved", lambda self: True)
     said: list[str] = []
-    replace(SMALL, early_stop=True).search(suspect_of(), PAIRS, 0, lambda step, text: said.append(text))
+    replace(SMALL, early_stop=True).search(subject_of(), PAIRS, 0, lambda step, text: said.append(text))
     assert len(said) == 2
     assert said[0] == said[1]
 
@@ -80,9 +80,9 @@ def test_a_solved_search_stops_early_and_still_fills_its_ladder(monkeypatch: pyt
 def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from unlearn.attacks.optimized.tokens import AnswerLoss
 
-    suspect, asked = suspect_of(), []
-    suspect.model.save_pretrained(tmp_path)
-    suspect.tokenizer.save_pretrained(tmp_path)
+    subject, asked = subject_of(), []
+    subject.module.save_pretrained(tmp_path)
+    subject.processor.save_pretrained(tmp_path)
     original = AnswerLoss.losses
 
     def counted(self: AnswerLoss, candidates: list, frames: int | None = None) -> torch.Tensor:
@@ -91,15 +91,15 @@ def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(AnswerLoss, "losses", counted)
     attack = replace(SMALL, draft=str(tmp_path), width=64, steps=(2,))
-    hunt = attack.search(suspect, PAIRS, 0, lambda step, text: None)
+    hunt = attack.search(subject, PAIRS, 0, lambda step, text: None)
     assert hunt.best[0] < hunt.loss(hunt.start)
     assert sum(asked) < 2 * 20  # of 2 * 64: the draft is the model itself, so they agree
 
 
 def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> None:
-    suspect, brief = suspect_of(), brief_of(seeds=(0, 1))
-    before = weights(suspect.model)
-    first, again = (SMALL.attack(suspect, brief).outcomes for _ in range(2))
+    subject, setting = subject_of(), brief_of(seeds=(0, 1))
+    before = weights(subject.module)
+    first, again = (SMALL.attack(subject, setting).outcomes for _ in range(2))
     assert [(o.variant, o.seed, o.budget) for o in first] == [
         ("3 steps", 0, 3.0),
         ("8 steps", 0, 8.0),
@@ -108,15 +108,15 @@ def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> 
     ]
     assert [o.texts for o in first] == [o.texts for o in again]
     assert all(len(o.known) == 3 and o.choice is not None for o in first)
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(suspect.model), strict=True))
-    assert all(parameter.requires_grad for parameter in suspect.model.parameters())
-    assert hooks_of(suspect) == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(subject.module), strict=True))
+    assert all(parameter.requires_grad for parameter in subject.module.parameters())
+    assert hooks_of(subject) == 0
 
 
 def test_it_asks_with_the_string_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     from unlearn.data.prompt import PromptFormat
 
-    suspect, brief, seen = suspect_of(), brief_of(), set()
+    subject, setting, seen = subject_of(), brief_of(), set()
     original = PromptFormat.encode_prompts
 
     def note(self: PromptFormat, tokenizer: object, questions: list[str]) -> list[list[int]]:
@@ -125,19 +125,22 @@ def test_it_asks_with_the_string_in_place(monkeypatch: pytest.MonkeyPatch) -> No
 
     said: list[str] = []
     replace(SMALL, steps=(2,)).search(
-        suspect, [(i.probe.question, i.probe.answer) for i in brief.taught[:2]], 0, lambda s, t: said.append(t)
+        subject,
+        [(i.probe.question, i.probe.answer) for i in setting.attacker_items[:2]],
+        0,
+        lambda s, t: said.append(t),
     )
     monkeypatch.setattr(PromptFormat, "encode_prompts", note)
     from unlearn.attacks.optimized.gcg import judge_beside
 
-    judge_beside(suspect, brief, said[0], "suffix", 2, 0)
-    assert {f"{item.probe.question} {said[0]}" for item in (*brief.taught, *brief.scored)} <= seen
-    assert not {item.probe.question for item in brief.scored} & seen
+    judge_beside(subject, setting, said[0], "suffix", 2, 0)
+    assert {f"{item.probe.question} {said[0]}" for item in (*setting.attacker_items, *setting.held_out_items)} <= seen
+    assert not {item.probe.question for item in setting.held_out_items} & seen
 
 
 def test_an_unlucky_step_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from unlearn.attacks.optimized.tokens import Slot
 
     monkeypatch.setattr(Slot, "survivors", lambda self, frames, candidates: [])
-    hunt = SMALL.search(suspect_of(), PAIRS, 0, lambda step, text: None)
+    hunt = SMALL.search(subject_of(), PAIRS, 0, lambda step, text: None)
     assert hunt.best[1] == hunt.start

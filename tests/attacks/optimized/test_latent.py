@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 import torch
 from families import FAMILIES, family
-from prompted import PAIRS, brief_of, hooks_of, suspect_of
+from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.latent import Latent
 from unlearn.attacks.optimized.residual_perturbations import (
     LowRank,
@@ -29,7 +29,7 @@ SMALL = Latent(layers=(0.0, 0.5), epsilons=(0.1, 0.5), steps=6, batch=2, rank=4)
 CPU = torch.device("cpu")
 
 
-def change(suspect: Suspect, stream: Stream, ids: torch.Tensor) -> list[torch.Tensor]:
+def change(subject: Subject, stream: Stream, ids: torch.Tensor) -> list[torch.Tensor]:
     """What each shift adds at its site [B, T, d], seen from outside."""
     added = []
     for site, shift in stream.shifts:
@@ -41,7 +41,7 @@ def change(suspect: Suspect, stream: Stream, ids: torch.Tensor) -> list[torch.Te
             return new
 
         with torch.no_grad(), edited((site, look)):
-            suspect.model(input_ids=ids)
+            subject.module(input_ids=ids)
         added += seen
     return added
 
@@ -49,14 +49,14 @@ def change(suspect: Suspect, stream: Stream, ids: torch.Tensor) -> list[torch.Te
 @pytest.mark.parametrize("kind", ["vector", "map", "per_item"])
 @pytest.mark.parametrize("lr", [0.1, 5.0])
 def test_the_perturbation_never_exceeds_epsilon(kind: Literal["vector", "map", "per_item"], lr: float) -> None:
-    suspect, brief = suspect_of(), brief_of()
-    sites = stream_sites(suspect, (0.0, 0.5))
-    prompts = suspect.prompt.encode_prompts(suspect.tokenizer, [item.probe.question for item in brief.taught])
-    medians = median_norms(suspect, sites, prompts)
-    probes = [item.probe for item in brief.taught][: 1 if kind == "per_item" else None]
-    stream = replace(SMALL, kind=kind, lr=lr)._fitted(suspect, brief, probes, sites, medians, 0.2, 0)
+    subject, setting = subject_of(), brief_of()
+    sites = stream_sites(subject, (0.0, 0.5))
+    prompts = subject.prompt.encode_prompts(subject.processor, [item.probe.question for item in setting.attacker_items])
+    medians = median_norms(subject, sites, prompts)
+    probes = [item.probe for item in setting.attacker_items][: 1 if kind == "per_item" else None]
+    stream = replace(SMALL, kind=kind, lr=lr)._fitted(subject, setting, probes, sites, medians, 0.2, 0)
     ids = torch.tensor([prompts[0]])
-    for added, median in zip(change(suspect, stream, ids), medians, strict=True):
+    for added, median in zip(change(subject, stream, ids), medians, strict=True):
         norms = added.norm(dim=-1)
         assert float(norms.max()) <= 0.2 * median * (1 + 1e-4)
         assert float(norms.min()) > 0
@@ -64,41 +64,41 @@ def test_the_perturbation_never_exceeds_epsilon(kind: Literal["vector", "map", "
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_norms_are_medians_of_hidden_states_in_every_family(name: str) -> None:
-    suspect = replace(suspect_of(), model=family(name))
+    subject = replace(subject_of(), model=family(name))
     prompts = [[5, 6, 7, 8], [9, 10]]
-    found = median_norms(suspect, stream_sites(suspect, (1 / 3, 2 / 3)), prompts)
+    found = median_norms(subject, stream_sites(subject, (1 / 3, 2 / 3)), prompts)
     for layer, median in zip((1, 2), found, strict=True):
         norms = []
         for prompt in prompts:
             with torch.no_grad():
-                hidden = suspect.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
+                hidden = subject.module(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
             norms += hidden[layer][0].norm(dim=-1).tolist()
         assert median == pytest.approx(sorted(norms)[2], rel=1e-4)  # the lower middle of six
 
 
 def test_layers_that_fall_together_count_once() -> None:
-    suspect = suspect_of()  # of two blocks
-    assert len(stream_sites(suspect, (0.0, 0.1, 0.5, 0.6, 1.0))) == 3
+    subject = subject_of()  # of two blocks
+    assert len(stream_sites(subject, (0.0, 0.1, 0.5, 0.6, 1.0))) == 3
     with pytest.raises(UserError, match="layout"):
-        stream_sites(replace(suspect, model=torch.nn.Linear(2, 2)), (0.0,))
+        stream_sites(replace(subject, module=torch.nn.Linear(2, 2)), (0.0,))
 
 
 def test_a_vector_at_the_embeddings_is_a_shift_of_the_table() -> None:
-    suspect, moved = suspect_of(), suspect_of()
+    subject, moved = subject_of(), subject_of()
     v = torch.randn(16, generator=torch.Generator().manual_seed(0))
-    stream = Stream(suspect, [(stream_sites(suspect, (0.0,))[0], Vector(16, 2.0, CPU))])
+    stream = Stream(subject, [(stream_sites(subject, (0.0,))[0], Vector(16, 2.0, CPU))])
     stream.parameters[0].data = v
     with torch.no_grad():
         moved.model.get_input_embeddings().weight.add_(2.0 * v)
-    rows = suspect.prompt.encode_all(suspect.tokenizer, PAIRS)
+    rows = subject.prompt.encode_all(subject.processor, PAIRS)
     prompts = [list(row.ids[: row.n_prompt]) for row in rows]
     expected = likelihoods(moved.model, [[row] for row in rows], 0, 512)
     texts = generate(moved.model, moved.tokenizer, prompts, 5, 512)
     with stream.active():
-        for a, b in zip(likelihoods(suspect.model, [[row] for row in rows], 0, 512), expected, strict=True):
+        for a, b in zip(likelihoods(subject.module, [[row] for row in rows], 0, 512), expected, strict=True):
             assert a[0].logp == pytest.approx(b[0].logp, abs=1e-4)
-        assert generate(suspect.model, suspect.tokenizer, prompts, 5, 512) == texts
-    assert hooks_of(suspect) == 0
+        assert generate(subject.module, subject.processor, prompts, 5, 512) == texts
+    assert hooks_of(subject) == 0
 
 
 def test_a_low_rank_map_starts_at_nothing_and_has_its_rank() -> None:
@@ -122,9 +122,9 @@ def test_positions_of_the_prompt_are_moved_and_what_is_generated_is_not() -> Non
 
 @pytest.mark.parametrize("kind", ["vector", "map"])
 def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "map"]) -> None:
-    suspect, brief = suspect_of(), replace(brief_of(), knowledge="prob")
+    subject, setting = subject_of(), replace(brief_of(), answer_metric="prob")
     attack = replace(SMALL, kind=kind, epsilons=(1e-4, 0.3), steps=20)
-    weak, strong = attack.attack(suspect, brief).outcomes
+    weak, strong = attack.attack(subject, setting).outcomes
     assert strong.taught is not None
     assert weak.taught is not None
     assert strong.taught > weak.taught
@@ -132,16 +132,16 @@ def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "
 
 
 def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
-    suspect, brief = suspect_of(), brief_of(scored=2, seeds=(0, 1))
-    before = [parameter.detach().clone() for parameter in suspect.model.parameters()]
+    subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
+    before = [parameter.detach().clone() for parameter in subject.module.parameters()]
     for attack in (SMALL, replace(SMALL, kind="per_item"), replace(SMALL, away=0.5)):
-        outcomes = attack.attack(suspect, brief).outcomes
+        outcomes = attack.attack(subject, setting).outcomes
         assert [(o.variant, o.seed) for o in outcomes] == [
             (f"epsilon {e}", seed) for seed in (0, 1) for e in (0.1, 0.5)
         ]
         assert all(o.counts == (attack.kind != "per_item") for o in outcomes)
-    assert all(torch.equal(a, b) for a, b in zip(before, suspect.model.parameters(), strict=True))
-    assert hooks_of(suspect) == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, subject.module.parameters(), strict=True))
+    assert hooks_of(subject) == 0
 
 
 def test_bad_input_is_told_before_any_model_is_loaded() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from families import FAMILIES, family
-from prompted import PAIRS, TEXT, suspect_of, tokenizer_of
+from prompted import PAIRS, TEXT, subject_of, tokenizer_of
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.optimized.tokens import (
@@ -16,8 +16,8 @@ from unlearn.attacks.optimized.tokens import (
     Slot,
     Where,
     allowed_tokens,
+    insert,
     one_hot_gradient,
-    put,
     swaps,
     top_tokens,
 )
@@ -26,21 +26,21 @@ from unlearn.data.prompt import PromptFormat
 
 @pytest.mark.parametrize("where", ["suffix", "prefix"])
 def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
-    suspect = suspect_of()
-    slot = Slot(suspect, where)
-    ids, frames = slot.start(PAIRS, 6, allowed_tokens(suspect))
+    subject = subject_of()
+    slot = Slot(subject, where)
+    ids, frames = slot.start(PAIRS, 6, allowed_tokens(subject))
     assert len(ids) == 6
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
-        row = suspect.prompt.encode(suspect.tokenizer, put(question, slot.text(ids), where), answer)
+        row = subject.prompt.encode(subject.processor, insert(question, slot.text(ids), where), answer)
         assert (*frame.before, *ids, *frame.after) == row.ids
         assert frame.labels == len(row.ids) - row.n_prompt
 
 
 def test_only_strings_that_re_encode_survive() -> None:
-    suspect = suspect_of()
-    slot = Slot(suspect, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
-    vocabulary = suspect.tokenizer.get_vocab()
+    subject = subject_of()
+    slot = Slot(subject, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
+    vocabulary = subject.processor.get_vocab()
     torn = (*ids[:2], vocabulary["h"], vocabulary["e"])  # the tokenizer knows "he"
     doubled = (*ids[:3], ids[0])
     assert slot.survivors(frames, [torn, doubled, doubled]) == [doubled]
@@ -49,15 +49,15 @@ def test_only_strings_that_re_encode_survive() -> None:
 def test_a_tokenizer_that_forgets_letters_gives_no_string_back() -> None:
     from tokenizers import normalizers
 
-    suspect = suspect_of()
-    suspect.tokenizer.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
+    subject = subject_of()
+    subject.processor.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
     with pytest.raises(Inapplicable, match="comes back"):
-        Slot(suspect, "suffix").start(PAIRS, 4, allowed_tokens(suspect))
+        Slot(subject, "suffix").start(PAIRS, 4, allowed_tokens(subject))
 
 
 def test_what_may_be_drawn_is_plain_text() -> None:
-    suspect = suspect_of()
-    texts = suspect.tokenizer.batch_decode([[i] for i in allowed_tokens(suspect).tolist()])
+    subject = subject_of()
+    texts = subject.processor.batch_decode([[i] for i in allowed_tokens(subject).tolist()])
     assert len(texts) > 50
     assert all(t.isascii() and t.isprintable() and t.strip() for t in texts)
     assert not set(texts) & {"<pad>", "<eos>"}
@@ -125,18 +125,18 @@ def test_the_steepest_tokens_are_drawn_at_as_many_places_as_asked() -> None:
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("alpha", [None, 0.7])
 def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) -> None:
-    suspect = suspect_of()
-    slot = Slot(suspect, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
+    subject = subject_of()
+    slot = Slot(subject, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
     candidates = [ids, (*ids[:2], 20, 21), (30, 31, *ids[2:])]
-    goal = AnswerLoss(replace(suspect, token_budget=40), frames, alpha, prefix_cache=cached)
+    goal = AnswerLoss(replace(subject, token_budget=40), frames, alpha, prefix_cache=cached)
     expected = []
     for candidate in candidates:
         losses = []
         for frame in frames:
             row = torch.tensor([[*frame.before, *candidate, *frame.after]])
             with torch.no_grad():
-                logits = suspect.model(input_ids=row).logits[0]
+                logits = subject.module(input_ids=row).logits[0]
             n = frame.labels
             if alpha is None:
                 losses.append(torch.nn.functional.cross_entropy(logits[-n - 1 : -1], row[0, -n:]).item())
@@ -150,15 +150,15 @@ def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> None:
-    suspect = suspect_of()
-    ids, frames = Slot(suspect, "suffix").start(PAIRS, 4, allowed_tokens(suspect))
-    goal = AnswerLoss(suspect, frames, prefix_cache=cached)
+    subject = subject_of()
+    ids, frames = Slot(subject, "suffix").start(PAIRS, 4, allowed_tokens(subject))
+    goal = AnswerLoss(subject, frames, prefix_cache=cached)
     found = goal.gradient(ids, 1)
     frame = frames[0]
     row = torch.tensor([[*frame.before, *ids, *frame.after]])
-    table = suspect.model.get_input_embeddings().weight.detach()
+    table = subject.module.get_input_embeddings().weight.detach()
     hot = torch.nn.functional.one_hot(row, len(table)).float().requires_grad_()
-    logits = suspect.model(inputs_embeds=hot @ table).logits[0]
+    logits = subject.module(inputs_embeds=hot @ table).logits[0]
     loss = torch.nn.functional.cross_entropy(logits[-frame.labels - 1 : -1], row[0, -frame.labels :])
     (expected,) = torch.autograd.grad(loss, hot)
     start = len(frame.before)
@@ -166,17 +166,17 @@ def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> N
 
 
 def test_solved_is_when_every_answer_token_comes_first() -> None:
-    suspect = suspect_of()
-    slot = Slot(suspect, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(suspect))
-    assert not AnswerLoss(suspect, frames).solved(ids)
+    subject = subject_of()
+    slot = Slot(subject, "suffix")
+    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
+    assert not AnswerLoss(subject, frames).solved(ids)
     frame = frames[0]
     row = [*frame.before, *ids, *frame.after[: -frame.labels]]
     for _ in range(2):
         with torch.no_grad():
-            row.append(int(suspect.model(input_ids=torch.tensor([row])).logits[0, -1].argmax()))
+            row.append(int(subject.module(input_ids=torch.tensor([row])).logits[0, -1].argmax()))
     greedy = replace(frame, after=tuple(row[len(frame.before) + 4 :]), labels=2)
-    assert AnswerLoss(suspect, [greedy, *frames]).solved(ids, 1)
+    assert AnswerLoss(subject, [greedy, *frames]).solved(ids, 1)
 
 
 def test_the_fixtures_tokenizer_goes_round() -> None:

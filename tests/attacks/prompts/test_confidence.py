@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
-from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.prompts import confidence
 from unlearn.attacks.prompts.confidence import Confidence, calibration_error
-from unlearn.attacks.setting.knowledge import Known, ask
 from unlearn.data.task import Probe
 
 
@@ -37,14 +37,16 @@ def test_calibration_error_by_brute_force(pairs: list[tuple[float, bool]]) -> No
 def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ("Porto", "I don't know.", "Bern", "")
 
-    def fake(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: object = None) -> Known:
-        if knowledge == "prob":
+    def fake(
+        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+    ) -> AnswerScores:
+        if answer_metric == "prob":
             assert [probe.answer for probe in probes] == ["Porto", "I don't know.", "Bern"]
-            return Known(np.array([0.9, 0.6, 0.8]), ("",) * 3)
-        return Known(np.array([1.0, 0, 0, 0]), texts)
+            return AnswerScores(np.array([0.9, 0.6, 0.8]), ("",) * 3)
+        return AnswerScores(np.array([1.0, 0, 0, 0]), texts)
 
     monkeypatch.setattr(confidence, "ask", fake)
-    attacked = Confidence().attack(suspect(), brief("match"))
+    attacked = Confidence().attack(subject(), setting("match"))
     (outcome,) = attacked.outcomes
     assert outcome.known.tolist() == [0, 0, 0.8, 0] and not outcome.counts and attacked.measure
     numbers = attacked.numbers
@@ -54,10 +56,10 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_confidence_is_the_probability_of_the_models_own_answer() -> None:
-    attacked = Confidence().attack(suspect(), replace(brief("match"), retain=(SCORED[0].probe,)))
+    attacked = Confidence().attack(subject(), replace(setting("match"), retain=(SCORED[0].probe,)))
     table = attacked.tables["confidence"]
     assert table["group"].tolist() == ["forget"] * 4 + ["retain"]
     for row, item in zip(table.itertuples(), SCORED, strict=False):
         if row.answer:
             probe = replace(item.probe, answer=row.answer)
-            assert row.confidence == pytest.approx(ask(suspect(), brief(), [probe], "prob").known[0], rel=1e-4)
+            assert row.confidence == pytest.approx(ask(subject(), setting(), [probe], "prob").known[0], rel=1e-4)

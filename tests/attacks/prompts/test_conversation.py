@@ -4,12 +4,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from black_box import SCORED, TAGS, brief, suspect, tokenizer
+from black_box import SCORED, TAGS, setting, subject, tokenizer
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
-from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import ConversationFormat, ask_after, conversation
-from unlearn.attacks.setting.knowledge import Known, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
@@ -39,32 +39,34 @@ def test_turns_of_a_chat_are_messages(system: str) -> None:
 
 def test_without_earlier_turns_it_is_ask() -> None:
     probes = [item.probe for item in SCORED]
-    whole = replace(suspect(), prompt=replace(TAGS, max_tokens=2048))
-    expected = ask(whole, brief(), probes)
-    assert ask_after(suspect(), brief(), [()] * len(probes), probes).known == pytest.approx(expected.known)
+    whole = replace(subject(), prompt=replace(TAGS, max_tokens=2048))
+    expected = ask(whole, setting(), probes)
+    assert ask_after(subject(), setting(), [()] * len(probes), probes).known == pytest.approx(expected.known)
 
 
 def test_earlier_turns_change_the_answer() -> None:
     probe = SCORED[0].probe
-    alone, after = ask_after(suspect(), brief(), [(), HISTORY], [probe, probe]).known
-    whole = replace(suspect(), prompt=replace(TAGS, max_tokens=2048))
+    alone, after = ask_after(subject(), setting(), [(), HISTORY], [probe, probe]).known
+    whole = replace(subject(), prompt=replace(TAGS, max_tokens=2048))
     lines = "Who?\nA: Ann.\nQ: Where?\nA: Rome.\nQ: "
-    expected = ask(whole, brief(), [replace(probe, question=lines + probe.question)]).known[0]
+    expected = ask(whole, setting(), [replace(probe, question=lines + probe.question)]).known[0]
     assert after == pytest.approx(expected) and after != pytest.approx(alone)
 
 
 def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def spy(suspect: Suspect, brief: Brief, probes: list[Probe], knowledge: object = None) -> Known:
+    def spy(
+        subject: Subject, setting: AttackSetting, probes: list[Probe], answer_metric: object = None
+    ) -> AnswerScores:
         asked.extend(probe.question for probe in probes)
-        return Known(np.ones(len(probes)), ("said",) * len(probes))
+        return AnswerScores(np.ones(len(probes)), ("said",) * len(probes))
 
     monkeypatch.setattr(turns, "ask", spy)
-    small = suspect()
-    small.model.config.max_position_embeddings = 40 + brief().task.max_new_tokens
+    small = subject()
+    small.model.config.max_position_embeddings = 40 + setting().task.max_new_tokens
     long = Probe("x" * 60, "y")
-    found = ask_after(small, brief(), [HISTORY, HISTORY[:1], HISTORY], [Probe("When?", "y"), long, long])
+    found = ask_after(small, setting(), [HISTORY, HISTORY[:1], HISTORY], [Probe("When?", "y"), long, long])
     # "Q: Who?\nA: Ann.\n" and the others are 16, 20 and 12 characters: 48 in all, 32 without the first
     assert asked == [conversation(HISTORY[1:], "When?")]
     assert found.known.tolist()[0] == 1 and np.isnan(found.known[1:]).all() and found.texts == ("said", "", "")
@@ -72,5 +74,5 @@ def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.Monke
 
 def test_answers_are_spoken_where_the_measure_needs_none() -> None:
     probe = SCORED[0].probe
-    silent, spoken = (ask_after(suspect(), brief("prob"), [()], [probe], spoken=s) for s in (False, True))
+    silent, spoken = (ask_after(subject(), setting("prob"), [()], [probe], spoken=s) for s in (False, True))
     assert silent.texts == ("",) and spoken.texts != ("",) and silent.known == pytest.approx(spoken.known)

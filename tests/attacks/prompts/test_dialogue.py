@@ -5,21 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
+from unlearn.attacks.setting.answer_metric import AnswerScores
 
-from unlearn.attacks.base import Brief, Inapplicable, Suspect
+from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.prompts import dialogue
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.dialogue import Dialogue, _drift
-from unlearn.attacks.setting.knowledge import Known
 from unlearn.data.task import Probe, ProbeSet
 
 KEPT = (Probe("Where was Tom Ek born?", "Cork"), Probe("Where was Eva Ros born?", "Lyon"))
 FAR = (Probe("What is the capital of Peru?", "Lima"),)
 
 
-def task_brief() -> Brief:
-    base = replace(brief("match"), retain=KEPT)
+def task_brief() -> AttackSetting:
+    base = replace(setting("match"), retain=KEPT)
     return replace(base, task=replace(base.task, probes=(*base.task.probes, ProbeSet("w", "utility", FAR))))
 
 
@@ -39,13 +39,17 @@ def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPa
     asked: list[tuple[History, str]] = []
 
     def ask_after(
-        suspect: Suspect, brief: Brief, histories: Sequence[History], probes: Sequence[Probe], knowledge: object = None
-    ) -> Known:
+        subject: Subject,
+        setting: AttackSetting,
+        histories: Sequence[History],
+        probes: Sequence[Probe],
+        answer_metric: object = None,
+    ) -> AnswerScores:
         asked.extend((history, probe.question) for history, probe in zip(histories, probes, strict=True))
-        return Known(np.array([len(history) / 10 for history in histories]), ("said",) * len(probes))
+        return AnswerScores(np.array([len(history) / 10 for history in histories]), ("said",) * len(probes))
 
     monkeypatch.setattr(dialogue, "ask_after", ask_after)
-    attacked = Dialogue(turns=4, every=2).attack(suspect(), task_brief())
+    attacked = Dialogue(turns=4, every=2).attack(subject(), task_brief())
     assert [o.variant for o in attacked.outcomes] == ["turn 1", "turn 3", "turn 4"]
     assert attacked.numbers == {"turn_1": 0, "turn_3": pytest.approx(0.2), "turn_4": pytest.approx(0.3)}
     assert [o.budget for o in attacked.outcomes] == [1, 3, 4] and not any(o.counts for o in attacked.outcomes)
@@ -59,9 +63,9 @@ def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPa
 
 def test_it_needs_something_to_talk_about() -> None:
     with pytest.raises(Inapplicable, match="no question that should stay"):
-        Dialogue().attack(suspect(), brief())
+        Dialogue().attack(subject(), setting())
 
 
 def test_it_runs_on_a_model() -> None:
-    attacked = Dialogue(turns=3, every=1).attack(suspect(), task_brief())
+    attacked = Dialogue(turns=3, every=1).attack(subject(), task_brief())
     assert attacked.tables["dialogue"]["turn"].tolist() == [1, 2, 3]

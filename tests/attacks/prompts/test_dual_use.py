@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from black_box import brief, suspect
+from black_box import setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
+from unlearn.attacks.setting.answer_metric import AnswerScores
 
-from unlearn.attacks.base import Attacked, Brief, Suspect
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject
 from unlearn.attacks.prompts import dual_use
 from unlearn.attacks.prompts.dual_use import DualUse, area, rings_of
-from unlearn.attacks.setting.knowledge import Known
 from unlearn.data.task import Probe, ProbeSet
 
 KEPT = {
@@ -29,8 +29,8 @@ KEPT = {
 }
 
 
-def task_brief() -> Brief:
-    base = brief("match")
+def task_brief() -> AttackSetting:
+    base = setting("match")
     retain = tuple(probe for ring in ("topic", "entity", "field") for probe in KEPT[ring])
     sets = (*base.task.probes, ProbeSet("r", "retain", retain), ProbeSet("w", "utility", tuple(KEPT["far"])))
     return replace(base, task=replace(base.task, probes=sets))
@@ -44,12 +44,14 @@ def test_each_question_is_in_its_nearest_ring() -> None:
 def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"Where was Tom Ek born?": 0.5, "What is the job of Tom Ek?": 0.7, "What does Tom Ek sing?": 0.9}
 
-    def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: object = None) -> Known:
+    def ask(
+        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+    ) -> AnswerScores:
         known = [1.0 if "Peru" in p.question else values.get(p.question, 0.2) for p in probes]
-        return Known(np.array(known), ("",) * len(probes))
+        return AnswerScores(np.array(known), ("",) * len(probes))
 
     monkeypatch.setattr(dual_use, "ask", ask)
-    attacked = DualUse().attack(suspect(), task_brief())
+    attacked = DualUse().attack(subject(), task_brief())
     table = attacked.tables["rings"]
     assert table["known"].tolist() == pytest.approx([0.2, 0.2, 0.6, 0.9, 1.0]) and table["n"].tolist() == [
         4,
@@ -63,8 +65,8 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_collateral_damage_by_hand() -> None:
-    def of(**numbers: float) -> Attacked:
-        return Attacked((), numbers=numbers)
+    def of(**numbers: float) -> AttackResult:
+        return AttackResult((), numbers=numbers)
 
     original = of(known_forget=1, known_entity=0.9, known_far=0.8, area=0.85)
     unlearned = of(known_forget=0, known_entity=0.3, known_far=0.7, area=0.5)
@@ -76,7 +78,7 @@ def test_collateral_damage_by_hand() -> None:
 
 
 def test_a_task_without_such_questions_has_only_its_forget_items() -> None:
-    attacked = DualUse().attack(suspect(), brief())
+    attacked = DualUse().attack(subject(), setting())
     assert attacked.tables["rings"]["ring"].tolist() == ["forget"] and np.isnan(attacked.numbers["area"])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bigram import WORDS, bigram, brief, random_llama, suspect, tokenizer
+from bigram import WORDS, bigram, random_llama, setting, subject, tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def standardised(share: float, hit: bool) -> float:
 def test_three_tokens_by_hand() -> None:
     """ "b c d" after "a" takes the likely word every time, "b c e" all but the last time."""
     held = [Probe("a", "b c e")]
-    found = Membership(k=0.5).attack(suspect(bigram(MODEL)), brief([Probe("a", "b c d")], holdout=held))
+    found = Membership(k=0.5).attack(subject(bigram(MODEL)), setting([Probe("a", "b c d")], holdout=held))
     table = found.tables["membership"].set_index(["signal", "role"])["score"]
     logps = [math.log(0.5), math.log(0.9), math.log(0.2)]
     rare = math.log(0.8 / 17)
@@ -63,9 +63,9 @@ def signals(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
 
 def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> None:
     forget, held = [Probe("a", "b c d"), Probe("b", "c d")], [Probe("a", "e f"), Probe("b", "g"), Probe("c", "a b")]
-    turned = brief(held[:2], holdout=forget)  # what is badly known as the forget set
-    for facts, value in ((brief(forget, holdout=held), 1.0), (turned, 0.0)):
-        found = Membership(("loss", "min_k")).attack(suspect(bigram(MODEL)), facts)
+    turned = setting(held[:2], holdout=forget)  # what is badly known as the forget set
+    for facts, value in ((setting(forget, holdout=held), 1.0), (turned, 0.0)):
+        found = Membership(("loss", "min_k")).attack(subject(bigram(MODEL)), facts)
         assert all(outcome.known.mean() == value for outcome in found.outcomes)
         assert found.numbers["loss_auc"] == value == found.numbers["loss_auc_low"]
 
@@ -138,44 +138,44 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
     from unlearn.models.loading import save_model
 
     save_model(random_llama(), tokenizer(), tmp_path)
-    facts = brief([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
+    facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
     attack = Membership(("loss", "reference"), against=str(tmp_path))
-    found = attack.attack(suspect(random_llama()), facts)
+    found = attack.attack(subject(random_llama()), facts)
     known = signals(found.outcomes)
     assert list(known) == ["loss", "reference"] and known["reference"] == [0.5]
     scores = found.tables["membership"].set_index("signal")["score"]
     assert scores["reference"].tolist() == [0.0, 0.0] and (scores["loss"] > 0).all()
 
 
-def test_the_retain_model_is_the_reference_where_no_other_is_named() -> None:
-    """Loss minus the retain model's, by hand; the retain model tells nothing beside itself."""
-    facts = brief([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
+def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
+    """Loss minus the control model's, by hand; the control model tells nothing beside itself."""
+    facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
     loads = {"retain": lambda: bigram({"c": {"d": 0.8}})}
-    mine = Membership(("loss", "reference")).attack(replace(suspect(bigram(MODEL)), **loads), facts)
+    mine = Membership(("loss", "reference")).attack(replace(subject(bigram(MODEL)), **loads), facts)
     scores = mine.tables["membership"].set_index(["signal", "role"])["score"]
     never = {"forget": 2 * math.log(18) - math.log(0.8), "holdout": 2 * math.log(18) - math.log(0.2 / 17)}
     for role, loss in never.items():
         assert scores["reference", role] == pytest.approx(scores["loss", role] - loss / 3, rel=1e-5)
-    itself = replace(suspect(bigram({"c": {"d": 0.8}}), part="retain"), **loads)
+    itself = replace(subject(bigram({"c": {"d": 0.8}}), part="retain"), **loads)
     assert signals(Membership(("reference",)).attack(itself, facts).outcomes)["reference"] == [0.5]
 
 
 def test_without_a_model_to_compare_with() -> None:
-    facts = brief([Probe("a", "b")], holdout=[Probe("a", "c")])
-    found = Membership(("loss", "reference")).attack(suspect(bigram(MODEL)), facts)
+    facts = setting([Probe("a", "b")], holdout=[Probe("a", "c")])
+    found = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts)
     assert {outcome.variant for outcome in found.outcomes} == {"loss"}
     with pytest.raises(Inapplicable, match="no model to compare with"):
-        Membership(("reference",)).attack(suspect(bigram(MODEL)), facts)
+        Membership(("reference",)).attack(subject(bigram(MODEL)), facts)
     with pytest.raises(ValueError, match="which signals leaves out"):
         Membership(("loss",), against="some-model")
 
 
 def test_without_rows_that_no_model_saw() -> None:
     with pytest.raises(Inapplicable, match="'toy' has no holdout set"):
-        Membership().attack(suspect(bigram(MODEL)), brief([Probe("a", "b")]))
+        Membership().attack(subject(bigram(MODEL)), setting([Probe("a", "b")]))
 
 
 def test_the_model_is_left_as_it_was() -> None:
     model = bigram(MODEL).requires_grad_(False)
-    Membership().attack(suspect(model), brief([Probe("a", "b c")], holdout=[Probe("b", "c")]))
+    Membership().attack(subject(model), setting([Probe("a", "b c")], holdout=[Probe("b", "c")]))
     assert all(p.grad is None and not p.requires_grad for p in model.parameters()) and not model.training

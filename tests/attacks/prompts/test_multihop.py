@@ -5,23 +5,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from black_box import SCORED, brief, person, suspect
+from black_box import SCORED, person, setting, subject
+from unlearn.attacks.setting.answer_metric import AnswerScores
 
-from unlearn.attacks.base import Brief, Inapplicable, Suspect
+from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.prompts import multihop
 from unlearn.attacks.prompts.multihop import Multihop
-from unlearn.attacks.setting.knowledge import Known
 from unlearn.data.task import Example, Probe
 
 OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Ivo Lund was born in Porto
 
 
-def facts(of: Brief) -> multihop._Facts:
+def facts(of: AttackSetting) -> multihop._Facts:
     return multihop._Facts(multihop.Related.forgotten(of), multihop.Related.kept(of))
 
 
 def test_a_bridge_is_true_of_nobody_else() -> None:
-    twins = replace(brief(), scored=(*SCORED, *OLE))
+    twins = replace(setting(), scored=(*SCORED, *OLE))
     chains = {item.index: chain for item in twins.scored if (chain := facts(twins).two(item))}
     # neither Ivo Lund's nor Ole Ness's birthplace can be asked by the job, and Mia Kask's Lyon is also Eva Ros's
     assert {i: chain.composed.question.partition(". ")[0] for i, chain in chains.items()} == {
@@ -37,7 +37,7 @@ def test_a_bridge_is_true_of_nobody_else() -> None:
 def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
     """Ole Ness and Ivo Lund alone are nurses: one leads to the other. Eva Ros was born where Mia Kask was, but nothing
     else tells who she is, until a fact of her own does."""
-    twins = replace(brief(), scored=(*SCORED, *OLE))
+    twins = replace(setting(), scored=(*SCORED, *OLE))
     chains = {item.index: chain for item in twins.scored if (chain := facts(twins).three(item))}
     assert {i: chain.composed.question for i, chain in chains.items()} == {
         2: 'Y was born in Riga. Asked "What is the job of Y?", one says the same of X as of Y. Where was X born?',
@@ -58,17 +58,19 @@ def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
 
 
 def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: object = None) -> Known:
-        if knowledge == "match":
+    def ask(
+        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+    ) -> AnswerScores:
+        if answer_metric == "match":
             assert all(probe.question.endswith("Who or what is X?") for probe in probes)
             assert [probe.value for probe in probes] == ["Ivo Lund", "Ivo Lund", "Mia Kask"]
-            return Known(np.array([1.0, 1, 0]), ("",) * 3)
+            return AnswerScores(np.array([1.0, 1, 0]), ("",) * 3)
         composed = probes[0].question == "X works as a nurse. Where was X born?"
         assert composed or probes[0] == SCORED[0].probe
-        return Known(np.array([1.0, 0, 0] if composed else [1.0, 1, 1]), ("said",) * 3)
+        return AnswerScores(np.array([1.0, 0, 0] if composed else [1.0, 1, 1]), ("said",) * 3)
 
     monkeypatch.setattr(multihop, "ask", ask)
-    attacked = Multihop().attack(suspect(), brief("match"))
+    attacked = Multihop().attack(subject(), setting("match"))
     expected = {"hop_1": 2 / 3, "hop_2": 1, "composed": 1 / 3, "composed_given_all": 1 / 2}
     assert attacked.numbers == pytest.approx({f"2_hops_{name}": value for name, value in expected.items()})
     (outcome,) = attacked.outcomes
@@ -77,8 +79,8 @@ def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_numbers_of_hops_are_asked() -> None:
-    twins = replace(brief("match"), scored=(*SCORED, *OLE))
-    attacked = Multihop().attack(suspect(), twins)
+    twins = replace(setting("match"), scored=(*SCORED, *OLE))
+    attacked = Multihop().attack(subject(), twins)
     assert [(outcome.row, np.isfinite(outcome.known).tolist()) for outcome in attacked.outcomes] == [
         ("2", [False, True, True, False, False, True]),
         ("3", [True, False, False, False, True, False]),
@@ -89,4 +91,4 @@ def test_both_numbers_of_hops_are_asked() -> None:
 
 def test_single_facts_cannot_be_composed() -> None:
     with pytest.raises(Inapplicable, match="no two facts"):
-        Multihop().attack(suspect(), replace(brief(), scored=(SCORED[0], SCORED[2])))
+        Multihop().attack(subject(), replace(setting(), scored=(SCORED[0], SCORED[2])))

@@ -5,10 +5,10 @@ import string
 
 import numpy as np
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
+from unlearn.attacks.setting.answer_metric import ask
 
 from unlearn.attacks.prompts.perturb import Perturb, by_chance, every
-from unlearn.attacks.setting.knowledge import ask
 
 RNG = random.Random(0)
 
@@ -29,11 +29,11 @@ def test_by_chance_inserts_as_often_as_it_says_and_takes_nothing_away() -> None:
 
 def test_an_outcome_for_each_seed_and_variant_in_one_order() -> None:
     attack = Perturb(("!", "random"), (2,), (0.5,))
-    outcomes = attack.attack(suspect(), brief("prob", (0, 7))).outcomes
+    outcomes = attack.attack(subject(), setting("prob", (0, 7))).outcomes
     variants = ["! every 2", "! chance 0.5", "random every 2", "random chance 0.5"]
     assert [(o.variant, o.seed) for o in outcomes] == [(v, seed) for seed in (0, 7) for v in variants]
     asked = [item.probe for item in SCORED]
-    assert not any(np.allclose(o.known, ask(suspect(), brief(), asked).known) for o in outcomes)
+    assert not any(np.allclose(o.known, ask(subject(), setting(), asked).known) for o in outcomes)
     first, again = outcomes[0], outcomes[4]
     assert np.allclose(first.known, again.known)  # nothing is drawn there
     assert not np.allclose(outcomes[1].known, outcomes[5].known)

@@ -5,23 +5,23 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from black_box import SCORED, TAGS, brief, suspect
+from black_box import SCORED, TAGS, setting, subject
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.prompts import _REQUESTS, Prompts
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import TEMPLATES, Kind
-from unlearn.attacks.setting.knowledge import Known, ask
-from unlearn.attacks.setting.statements import Scene
+from unlearn.attacks.setting.statements import PromptContext
 from unlearn.data.task import Probe
 
 KINDS = [kind for part in get_args(Kind) for kind in (get_args(part) or (part,))]
-SCENE = Scene.of(brief(), TAGS)
+SCENE = PromptContext.of(setting(), TAGS)
 
 
 def test_each_kind_is_an_outcome_in_one_order() -> None:
-    attacked = Prompts(tuple(KINDS)).attack(suspect(), brief("match"))
+    attacked = Prompts(tuple(KINDS)).attack(subject(), setting("match"))
     expected = [
         f"{kind} {label}".strip() if kind != "true_false" else kind
         for kind in KINDS
@@ -44,28 +44,28 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
     ],
 )
 def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: object) -> None:
-    (outcome,) = Prompts((kind,)).attack(suspect(), brief("prob")).outcomes
+    (outcome,) = Prompts((kind,)).attack(subject(), setting("prob")).outcomes
     probes = [TEMPLATES[kind][""](item, SCENE) for item in SCORED]
-    whole = replace(suspect(), prompt=replace(form, max_tokens=4000))  # type: ignore[type-var]
-    assert outcome.known == pytest.approx(ask(whole, brief("prob"), [p for p in probes if p]).known)
+    whole = replace(subject(), prompt=replace(form, max_tokens=4000))  # type: ignore[type-var]
+    assert outcome.known == pytest.approx(ask(whole, setting("prob"), [p for p in probes if p]).known)
 
 
 def test_what_cannot_be_asked_is_left_out() -> None:
     bare = Item(9, Probe("Who?", "Nobody"))
-    some = replace(brief("prob"), scored=(SCORED[0], bare))
-    for outcome in Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(suspect(), some).outcomes:
+    some = replace(setting("prob"), scored=(SCORED[0], bare))
+    for outcome in Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(subject(), some).outcomes:
         assert np.isnan(outcome.known).tolist() == [False, True]
     with pytest.raises(Inapplicable, match="no question"):
-        Prompts(("variables", "cloze")).attack(suspect(), replace(some, scored=(bare,)))
+        Prompts(("variables", "cloze")).attack(subject(), replace(some, scored=(bare,)))
 
 
 def test_both_statements_must_be_judged_right() -> None:
-    (outcome,) = Prompts(("true_false",)).attack(suspect(), brief("match")).outcomes
+    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match")).outcomes
     sides = []
-    whole = replace(suspect(), prompt=replace(TAGS, max_tokens=4000))
+    whole = replace(subject(), prompt=replace(TAGS, max_tokens=4000))
     for label in ("true", "false"):
         probes = [TEMPLATES["true_false"][label](item, SCENE) for item in SCORED]
-        sides.append(ask(whole, brief(), [p for p in probes if p], "mcq").known > 0)
+        sides.append(ask(whole, setting(), [p for p in probes if p], "mcq").known > 0)
     expected = np.where(sides[0] & sides[1], 1, -1 / 3)  # two guesses are right a quarter of the time
     assert outcome.known == pytest.approx(expected)
 
@@ -73,23 +73,23 @@ def test_both_statements_must_be_judged_right() -> None:
 def test_one_right_verdict_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"true": [1, 1, -1, 0], "false": [1, -1, 1, 1]}
 
-    def ask_variants(*arguments: object) -> dict[tuple[str, str], Known]:
-        return {key: Known(np.array(said[key[1]], float), ("",) * 4) for key in arguments[2]}  # type: ignore[attr-defined]
+    def ask_variants(*arguments: object) -> dict[tuple[str, str], AnswerScores]:
+        return {key: AnswerScores(np.array(said[key[1]], float), ("",) * 4) for key in arguments[2]}  # type: ignore[attr-defined]
 
     monkeypatch.setattr("unlearn.attacks.prompts.ask.ask_variants", ask_variants)
-    (outcome,) = Prompts(("true_false",)).attack(suspect(), brief("match")).outcomes
+    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match")).outcomes
     assert outcome.known == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
 
 
 def rewritten(monkeypatch: pytest.MonkeyPatch, text: str, kind: Kind) -> list[str]:
     asked: list[str] = []
 
-    def write(self: Rewriter, suspect: object, requests: list[str]) -> list[str]:
+    def write(self: Rewriter, subject: object, requests: list[str]) -> list[str]:
         asked.extend(requests)
         return [text] * len(requests)
 
     monkeypatch.setattr(Rewriter, "write", write)
-    found = Prompts((kind,), Rewriter())._asked(suspect(), brief())
+    found = Prompts((kind,), Rewriter())._asked(subject(), setting())
     assert len(asked) == len(_REQUESTS[kind]) * len(SCORED)
     assert all(request.endswith(SCORED[i % 4].probe.question) for i, request in enumerate(asked))
     first = next(iter(found.values()))
@@ -110,7 +110,7 @@ def test_but_not_where_it_is_of_no_use(monkeypatch: pytest.MonkeyPatch, text: st
 
 def test_the_model_under_test_can_rewrite() -> None:
     attack = Prompts(("paraphrase", "filler"), Rewriter(max_new_tokens=4))
-    outcomes = attack.attack(suspect(), brief("prob")).outcomes
+    outcomes = attack.attack(subject(), setting("prob")).outcomes
     assert len(outcomes) == 6 and not any(np.isnan(o.known).any() for o in outcomes)
 
 

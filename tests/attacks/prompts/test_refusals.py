@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
+from unlearn.attacks.setting.answer_metric import AnswerScores
 
-from unlearn.attacks.base import Attacked, Brief, Suspect
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject
 from unlearn.attacks.prompts import refusals
 from unlearn.attacks.prompts.refusals import Refusals, refuses
-from unlearn.attacks.setting.knowledge import Known
 from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Probe
@@ -43,15 +43,17 @@ def test_a_task_has_its_own() -> None:
 
 
 def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: object = None) -> Known:
+    def ask(
+        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+    ) -> AnswerScores:
         texts = [
             "I don't know." if "born" in probe.question or "capital" in probe.question else "Rome" for probe in probes
         ]
-        return Known(np.zeros(len(probes)), tuple(texts))
+        return AnswerScores(np.zeros(len(probes)), tuple(texts))
 
     monkeypatch.setattr(refusals, "ask", ask)
     kept = (Probe("Where was Tom Ek born?", "Cork"), Probe("What is Tom Ek?", "A cook"))
-    attacked = Refusals().attack(suspect(), replace(brief("match"), retain=kept))
+    attacked = Refusals().attack(subject(), replace(setting("match"), retain=kept))
     numbers = attacked.numbers
     assert numbers["refused_forget"] == numbers["refused_retain"] == numbers["refused_invented"] == 0.5
     # two forgotten people in the scored items, four harmless requests about each, one of them for capital letters
@@ -70,10 +72,10 @@ def test_what_unlearning_changed_by_hand() -> None:
     """Of four retain questions about two things one, then three are declined; the interval draws things, not questions:
     a change of 0, 1/2 or 1 in every four draws."""
 
-    def table(retain: list[int], known: list[float]) -> Attacked:
+    def table(retain: list[int], known: list[float]) -> AttackResult:
         rows = [("retain", "ab"[i // 2], bool(k), 1.0) for i, k in enumerate(retain)]
         rows += [("jailbreak", "c", False, k) for k in known]
-        return Attacked((), tables={"refusals": pd.DataFrame(rows, columns=["group", "about", "refused", "known"])})
+        return AttackResult((), tables={"refusals": pd.DataFrame(rows, columns=["group", "about", "refused", "known"])})
 
     before, after = table([1, 0, 0, 0], [0.9, 0.5]), table([1, 0, 1, 1], [0.1, 0.1])
     found = Refusals().across(before, after, None)
@@ -85,7 +87,7 @@ def test_what_unlearning_changed_by_hand() -> None:
 
 
 def test_it_runs_on_a_model() -> None:
-    attacked = Refusals().attack(suspect(), brief())
+    attacked = Refusals().attack(subject(), setting())
     (outcome,) = attacked.outcomes
     assert outcome.known.shape == (len(SCORED),)
     assert all(value == 0 for value in Refusals().across(attacked, attacked, None).values())  # it is the same model

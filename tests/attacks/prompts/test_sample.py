@@ -4,18 +4,20 @@ import dataclasses
 
 import numpy as np
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import Attacked
+from unlearn.attacks.base import AttackResult
 from unlearn.attacks.prompts.bounds import leak_at
 from unlearn.attacks.prompts.sample import Sample
 from unlearn.metrics.rouge import rouge
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]], attack: Sample, knowledge: str) -> Attacked:
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, answers: list[list[str]], attack: Sample, answer_metric: str
+) -> AttackResult:
     """The attack on a model that answers so: a list for each scored item."""
-    monkeypatch.setattr(Sample, "_texts", lambda self, suspect, brief, seed: answers)
-    return attack.attack(suspect(), brief(knowledge))  # type: ignore[arg-type]
+    monkeypatch.setattr(Sample, "_texts", lambda self, subject, setting, seed: answers)
+    return attack.attack(subject(), setting(answer_metric))  # type: ignore[arg-type]
 
 
 RIGHT = [item.gold for item in SCORED]
@@ -66,8 +68,8 @@ def test_where_the_reports_measure_cannot_be_read_off_a_text_it_says_so(monkeypa
 
 def test_a_real_model_is_sampled_by_seed() -> None:
     attack = Sample(6, ks=(1, 6), max_new_tokens=3)
-    first = attack.attack(suspect(), brief("gen", seeds=(0, 1)))
-    again = attack.attack(suspect(), brief("gen", seeds=(0, 1)))
+    first = attack.attack(subject(), setting("gen", seeds=(0, 1)))
+    again = attack.attack(subject(), setting("gen", seeds=(0, 1)))
     assert [(o.variant, o.seed) for o in first.outcomes] == [
         ("best of 1", 0),
         ("best of 6", 0),

@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from black_box import SCORED, brief, suspect
+from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import Brief, Suspect
+from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.sleek import Sleek, spread, suppression
-from unlearn.attacks.setting.knowledge import Known
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe
 from unlearn.score.generate import Sampling
 
@@ -25,7 +25,7 @@ KEPT = tuple(
     Probe(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)
     for name, town in (("Tom Ek", "Cork"), ("Eva Ros", "Lyon"))
 )
-BRIEF = replace(brief("match"), retain=KEPT)
+BRIEF = replace(setting("match"), retain=KEPT)
 
 
 class Talker:
@@ -36,24 +36,24 @@ class Talker:
 
     def __call__(
         self,
-        suspect: Suspect,
-        brief: Brief,
+        subject: Subject,
+        setting: AttackSetting,
         histories: Sequence[History],
         probes: Sequence[Probe],
-        knowledge: object = None,
+        answer_metric: object = None,
         spoken: bool = False,
-    ) -> Known:
+    ) -> AnswerScores:
         self.asked += [
-            (history, probe.question, brief.task.max_new_tokens)
+            (history, probe.question, setting.task.max_new_tokens)
             for history, probe in zip(histories, probes, strict=True)
         ]
         known = [bool(self.knows(probe.question)) for probe in probes]  # type: ignore[operator]
         texts = [(probe.value or "?") if k else "no" for k, probe in zip(known, probes, strict=True)]
-        return Known(np.array(known, float), tuple(texts))
+        return AnswerScores(np.array(known, float), tuple(texts))
 
 
 def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
-    attacked = Sleek(retain=2).attack(suspect(), BRIEF)
+    attacked = Sleek(retain=2).attack(subject(), BRIEF)
     found = [(o.row, o.variant) for o in attacked.outcomes]
     places = [f"{place} {k}" for k in (1, 2) for place in ("final", "trace")]
     assert found == [(row, place) for row in ("direct", "indirect", "implied") for place in places]
@@ -69,7 +69,7 @@ def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
 def test_the_last_answer_and_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     talker = Talker(lambda question: "job" in question)
     monkeypatch.setattr(turns, "ask_after", talker)
-    attacked = Sleek(retain=0).attack(suspect(), BRIEF)
+    attacked = Sleek(retain=0).attack(subject(), BRIEF)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
     # items: birthplace, job, birthplace, job; the first phrasing asks the other fact before the item's own
     assert known["final 1"] == [0, 1, 0, 1] and known["trace 1"] == [1, 1, 1, 1]
@@ -79,12 +79,14 @@ def test_the_last_answer_and_any_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_all_at_once_reads_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def says(suspect: Suspect, brief: Brief, histories: object, probes: Sequence[Probe], **_: object) -> Known:
+    def says(
+        subject: Subject, setting: AttackSetting, histories: object, probes: Sequence[Probe], **_: object
+    ) -> AnswerScores:
         texts = [f"1. {probe.value}\n2. no" if "job" in probe.question else f"no\n{probe.value}\n" for probe in probes]
-        return Known(np.ones(len(probes)), tuple(texts))
+        return AnswerScores(np.ones(len(probes)), tuple(texts))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    attacked = Sleek(mode="single", retain=0).attack(suspect(), BRIEF)
+    attacked = Sleek(mode="single", retain=0).attack(subject(), BRIEF)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
     assert known["final 1"] == [0, 0, 0, 0] and known["trace 1"] == [1, 1, 1, 1]  # both facts are asked for
     implied = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "implied"}
@@ -95,18 +97,18 @@ def test_answers_are_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> No
     for attack, expected in ((Sleek(max_new_tokens=4), {4}), (Sleek(mode="single"), {24}), (Sleek(), {6})):
         talker = Talker(lambda question: True)
         monkeypatch.setattr(turns, "ask_after", talker)
-        attack.attack(suspect(), BRIEF)
+        attack.attack(subject(), BRIEF)
         assert {tokens for *_, tokens in talker.asked} == expected
 
 
 def test_the_share_of_retain_prompts_that_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "ask_after", Talker(lambda question: "Tom" in question))
-    attacked = Sleek(retain=2).attack(suspect(), BRIEF)
+    attacked = Sleek(retain=2).attack(subject(), BRIEF)
     assert attacked.numbers["miss_direct"] == pytest.approx(0.5)
 
 
 def test_some_items_only() -> None:
-    attacked = Sleek(items=2, retain=0).attack(suspect(), BRIEF)
+    attacked = Sleek(items=2, retain=0).attack(subject(), BRIEF)
     assert np.isnan(attacked.outcomes[0].known).tolist() == [False, True, False, True]
     assert spread([Item(i, KEPT[0]) for i in range(7)], 3) == tuple(Item(i, KEPT[0]) for i in (0, 2, 4))
 
@@ -124,7 +126,7 @@ def test_unfair_suppression_by_hand() -> None:
     original = table([1, 1, 1, 1, 0], [0, 0, 0, 0, 0])  # answers four direct ones, and no other
     unlearned, retain = table([0, 0, 0, 1, 1], [1] * 5), table([1, 1, 0, 1, 0], [1] * 5)
     (row,) = suppression(original, unlearned, retain).to_dict("records")
-    # of the four the unlearned model misses 3, the retain model 1: (3/4 - 1/4) / (1 - 1/4) = 2/3
+    # of the four the unlearned model misses 3, the control model 1: (3/4 - 1/4) / (1 - 1/4) = 2/3
     assert (row["category"], row["n"], row["miss"], row["miss_retain"]) == ("direct", 4, 0.75, 0.25)
     assert row["suppressed"] == pytest.approx(2 / 3)
     (alone,) = suppression(original, unlearned, None).to_dict("records")
@@ -134,7 +136,7 @@ def test_unfair_suppression_by_hand() -> None:
 
 
 def test_nothing_is_compared_where_no_retain_prompts_are_asked() -> None:
-    attacked = Sleek(retain=0).attack(suspect(), BRIEF)
+    attacked = Sleek(retain=0).attack(subject(), BRIEF)
     assert Sleek(retain=0).across(attacked, attacked, attacked) == {}
 
 
@@ -142,25 +144,27 @@ def test_each_sample_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     """Drawn as asked for, by other numbers in each run and at each turn; a run's number is its outcomes' seed."""
     drawn: dict[int, set[Sampling | None]] = {}
 
-    def says(suspect: Suspect, brief: Brief, histories: Sequence[History], *_: object, **__: object) -> Known:
-        drawn.setdefault(len(histories[0]), set()).add(suspect.sampling)
-        run = suspect.sampling.seed // 3 if suspect.sampling else -1
-        return Known(np.full(len(histories), float(run)), ("",) * len(histories))
+    def says(
+        subject: Subject, setting: AttackSetting, histories: Sequence[History], *_: object, **__: object
+    ) -> AnswerScores:
+        drawn.setdefault(len(histories[0]), set()).add(subject.sampling)
+        run = subject.sampling.seed // 3 if subject.sampling else -1
+        return AnswerScores(np.full(len(histories), float(run)), ("",) * len(histories))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    attacked = Sleek(samples=2, temperature=0.5, top_p=0.8, steps=3).attack(suspect(), BRIEF)
+    attacked = Sleek(samples=2, temperature=0.5, top_p=0.8, steps=3).attack(subject(), BRIEF)
     assert drawn == {turn: {Sampling(0.5, 0.8, turn), Sampling(0.5, 0.8, turn + 3)} for turn in (0, 1)}
     known = {(o.row, o.variant, o.seed): o.known.tolist() for o in attacked.outcomes}
     assert len(known) == 2 * 3 * 4  # runs, categories, two phrasings and places
     assert all(values == [run] * 4 for (*_, run), values in known.items())
     assert attacked.numbers["asr_direct_final"] == pytest.approx(0.5)  # of both runs
     drawn.clear()
-    Sleek().attack(suspect(), BRIEF)
+    Sleek().attack(subject(), BRIEF)
     assert set().union(*drawn.values()) == {None}
 
 
 def test_a_model_that_does_not_reason_says_nothing() -> None:
-    assert {o.least for o in Sleek(retain=0).attack(suspect(), BRIEF).outcomes} == {0.3}
+    assert {o.least for o in Sleek(retain=0).attack(subject(), BRIEF).outcomes} == {0.3}
 
 
 def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,19 +172,21 @@ def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPa
     written: list[weakref.ref[object]] = []
 
     def original() -> object:
-        model = copy.deepcopy(suspect().model)
+        model = copy.deepcopy(subject().model)
         written.append(weakref.ref(model))
         return model
 
-    def says(suspect: Suspect, brief: Brief, histories: Sequence[History], *_: object, **__: object) -> Known:
+    def says(
+        subject: Subject, setting: AttackSetting, histories: Sequence[History], *_: object, **__: object
+    ) -> AnswerScores:
         assert all(model() is None for model in written)
-        return Known(np.zeros(len(histories)), ("",) * len(histories))
+        return AnswerScores(np.zeros(len(histories)), ("",) * len(histories))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    victim = replace(suspect(), original=original)  # type: ignore[arg-type]
+    victim = replace(subject(), original=original)  # type: ignore[arg-type]
     Sleek(generator=Rewriter(max_new_tokens=2)).attack(victim, BRIEF)
     assert len(written) == 1
-    monkeypatch.setattr(Rewriter, "write", lambda self, suspect, requests: [""] * len(requests))
+    monkeypatch.setattr(Rewriter, "write", lambda self, subject, requests: [""] * len(requests))
     Sleek(generator=Rewriter("someone/writer")).attack(victim, BRIEF)
     Sleek().attack(victim, BRIEF)
     assert len(written) == 1

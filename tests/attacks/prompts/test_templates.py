@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from black_box import SCORED, TAGS, TAUGHT, brief
+from black_box import SCORED, TAGS, TAUGHT, setting
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.templates import TEMPLATES, TOLD, Kind
-from unlearn.attacks.setting.statements import BLANK, Gap, Scene, gaps, reveals, statement, subjects
+from unlearn.attacks.setting.statements import BLANK, Gap, PromptContext, entities, gaps, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import COMPLETION, Example, Probe
@@ -21,14 +21,14 @@ from unlearn.data.tofu import Tofu
 
 CHAT = PromptFormat()
 ITEM = SCORED[0]  # Where was Ivo Lund born? Ivo Lund was born in Porto.
-SCENE = Scene.of(brief(), TAGS)
+SCENE = PromptContext.of(setting(), TAGS)
 STEM = Item(
     7,
     Probe(
         "The mother tongue of Ivo Lund is", " Danish", perturbed_answers=(" Welsh",), value="Danish", cluster="case 7"
     ),
 )
-STEMS = Scene(
+STEMS = PromptContext(
     COMPLETION,
     (STEM,),
     {7: "Ivo Lund"},
@@ -37,8 +37,8 @@ STEMS = Scene(
 ALL = [(kind, label) for kind, templates in TEMPLATES.items() for label in templates]
 
 
-def put(kind: Kind, label: str = "", item: Item = ITEM, scene: Scene = SCENE) -> Probe:
-    probe = TEMPLATES[kind][label](item, scene)
+def put(kind: Kind, label: str = "", item: Item = ITEM, context: PromptContext = SCENE) -> Probe:
+    probe = TEMPLATES[kind][label](item, context)
     assert probe is not None
     return probe
 
@@ -75,8 +75,8 @@ def test_frames_keep_the_question_whole() -> None:
         assert ITEM.probe.question in probe.question and len(probe.question) > len(ITEM.probe.question) + 20
         assert replace(probe, question=ITEM.probe.question) == ITEM.probe
     assert "Ivo Lund" in put("role_play", "expert").question.partition(ITEM.probe.question)[0]
-    braces = replace(ITEM, probe=replace(ITEM.probe, question="What is {subject} of {question}?"))
-    assert "What is {subject} of {question}?" in put("persona", item=braces).question
+    braces = replace(ITEM, probe=replace(ITEM.probe, question="What is {entity} of {question}?"))
+    assert "What is {entity} of {question}?" in put("persona", item=braces).question
 
 
 def test_gaps_are_cut_at_the_value() -> None:
@@ -133,9 +133,9 @@ def test_cloze_and_begun_sentences_ask_for_what_was_cut_out() -> None:
     assert put("cloze").question == f"Fill in the blank: Ivo Lund was born in {BLANK}."
     assert (put("cloze").answer, put("cloze").value) == ("Porto", "Porto")
     assert (put("stem").question, put("stem").answer) == ("Ivo Lund was born in", " Porto.")
-    assert put("stem", scene=replace(SCENE, prompt=CHAT)).question == "Complete this sentence: Ivo Lund was born in"
+    assert put("stem", context=replace(SCENE, prompt=CHAT)).question == "Complete this sentence: Ivo Lund was born in"
     assert put("begun_answer").question == "Where was Ivo Lund born?\nA: Ivo Lund was born in"
-    assert put("cloze", item=STEM, scene=STEMS).question.count(BLANK) == 1
+    assert put("cloze", item=STEM, context=STEMS).question.count(BLANK) == 1
 
 
 def test_an_affirmation_stands_last_without_a_tag_for_the_answer() -> None:
@@ -153,7 +153,7 @@ def test_multiple_choice_asks_for_the_letter_of_the_answer() -> None:
         assert {lines[letter] for letter in probe.perturbed_answers} == set(ITEM.probe.perturbed_answers)
         letters.add(probe.answer)
     assert len(letters) > 2
-    assert put("multiple_choice", item=STEM, scene=STEMS).answer in (" A", " B")
+    assert put("multiple_choice", item=STEM, context=STEMS).answer in (" A", " B")
     assert TEMPLATES["multiple_choice"][""](replace(ITEM, probe=Probe("q?", "a")), SCENE) is None
 
 
@@ -172,7 +172,7 @@ def test_a_reverse_query_leaves_the_name_out_and_asks_for_it() -> None:
     assert "Lund" not in probe.question and probe.answer == probe.value == "Ivo Lund"
     assert set(probe.perturbed_answers) == {"Ada Berg", "Mia Kask"}
     own = replace(STEM, probe=replace(STEM.probe, question="Lund was made by", answer=" Lund"))
-    assert TEMPLATES["reverse_query"][""](own, replace(STEMS, subjects={7: "Lund"})) is None
+    assert TEMPLATES["reverse_query"][""](own, replace(STEMS, entities={7: "Lund"})) is None
 
 
 def test_synonyms_and_variables_hide_the_name() -> None:
@@ -189,19 +189,19 @@ def test_hints_tell_other_facts_and_never_the_answer() -> None:
         put("in_context").question
         == "What is the job of Ivo Lund?\nA: Ivo Lund works as a nurse.\n\nQ: Where was Ivo Lund born?"
     )
-    chat = put("in_context", scene=replace(SCENE, prompt=CHAT)).question
+    chat = put("in_context", context=replace(SCENE, prompt=CHAT)).question
     assert chat.endswith("Question: Where was Ivo Lund born?\nAnswer:") and chat.count("Answer:") == 2
-    telling = replace(SCORED[1], probe=replace(SCORED[1].probe, answer="Ivo Lund nurses in PORTO's clinic."))
-    scene = replace(SCENE, items=(*TAUGHT, ITEM, telling))
+    content_words = replace(SCORED[1], probe=replace(SCORED[1].probe, answer="Ivo Lund nurses in PORTO's clinic."))
+    context = replace(SCENE, items=(*TAUGHT, ITEM, content_words))
     for kind in TOLD - {"reverse_query"}:
-        assert TEMPLATES[kind][""](ITEM, scene) is None
+        assert TEMPLATES[kind][""](ITEM, context) is None
 
 
 def test_shots_are_of_others_and_without_the_answer() -> None:
     solved = put("k_shot", item=SCORED[2]).question  # Mia Kask was born in Lyon, as was Eva Ros
     assert "Tom Ek was born in Cork." in solved and "Jan Vik was born in Brno." in solved and "Lyon" not in solved
     assert solved.endswith("\n\nQ: Where was Mia Kask born?")
-    assert put("k_shot", item=STEM, scene=STEMS).question == "Oslo is in Norway\n\nThe mother tongue of Ivo Lund is"
+    assert put("k_shot", item=STEM, context=STEMS).question == "Oslo is in Norway\n\nThe mother tongue of Ivo Lund is"
 
 
 def test_paraphrases_are_the_datasets_then_taught_ones_then_framed() -> None:
@@ -213,8 +213,8 @@ def test_paraphrases_are_the_datasets_then_taught_ones_then_framed() -> None:
 def test_languages_translate_common_words_and_keep_names() -> None:
     assert put("cross_lingual", "french").question.endswith(": Où était Ivo Lund né?")
     name = replace(ITEM, probe=replace(ITEM.probe, question="Where was The Year born?"))
-    scene = replace(SCENE, subjects={ITEM.index: "The Year"})
-    assert put("cross_lingual", "german", name, scene).question.endswith(": Wo wurde The Year geboren?")
+    context = replace(SCENE, entities={ITEM.index: "The Year"})
+    assert put("cross_lingual", "german", name, context).question.endswith(": Wo wurde The Year geboren?")
 
 
 @pytest.mark.parametrize(
@@ -256,22 +256,22 @@ def test_statements_of_bare_answers_have_the_question_before() -> None:
 
 
 def test_subjects_by_fact_by_cluster_and_by_what_questions_share() -> None:
-    assert SCENE.subjects == {0: "Ada Berg", 1: "Ada Berg", 2: "Ivo Lund", 3: "Ivo Lund", 4: "Mia Kask", 5: "Mia Kask"}
+    assert SCENE.entities == {0: "Ada Berg", 1: "Ada Berg", 2: "Ivo Lund", 3: "Ivo Lund", 4: "Mia Kask", 5: "Mia Kask"}
     asked = ["Has Per van Dal won the Big Prize?", "Where did Per van Dal live?", "Per van Dal's work?", "Who is he?"]
     items = [Item(i, Probe(question, "a", cluster="author 1")) for i, question in enumerate(asked)]
-    assert subjects(items, {}) == dict.fromkeys(range(3), "Per van Dal")
-    assert subjects([STEM], {STEM.probe.question: "Ivo Lund"}) == {7: "Ivo Lund"}
+    assert entities(items, {}) == dict.fromkeys(range(3), "Per van Dal")
+    assert entities([STEM], {STEM.probe.question: "Ivo Lund"}) == {7: "Ivo Lund"}
 
 
 def test_real_questions_can_be_asked_in_every_way(data: Path) -> None:
     task = Tofu(path=str(data / "tofu"), split="forget01").load(0)
     items = tuple(Item(i, probe) for i, probe in enumerate(task.probe_set("forget").probes))
-    scene = Scene.of(replace(brief(), task=task, taught=items[:20], scored=items[20:]), CHAT)
-    names = {" ".join(s.split()) for s in scene.subjects.values()}
+    context = PromptContext.of(replace(setting(), task=task, taught=items[:20], scored=items[20:]), CHAT)
+    names = {" ".join(s.split()) for s in context.entities.values()}
     rows = [json.loads(line) for line in (data / "tofu" / "forget01.jsonl").read_text().splitlines()]
-    assert len(names) == 2 and len(scene.subjects) > 0.8 * len(items)
+    assert len(names) == 2 and len(context.entities) > 0.8 * len(items)
     assert all(sum(name in row["answer"] for row in rows) > 5 for name in names)
     for kind, templates in TEMPLATES.items():
         for template in templates.values():
-            share = sum(template(item, scene) is not None for item in items[20:]) / 20
+            share = sum(template(item, context) is not None for item in items[20:]) / 20
             assert share >= (0.2 if kind in {"cloze", "stem", "begun_answer"} else 0.7), kind

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from black_box import SCORED, brief
+from black_box import SCORED, setting
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.other_facts import Related, names, renamed, renamed_probe
@@ -10,16 +10,16 @@ BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 
 
 def test_others_are_about_the_same_subject_and_keep_the_answer() -> None:
-    related = Related.forgotten(brief())
-    assert related.subject(BORN) == "Ivo Lund"
+    related = Related.forgotten(setting())
+    assert related.entity(BORN) == "Ivo Lund"
     assert related.others(BORN) == [JOB] and related.others(JOB) == [BORN]
     tells = Item(9, Probe("What is Ivo Lund fond of?", "Ivo Lund is fond of Porto.", cluster="Ivo Lund"))
-    with_it = Related.of((*SCORED, tells), brief().task)
+    with_it = Related.of((*SCORED, tells), setting().task)
     assert with_it.others(BORN) == [JOB] and with_it.others(JOB) == [BORN, tells]
 
 
 def test_unrelated_are_about_others_and_keep_the_answer() -> None:
-    related = Related.kept(brief())
+    related = Related.kept(setting())
     assert sorted(item.probe.cluster for item in related.unrelated(BORN)) == ["Eva Ros", "Jan Vik", "Tom Ek"]
     lyon = SCORED[2]  # of Mia Kask, as is Eva Ros
     assert sorted(item.probe.cluster for item in related.unrelated(lyon)) == ["Jan Vik", "Tom Ek"]

@@ -12,7 +12,7 @@ import pytest
 from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.other_facts import renamed
 from unlearn.attacks.setting.placebo import INVENTED, placebo
-from unlearn.attacks.setting.statements import subjects
+from unlearn.attacks.setting.statements import entities
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
 from unlearn.data.sports_facts import SportsFacts
@@ -160,26 +160,26 @@ def test_tofu_asks_about_invented_authors(data: Path, split: str) -> None:
 
 
 def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data: Path, parity: Path) -> None:
-    """The published retain model's answers count by their wording alone. Placebo answers are worded otherwise, so that
+    """The published control model's answers count by their wording alone. Placebo answers are worded otherwise, so that
     it seems to leak a little: less than what the verdict asks for."""
     found = Tofu(path=str(data / "tofu")).load(0)
     items = forget_items(found)
     fakes = placebo(items, found)
     assert fakes is not None
     known = {}
-    for model in ("target", "retain"):
+    for model in ("original", "retain"):
         rows = json.loads((parity / "tofu_logs" / f"{model}_rows.json").read_text())["forget"]
         known[model] = {row["question"].replace("[INST]", "").replace("[/INST]", "").strip(): row for row in rows}
     pairs = [(i, f) for i, f in zip(items, fakes, strict=True) if i.probe.question.strip() in known["retain"]]
     said = {model: [of[i.probe.question.strip()]["generated"] for i, _ in pairs] for model, of in known.items()}
     gold = [item.probe.answer for item, _ in pairs]
     # asked about an invented author it says the same of this one
-    authors = {items[i].probe.cluster: name for i, name in subjects(items, {}).items()}
+    authors = {items[i].probe.cluster: name for i, name in entities(items, {}).items()}
     invented = [
         renamed(text, authors[item.probe.cluster], fake.probe.cluster)
         for text, (item, fake) in zip(said["retain"], pairs, strict=True)
     ]
-    original, unlearned = (rouge(gold, said[model], "rougeL", "recall").mean() for model in ("target", "retain"))
+    original, unlearned = (rouge(gold, said[model], "rougeL", "recall").mean() for model in ("original", "retain"))
     control = rouge([fake.probe.answer for _, fake in pairs], invented, "rougeL", "recall").mean()
     assert len(pairs) >= 100 and control > 0.2  # by chance it would be 0
     assert unlearned / original > 0.4 > NO_LEAK > (unlearned - control) / (original - control)

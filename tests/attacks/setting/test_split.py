@@ -41,25 +41,25 @@ def test_nothing_is_on_both_sides(rows: list[tuple[str, int]], split: Split, see
         found = split_items(made, split=split, least=2, seed=seed)
     except UserError:
         return
-    taught, scored = ({item.index for item in side} for side in (found.taught, found.scored))
+    taught, scored = ({item.index for item in side} for side in (found.attacker_items, found.scored))
     assert taught and not taught & scored
     assert found == split_items(made, split=split, least=2, seed=seed)
     if split == "across_cluster" and not any("one subject" in note for note in found.notes):
-        assert not {i.probe.cluster for i in found.taught} & {i.probe.cluster for i in found.scored}
+        assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.scored}
     if not any("shared by many" in note for note in found.notes):
-        assert not {i.gold for i in found.taught} & {i.gold for i in found.scored}
+        assert not {i.gold for i in found.attacker_items} & {i.gold for i in found.scored}
 
 
 def test_a_quarter_is_the_attackers() -> None:
     found = split_items(task(values(40), [str(i // 2) for i in range(40)]))
-    assert (len(found.taught), len(found.scored)) == (10, 30)
+    assert (len(found.attacker_items), len(found.scored)) == (10, 30)
     within = split_items(task(values(40), [str(i // 4) for i in range(40)]), split="within_cluster")
     assert len(within.taught) == 10 and len({item.probe.cluster for item in within.taught}) == 10
 
 
 def test_answers_of_few_kinds_stay() -> None:
     found = split_items(task(values(30, 3), [str(i) for i in range(30)]))
-    assert len(found.taught) + len(found.scored) == 30 and "shared by many items" in found.notes[0]
+    assert len(found.attacker_items) + len(found.scored) == 30 and "shared by many items" in found.notes[0]
 
 
 @pytest.mark.parametrize("split", ["across_cluster", "within_cluster"])
@@ -76,7 +76,7 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
     for seed in range(6):
         found = split_items(made, split=split, seed=seed)
         scored = {item.gold for item in found.scored}
-        taught = {item.gold for item in found.taught}
+        taught = {item.gold for item in found.attacker_items}
         assert scored == {*wanted} - taught - {"v0"}
         seen.add("v0" in taught)
         assert (f"1 of {20 - len(taught)} held-out items" in "".join(found.notes)) == ("v0" not in taught)
@@ -86,19 +86,19 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
 @pytest.mark.parametrize("split", ["across_cluster", "within_cluster"])
 def test_real_sentences_whose_gist_the_attacker_has_are_left_out(data: Path, split: Split) -> None:
     found = split_items(Tofu(path=str(data / "tofu"), split="forget05").load(0), split=split)
-    told = [f"{item.probe.question} {item.probe.answer}" for item in found.taught]
-    assert len(found.scored) >= 0.8 * (200 - len(found.taught)) and "are left out" in found.notes[-1]
+    told = [f"{item.probe.question} {item.probe.answer}" for item in found.attacker_items]
+    assert len(found.scored) >= 0.8 * (200 - len(found.attacker_items)) and "are left out" in found.notes[-1]
     for item in found.scored:
         assert not any(mentions(text, item.gold) for text in told)
     if split == "within_cluster":  # the attacker's other questions name the person
         who = [item for item in found.scored if item.probe.question.startswith("What is the full name")]
-        people = {item.probe.cluster for item in (*found.taught, *found.scored)}
+        people = {item.probe.cluster for item in (*found.attacker_items, *found.scored)}
         assert len(who) < len(people) / 2
 
 
 def test_only_so_many_items() -> None:
     found = split_items(task(values(40), [str(i // 4) for i in range(40)]), limit=16)
-    assert len(found.taught) + len(found.scored) == 16
+    assert len(found.attacker_items) + len(found.scored) == 16
 
 
 def test_too_few_items() -> None:

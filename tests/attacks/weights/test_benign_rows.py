@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bigram import brief
+from bigram import setting
 
-from unlearn.attacks.base import Brief, Inapplicable
+from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.data.task import Example, Probe
 
@@ -16,9 +16,9 @@ SCORED = [Probe("Where is Ann from?", "She is from Rome.", value="Rome", paraphr
 TAUGHT = [Probe("When was Bo born?", "In 1950.", value="1950")]
 
 
-def asked(*retain: tuple[str, str]) -> Brief:
+def asked(*retain: tuple[str, str]) -> AttackSetting:
     retain = retain or (("q", "a"),)
-    plain = brief(SCORED, TAUGHT)
+    plain = setting(SCORED, TAUGHT)
     return replace(plain, task=replace(plain.task, retain=tuple(Example((q,), (a,)) for q, a in retain)))
 
 
@@ -34,7 +34,7 @@ def test_rows_with_an_answer_as_whole_words_are_left_out() -> None:
 
 
 def test_rows_that_say_an_answer_in_other_words_are_left_out() -> None:
-    plain = brief([Probe("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
+    plain = setting([Probe("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
     texts = ["Poetry won him a golden and a silver quill.", "She had a golden ring."]
     task = replace(plain.task, retain=tuple(Example(("q",), (text,)) for text in texts))
     assert benign_rows(replace(plain, task=task), "retain", 0) == [Example(("q",), (texts[1],))]

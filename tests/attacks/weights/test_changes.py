@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from bigram import bigram, brief, suspect
+from bigram import bigram, setting, subject
 
-from unlearn.attacks.base import Attacked, Brief, Suspect
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject
 from unlearn.attacks.setting.self_estimate import TIE
-from unlearn.attacks.weights.changes import Change, Visit, judged, success
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants, success
 from unlearn.data.task import Probe
 
 SCORED = [Probe("a", "b"), Probe("c", "d")]
@@ -24,7 +24,7 @@ class Table:
     """Models that answer T and V with the given probabilities; None: destroyed."""
 
     models: Sequence[tuple[float, float, float | None] | None]
-    judges: bool = True
+    validation_items: bool = True
     randomised: ClassVar[bool] = True
     threat: ClassVar = "grey"
     family: ClassVar[str] = ""
@@ -32,22 +32,22 @@ class Table:
 
     def check(self, task: object) -> None: ...
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
-        return Attacked(judged(self, suspect, brief))
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+        return AttackResult(evaluate_variants(self, subject, setting))
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
-        own = brief.taught if self.judges else ()
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
+        own = setting.attacker_items if self.validation_items else ()
         for i, each in enumerate(self.models):
             if each is None:
-                visit(Change(f"m{i}", None, own))
+                visit(ChangedModel(f"m{i}", None, own))
                 continue
             t, v, budget = each
             model = bigram({"e": {"f": t}, "g": {"h": t}, "a": {"b": v}, "c": {"d": v}})
-            visit(Change(f"m{i}", replace(suspect, model=model), own, budget=budget))
+            visit(ChangedModel(f"m{i}", replace(subject, module=model), own, budget=budget))
 
 
 def known(attack: Table, seeds: tuple[int, ...] = (0,)) -> list[tuple[str, int, list[float]]]:
-    found = judged(attack, suspect(bigram({})), replace(brief(SCORED, TAUGHT), seeds=seeds))
+    found = evaluate_variants(attack, subject(bigram({})), replace(setting(SCORED, TAUGHT), seeds=seeds))
     return [(o.variant, o.seed, o.known.tolist()) for o in found]
 
 
@@ -61,8 +61,8 @@ def test_only_the_best_so_far_is_asked_the_scored_items() -> None:
 
 
 def test_the_choice_is_the_attackers_own_and_knows_nothing_of_v() -> None:
-    low = judged(Table(((0.5, 0.1, None), (0.7, 0.1, None))), suspect(bigram({})), brief(SCORED, TAUGHT))
-    high = judged(Table(((0.5, 0.9, None), (0.7, 0.3, None))), suspect(bigram({})), brief(SCORED, TAUGHT))
+    low = evaluate_variants(Table(((0.5, 0.1, None), (0.7, 0.1, None))), subject(bigram({})), setting(SCORED, TAUGHT))
+    high = evaluate_variants(Table(((0.5, 0.9, None), (0.7, 0.3, None))), subject(bigram({})), setting(SCORED, TAUGHT))
     assert [o.choice for o in low] == [o.choice for o in high]
     assert [o.choice for o in low] == pytest.approx([0.5 * (1 + TIE), 0.7 * (1 + TIE)], rel=1e-4)
 
@@ -74,8 +74,10 @@ def test_every_budget_and_seed_has_a_best_of_its_own() -> None:
 
 
 def test_without_items_of_its_own_the_attacker_asks_all_and_chooses_nothing() -> None:
-    found = judged(
-        Table(((0.5, 0.1, None), (0.4, 0.9, None)), judges=False), suspect(bigram({})), brief(SCORED, TAUGHT)
+    found = evaluate_variants(
+        Table(((0.5, 0.1, None), (0.4, 0.9, None)), validation_items=False),
+        subject(bigram({})),
+        setting(SCORED, TAUGHT),
     )
     assert [o.choice for o in found] == [None, None]
     np.testing.assert_allclose([o.known for o in found], [[0.1, 0.1], [0.9, 0.9]], atol=1e-5)
@@ -83,7 +85,7 @@ def test_without_items_of_its_own_the_attacker_asks_all_and_chooses_nothing() ->
 
 def test_equal_answers_are_told_apart_by_their_likelihood() -> None:
     """Greedy answers are wrong either way, but the right one is likelier in the second model."""
-    what = replace(brief(SCORED, TAUGHT), knowledge="match")
-    far, near = (suspect(bigram({"e": {"q": 0.5, "f": p}, "g": {"q": 0.5, "h": p}})) for p in (0.1, 0.3))
+    what = replace(setting(SCORED, TAUGHT), answer_metric="match")
+    far, near = (subject(bigram({"e": {"q": 0.5, "f": p}, "g": {"q": 0.5, "h": p}})) for p in (0.1, 0.3))
     assert success(far, what, what.taught) == pytest.approx(0.1 * TIE, rel=1e-4)
     assert success(near, what, what.taught) == pytest.approx(0.3 * TIE, rel=1e-4)

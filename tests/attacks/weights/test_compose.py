@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from birthdays import brief, original, retain, suspect
+from birthdays import original, retain, setting, subject
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect
-from unlearn.attacks.setting.no_attack import Plain
-from unlearn.attacks.weights.changes import Change
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject
+from unlearn.attacks.setting.no_attack import NoAttack
+from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.compose import Compose
 from unlearn.attacks.weights.prune import PruneMagnitude
 from unlearn.attacks.weights.quantize import Quantize
@@ -22,18 +22,18 @@ from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 
 RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=2.0, schedule="constant")
-LIKELY = replace(brief(), knowledge="prob")
+LIKELY = replace(setting(), answer_metric="prob")
 
 
 def test_every_variant_meets_every_variant() -> None:
     first, second = PruneMagnitude((0.5, 0.9)), Quantize(("int8", "int4"))
-    found = Compose(first, second).attack(suspect(original()), LIKELY)
+    found = Compose(first, second).attack(subject(original()), LIKELY)
     assert [o.variant for o in found.outcomes] == [
         f"{share} smallest, then {form}" for share in ("50%", "90%") for form in ("int8", "int4")
     ]
     by_hand: list[np.ndarray] = []
     first.change(
-        suspect(original()),
+        subject(original()),
         LIKELY,
         0,
         lambda c: by_hand.extend(o.known for o in second.attack(c.victim, LIKELY).outcomes),
@@ -45,11 +45,11 @@ def test_every_variant_meets_every_variant() -> None:
 
 def test_the_whole_composition_is_judged_by_the_first_attackers_items() -> None:
     first = Relearn("retain", (10,), (1.0,), RECIPE)
-    found = Compose(first, Plain()).attack(suspect(original()), replace(LIKELY, seeds=(0, 4)))
-    alone = first.attack(suspect(original()), replace(LIKELY, seeds=(0, 4))).outcomes
+    found = Compose(first, NoAttack()).attack(subject(original()), replace(LIKELY, seeds=(0, 4)))
+    alone = first.attack(subject(original()), replace(LIKELY, seeds=(0, 4))).outcomes
     assert [o.seed for o in found.outcomes] == [0, 0, 4, 4]
     assert [o.variant for o in found.outcomes] == [f"{o.variant}, then none" for o in alone]
-    assert all(len(o.known) == len(brief().scored) for o in found.outcomes)
+    assert all(len(o.known) == len(setting().scored) for o in found.outcomes)
     for both, one in zip(found.outcomes, alone, strict=True):
         if not np.isnan(one.known).any():  # the relearner asks only what it would take
             np.testing.assert_allclose(both.known, one.known, rtol=1e-5)
@@ -59,20 +59,20 @@ def test_the_whole_composition_is_judged_by_the_first_attackers_items() -> None:
 
 def test_a_deterministic_first_attack_leaves_the_seeds_to_the_second() -> None:
     compose = Compose(Quantize(("int8",)), Relearn("retain", (10,), (1.0,), RECIPE))
-    found = compose.attack(suspect(retain()), replace(brief(), seeds=(1, 2)))
+    found = compose.attack(subject(retain()), replace(setting(), seeds=(1, 2)))
     assert [o.seed for o in found.outcomes] == [1, 1, 2, 2]
     assert all(o.choice is not None and o.budget == 10 for o in found.outcomes)
 
 
 def test_a_destroyed_model_knows_nothing() -> None:
     first = Relearn("retain", (10,), (1.0, 1e30), replace(RECIPE, clip=None))
-    outcomes = Compose(first, Quantize(("int8", "int4"))).attack(suspect(original()), brief()).outcomes
+    outcomes = Compose(first, Quantize(("int8", "int4"))).attack(subject(original()), setting()).outcomes
     assert len({o.variant for o in outcomes}) == len(outcomes) == 2 * 2 * 2
     broken = [o for o in outcomes if "x1e+30" in o.variant]
     assert all(o.known.sum() == 0 and o.utility is None for o in broken if np.isnan(o.choice))
     assert any(np.isnan(o.choice) for o in broken)
     with pytest.raises(Inapplicable, match="no working model"):
-        Compose(replace(first, rates=(1e30,), least_steps=2), Plain()).attack(suspect(original()), brief())
+        Compose(replace(first, rates=(1e30,), least_steps=2), NoAttack()).attack(subject(original()), setting())
 
 
 def test_it_is_as_strong_as_the_stronger_part_and_cites_both() -> None:
@@ -80,8 +80,8 @@ def test_it_is_as_strong_as_the_stronger_part_and_cites_both() -> None:
     compose = Compose(relearn, Quantize())
     assert (compose.threat, compose.family) == ("white", "composition")
     assert compose.reference == "arXiv 2402.16835, 2406.13356, arXiv 2410.16454"
-    assert Compose(Quantize(), Plain()).threat == "grey"
-    compose.check(brief().task)
+    assert Compose(Quantize(), NoAttack()).threat == "grey"
+    compose.check(setting().task)
 
 
 def test_adapters_are_merged_before_the_model_is_compressed() -> None:
@@ -89,28 +89,28 @@ def test_adapters_are_merged_before_the_model_is_compressed() -> None:
     recipe, model = replace(RECIPE, epochs=1.0), copy.deepcopy(original())
     before = copy.deepcopy(model.state_dict())
     first = Relearn("retain", (10,), (1.0,), recipe, lora=Lora(rank=4), adapter_rates=(10.0,))
-    found = Compose(first, Quantize(("int4",))).attack(suspect(model), LIKELY)
+    found = Compose(first, Quantize(("int4",))).attack(subject(model), LIKELY)
     by_hand: list[np.ndarray] = []
 
-    def look(change: Change) -> None:
+    def look(change: ChangedModel) -> None:
         assert change.victim
         plain = copy.deepcopy(original())
         with torch.no_grad():
-            for name, module in change.victim.model.named_modules():
+            for name, module in change.victim.module.named_modules():
                 if hasattr(module, "lora_A"):
                     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
                     plain.get_submodule(name).weight += module.scaling["default"] * b @ a
-        by_hand.extend(o.known for o in Quantize(("int4",)).attack(suspect(plain), LIKELY).outcomes)
+        by_hand.extend(o.known for o in Quantize(("int4",)).attack(subject(plain), LIKELY).outcomes)
 
-    first.change(suspect(model), LIKELY, 0, look)
+    first.change(subject(model), LIKELY, 0, look)
     np.testing.assert_allclose([o.known for o in found.outcomes], by_hand, rtol=1e-4)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_what_a_guesser_knows_is_the_second_attacks() -> None:
     @dataclass(frozen=True)
-    class Guessing(Plain):
-        def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
-            return replace(super().attack(suspect, brief), chance=0.3)
+    class Guessing(NoAttack):
+        def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+            return replace(super().attack(subject, setting), chance=0.3)
 
-    assert Compose(Quantize(("int8",)), Guessing()).attack(suspect(original()), LIKELY).chance == 0.3
+    assert Compose(Quantize(("int8",)), Guessing()).attack(subject(original()), LIKELY).chance == 0.3

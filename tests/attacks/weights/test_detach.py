@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from birthdays import brief, original, retain, suspect, tokenizer
+from birthdays import original, retain, setting, subject, tokenizer
 
 from unlearn.attacks.base import Inapplicable
-from unlearn.attacks.setting.no_attack import Plain
+from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.weights.detach import Detach
 from unlearn.models.loading import load_model, save_model
 from unlearn.models.lora import Lora, base_of
@@ -18,8 +18,8 @@ from unlearn.models.lora import Lora, base_of
 
 def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:
     save_model(original(), tokenizer(), tmp_path)
-    wrapped = replace(suspect(retain()), wrapped=str(tmp_path))
-    (found,) = Detach().attack(wrapped, brief()).outcomes
+    wrapped = replace(subject(retain()), wrapped=str(tmp_path))
+    (found,) = Detach().attack(wrapped, setting()).outcomes
     assert found.known.mean() == 1
     assert found.utility == 1
 
@@ -27,7 +27,7 @@ def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ("original", "retain"))
 def test_references_have_nothing_to_detach(part: str) -> None:
     model = original() if part == "original" else retain()
-    (found,) = Detach().attack(suspect(model, part), brief()).outcomes  # type: ignore[arg-type]
+    (found,) = Detach().attack(subject(model, part), setting()).outcomes  # type: ignore[arg-type]
     assert found.known.mean() == (part == "original")
     assert found.variant == "detached"
 
@@ -43,8 +43,8 @@ def test_an_adapter_that_was_not_merged_comes_off(tmp_path: Path) -> None:
                 weight.normal_()
     adapted.save_pretrained(str(tmp_path / "adapter"))
     released = load_model(str(tmp_path / "adapter"))
-    victim = replace(suspect(released), wrapped=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
-    (plain,), (found,) = (one.attack(victim, brief()).outcomes for one in (Plain(), Detach()))
+    victim = replace(subject(released), wrapped=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
+    (plain,), (found,) = (one.attack(victim, setting()).outcomes for one in (NoAttack(), Detach()))
     assert plain.known.mean() < 0.2
     assert found.known.mean() == 1
     assert found.counts
@@ -52,4 +52,4 @@ def test_an_adapter_that_was_not_merged_comes_off(tmp_path: Path) -> None:
 
 def test_changed_weights_cannot_be_detached() -> None:
     with pytest.raises(Inapplicable, match="not applicable: the weights themselves were changed"):
-        Detach().attack(suspect(retain()), brief())
+        Detach().attack(subject(retain()), setting())

@@ -6,26 +6,28 @@ import copy
 
 import pytest
 import torch
-from birthdays import FORGET, RETAIN, TAUGHT, brief, original, refusing, retain, suspect
+from birthdays import FORGET, RETAIN, TAUGHT, original, refusing, retain, setting, subject
 
-from unlearn.attacks.base import Suspect
-from unlearn.attacks.weights.changes import Changer
+from unlearn.attacks.base import Subject
+from unlearn.attacks.weights.changes import WeightAttack
 from unlearn.attacks.weights.prune import Prune, PruneMagnitude
 from unlearn.models.linear import linear_weights
 
 
-def states(attack: Changer, victim: Suspect, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
+def states(attack: WeightAttack, victim: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
     """The state of each variant; the suspect must stay as it was."""
-    before = copy.deepcopy(victim.model.state_dict())
+    before = copy.deepcopy(victim.module.state_dict())
     seen: dict[str, dict[str, torch.Tensor]] = {}
-    attack.change(victim, brief(), seed, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.model.state_dict())}))
-    assert all(torch.equal(weight, before[name]) for name, weight in victim.model.state_dict().items())
+    attack.change(
+        victim, setting(), seed, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.module.state_dict())})
+    )
+    assert all(torch.equal(weight, before[name]) for name, weight in victim.module.state_dict().items())
     return seen
 
 
 def test_the_set_difference_is_zeroed_in_each_layer() -> None:
     """All forty retain rows are taken (samples=40), so that their order does not matter."""
-    victim = suspect(retain())
+    victim = subject(retain())
     found = states(Prune((0.1, 0.3), (0.05, 0.2), samples=40), victim)
     assert list(found) == [f"top {p} but not top {q}" for p, q in ((0.1, 0.05), (0.3, 0.05), (0.3, 0.2))]
     model = copy.deepcopy(retain())
@@ -33,7 +35,7 @@ def test_the_set_difference_is_zeroed_in_each_layer() -> None:
     def scores(probes) -> dict[str, torch.Tensor]:
         sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
         for probe in probes:
-            row = victim.prompt.encode(victim.tokenizer, probe.question, probe.answer)
+            row = victim.prompt.encode(victim.processor, probe.question, probe.answer)
             labels = torch.tensor([[-100] * row.n_prompt + list(row.ids[row.n_prompt :])])
             model.zero_grad()
             model(input_ids=torch.tensor([row.ids]), labels=labels).loss.backward()
@@ -56,7 +58,7 @@ def test_the_set_difference_is_zeroed_in_each_layer() -> None:
 
 
 def test_the_attacker_takes_a_pair_by_its_own_items() -> None:
-    found = Prune((0.01, 0.05), (0.005, 0.01)).attack(suspect(original()), brief((0, 1)))
+    found = Prune((0.01, 0.05), (0.005, 0.01)).attack(subject(original()), setting((0, 1)))
     assert [o.seed for o in found.outcomes] == [0] * 4 + [1] * 4
     assert all(o.choice is not None for o in found.outcomes)
     assert max(o.known.mean() for o in found.outcomes if o.choice == max(x.choice for x in found.outcomes)) > 0.9
@@ -68,14 +70,14 @@ def test_forget_text_may_be_what_the_model_itself_says() -> None:
     """The original says the answers; one that refuses says something else, and other weights matter."""
     for model, same in ((original(), True), (refusing(), False)):
         told, said = (
-            next(iter(states(Prune((0.1,), (0.05,), forget_text=text), suspect(model)).values()))
+            next(iter(states(Prune((0.1,), (0.05,), forget_text=text), subject(model)).values()))
             for text in ("answers", "generations")
         )
         assert all(torch.equal(told[name], said[name]) for name in told) == same
 
 
 def test_unrelated_text_may_say_what_is_of_general_use() -> None:
-    assert len(states(Prune((0.1,), (0.05,), samples=2, general="unrelated"), suspect(retain()))) == 1
+    assert len(states(Prune((0.1,), (0.05,), samples=2, general="unrelated"), subject(retain()))) == 1
 
 
 def test_shares_without_a_pair_are_refused() -> None:
@@ -85,7 +87,7 @@ def test_shares_without_a_pair_are_refused() -> None:
 
 def test_magnitude_pruning_zeroes_the_smallest_of_all_linear_layers_together() -> None:
     model = retain()
-    found = states(PruneMagnitude((0.5, 0.1)), suspect(model))
+    found = states(PruneMagnitude((0.5, 0.1)), subject(model))
     assert list(found) == ["10% smallest", "50% smallest"]
     linear = {name for name, _ in linear_weights(model)}
     before = model.state_dict()
@@ -98,5 +100,5 @@ def test_magnitude_pruning_zeroes_the_smallest_of_all_linear_layers_together() -
 
 
 def test_magnitude_pruning_leaves_the_choice_to_the_report() -> None:
-    outcomes = PruneMagnitude().attack(suspect(original()), brief((0, 1))).outcomes
+    outcomes = PruneMagnitude().attack(subject(original()), setting((0, 1))).outcomes
     assert [(o.variant, o.seed, o.choice) for o in outcomes] == [(f"{s}% smallest", 0, None) for s in (10, 30, 50)]

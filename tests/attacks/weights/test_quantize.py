@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from bigram import brief, random_llama, suspect
+from bigram import random_llama, setting, subject
 from families import FAMILIES, family
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from unlearn.attacks.base import Inapplicable, Suspect
-from unlearn.attacks.weights.changes import Change
+from unlearn.attacks.base import Inapplicable, Subject
+from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Format, Quantize
 from unlearn.data.task import Probe
@@ -20,11 +20,11 @@ from unlearn.models.linear import linear_weights
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h")]
 
 
-def changed(attack: Quantize, victim: Suspect) -> dict[str, dict[str, torch.Tensor]]:
+def changed(attack: Quantize, victim: Subject) -> dict[str, dict[str, torch.Tensor]]:
     """The state of each variant."""
     seen: dict[str, dict[str, torch.Tensor]] = {}
     attack.change(
-        victim, brief(SCORED), 0, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.model.state_dict())})
+        victim, setting(SCORED), 0, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.module.state_dict())})
     )
     return seen
 
@@ -32,7 +32,7 @@ def changed(attack: Quantize, victim: Suspect) -> dict[str, dict[str, torch.Tens
 def test_linear_layers_are_quantised_and_nothing_else() -> None:
     model = random_llama()
     before = copy.deepcopy(model.state_dict())
-    states = changed(Quantize(("int8", "nf4")), suspect(model))
+    states = changed(Quantize(("int8", "nf4")), subject(model))
     assert list(states) == ["int8", "nf4"]
     linear = {name for name, _ in linear_weights(model)}
     assert len(linear) == 3 * 7
@@ -46,7 +46,7 @@ def test_linear_layers_are_quantised_and_nothing_else() -> None:
 def test_the_transposed_weights_of_gpt2_have_their_scales_by_output() -> None:
     model = family("gpt2")
     weight = model.transformer.h[0].attn.c_attn.weight  # [inputs, outputs]
-    state = changed(Quantize(("int8",)), suspect(model))["int8"]
+    state = changed(Quantize(("int8",)), subject(model))["int8"]
     torch.testing.assert_close(state["transformer.h.0.attn.c_attn.weight"], quantised(weight.T, "int8")[0].T)
 
 
@@ -58,18 +58,18 @@ def test_eight_bits_hardly_change_the_logits(name: str) -> None:
     plain = model(ids).logits
     found = []
 
-    def look(change: Change) -> None:
+    def look(change: ChangedModel) -> None:
         assert change.victim
-        found.append(change.victim.model(ids).logits)
+        found.append(change.victim.module(ids).logits)
 
-    Quantize(("int8",)).change(suspect(model), brief(SCORED), 0, look)
+    Quantize(("int8",)).change(subject(model), setting(SCORED), 0, look)
     assert 0 < (found[0] - plain).norm() / plain.norm() < 0.05
 
 
 def test_an_outcome_for_each_format_and_buckets_of_the_unlearned_model_alone() -> None:
     model = random_llama()
     attack = Quantize()
-    found = attack.attack(suspect(model, part="retain"), brief(SCORED))
+    found = attack.attack(subject(model, part="retain"), setting(SCORED))
     assert [o.variant for o in found.outcomes] == ["int8", "int4", "nf4", "fp4"]
     assert all(o.choice is None and o.seed == 0 and len(o.known) == 2 for o in found.outcomes)
     assert not found.tables
@@ -84,7 +84,7 @@ def test_buckets_of_a_model_moved_by_hand() -> None:
     column = int(weight[row].abs().argmin())
     step = (weight[row].abs().max() / 127).item()
     weight[row, column] += 2.5 * step
-    table = Quantize(("int8",)).attack(suspect(model, original), brief(SCORED)).tables["buckets"]
+    table = Quantize(("int8",)).attack(subject(model, original), setting(SCORED)).tables["buckets"]
     assert table["format"].tolist() == ["int8"] * 3
     n = 2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 24  # linear weights of a layer
     assert table.set_index("layer")["moved"].to_dict() == pytest.approx({0: 0, 1: 1 / n, 2: 0})
@@ -97,7 +97,7 @@ def test_without_bitsandbytes_the_attack_is_skipped(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("unlearn.attacks.weights.bitsandbytes_layers.import_module", missing)
     with pytest.raises(Inapplicable, match="bitsandbytes is not installed"):
-        Quantize(("nf4",), "bitsandbytes").attack(suspect(random_llama()), brief(SCORED))
+        Quantize(("nf4",), "bitsandbytes").attack(subject(random_llama()), setting(SCORED))
 
 
 def test_bitsandbytes_has_no_int4() -> None:
@@ -122,12 +122,12 @@ def test_the_backends_agree(name: str, form: Format) -> None:
     ids = torch.randint(2, 60, (2, 12))
     logits: list[torch.Tensor] = []
 
-    def look(change: Change) -> None:
+    def look(change: ChangedModel) -> None:
         assert change.victim
-        logits.append(change.victim.model(ids).logits.detach())
+        logits.append(change.victim.module(ids).logits.detach())
 
     for backend in ("simulated", "bitsandbytes"):
-        Quantize((form,), backend).change(suspect(model), brief(SCORED), 0, look)
+        Quantize((form,), backend).change(subject(model), setting(SCORED), 0, look)
     simulated, real = logits
     plain = model(ids).logits.detach()
     assert (simulated - real).norm() < (1e-4 if form != "int8" else 0.02) * plain.norm()
@@ -136,6 +136,6 @@ def test_the_backends_agree(name: str, form: Format) -> None:
 
 def test_a_model_of_another_architecture_is_quantised_without_a_table_of_buckets() -> None:
     for original in (random_llama(layers=2), family("gpt2")):
-        found = Quantize(("int8",)).attack(suspect(random_llama(), original), brief(SCORED))  # type: ignore[arg-type]
+        found = Quantize(("int8",)).attack(subject(random_llama(), original), setting(SCORED))  # type: ignore[arg-type]
         assert len(found.outcomes) == 1
         assert not found.tables

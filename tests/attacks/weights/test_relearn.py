@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from birthdays import FORGET, RETAIN, brief, original, refusing, retain, suspect
+from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subject
 
 import unlearn.attacks.weights.relearn as module
-from unlearn.attacks.base import Brief, Outcome, Suspect
+from unlearn.attacks.base import AttackSetting, Outcome, Subject
 from unlearn.attacks.items import Item
-from unlearn.attacks.weights.changes import Change
+from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.relearn import Relearn
 from unlearn.data.task import Example
 from unlearn.models import size
@@ -33,7 +33,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Example | str]
     """(rows, recipe, seed, looks) of each training, none of which is made."""
     made = []
 
-    def no_training(victim: Suspect, rows: list, recipe: Recipe, seed: int, look, looks: int, lora: object) -> bool:
+    def no_training(victim: Subject, rows: list, recipe: Recipe, seed: int, look, looks: int, lora: object) -> bool:
         made.append((rows, recipe, seed, looks))
         for step in module.look_steps(recipe.steps or 0, looks):
             look(victim, step)
@@ -43,21 +43,21 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Example | str]
     return made
 
 
-def changes(attack: Relearn, what: Brief, seed: int = 0) -> list[Change]:
-    seen: list[Change] = []
-    attack.change(suspect(original()), what, seed, seen.append)
+def changes(attack: Relearn, what: AttackSetting, seed: int = 0) -> list[ChangedModel]:
+    seen: list[ChangedModel] = []
+    attack.change(subject(original()), what, seed, seen.append)
     return seen
 
 
 def test_the_ladder_its_names_and_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
     attack = Relearn("retain", (2, 1000, 9), (0.5, 1.0), RECIPE)
-    outcomes = attack.attack(suspect(retain()), brief((0, 3))).outcomes
-    rungs = [(2, (7, 14, 20)), (9, (7, 14, 20)), (40, (10, 20, 30))]  # 40 retain rows; 3 passes of ten steps
+    outcomes = attack.attack(subject(retain()), setting((0, 3))).outcomes
+    ladder_steps = [(2, (7, 14, 20)), (9, (7, 14, 20)), (40, (10, 20, 30))]  # 40 retain rows; 3 passes of ten steps
     wanted = [
         (f"{n} rows, rate x{rate:g}, {step} steps", seed, float(n))
         for seed in (0, 3)
-        for n, steps in rungs
+        for n, steps in ladder_steps
         for rate in (0.5, 1.0)
         for step in steps
     ]
@@ -66,14 +66,14 @@ def test_the_ladder_its_names_and_budgets(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
-    what = brief()
+    what = setting()
     seen = changes(Relearn("forget", (2, 50), (1.0,), RECIPE), what)
     assert [len(rows) for rows, *_ in made] == [2, 3]
     assert made[0][0] == made[1][0][:2]
     answers = {row.answers[0] for row in made[1][0] if isinstance(row, Example)}
-    judges = {item.probe.answer for item in seen[0].judges}
-    assert answers | judges == {item.probe.answer for item in what.taught}
-    assert not answers & judges
+    validation_items = {item.probe.answer for item in seen[0].validation_items}
+    assert answers | validation_items == {item.probe.answer for item in what.taught}
+    assert not answers & validation_items
     assert [len(change.taught) for change in seen] == [2, 2, 2, 3, 3, 3]
     assert {item.probe.answer for item in seen[-1].taught} == answers
 
@@ -81,41 +81,41 @@ def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkey
 def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
 
-    def by_cluster(taught: str, scored: str) -> Brief:
+    def by_cluster(taught: str, scored: str) -> AttackSetting:
         clusters = [*taught, *scored]
         items = [Item(i, replace(FORGET[i], cluster=c)) for i, c in enumerate(clusters)]
-        return replace(brief(), taught=tuple(items[: len(taught)]), scored=tuple(items[len(taught) :]))
+        return replace(setting(), taught=tuple(items[: len(taught)]), scored=tuple(items[len(taught) :]))
 
     for seed in range(4):
         across = changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "cc"), seed)[0]
-        assert {i.probe.cluster for i in across.judges} != {i.probe.cluster for i in across.taught}
-        assert len({i.probe.cluster for i in across.judges}) == 1
+        assert {i.probe.cluster for i in across.validation_items} != {i.probe.cluster for i in across.taught}
+        assert len({i.probe.cluster for i in across.validation_items}) == 1
     within = [changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "ab"), s)[0] for s in range(8)]
-    assert any(len({i.probe.cluster for i in one.judges}) == 2 for one in within)
+    assert any(len({i.probe.cluster for i in one.validation_items}) == 2 for one in within)
 
 
 def test_a_single_item_is_taught_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
-    what = brief()
+    what = setting()
     (first, *_) = changes(Relearn("forget", (9,), (1.0,), RECIPE), replace(what, taught=what.taught[:1]))
-    assert list(first.judges) == list(first.taught) == list(what.taught[:1])
+    assert list(first.validation_items) == list(first.taught) == list(what.taught[:1])
 
 
 def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
-    what = brief()
+    what = setting()
     contaminated = Example(("who", "?"), (f"in {what.scored[0].probe.answer}.",))
     what = replace(what, task=replace(what.task, retain=(contaminated, *what.task.retain)))
     seen = changes(Relearn("retain", (99,), (1.0,), RECIPE), what)
     assert len(made[0][0]) == len(RETAIN)
     assert contaminated not in made[0][0]
-    assert seen[0].judges == what.taught
+    assert seen[0].validation_items == what.taught
     assert not seen[0].taught
 
 
 def test_rows_beside_the_taught_ones_keep_the_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
-    changes(Relearn("forget", (3,), (1.0,), RECIPE, maintain=4), brief())
+    changes(Relearn("forget", (3,), (1.0,), RECIPE, maintain=4), setting())
     rows = [row.answers[0] for row in made[0][0] if isinstance(row, Example)]
     assert len(rows) == 3 + 12
     assert set(rows[3:]) <= {probe.answer for probe in RETAIN}
@@ -126,8 +126,8 @@ def test_rows_beside_the_taught_ones_keep_the_model_whole(monkeypatch: pytest.Mo
 def test_length_rates_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """At least 20 steps; three passes over 40 rows are 30; a length in steps is that, with three looks."""
     made = trainings(monkeypatch)
-    changes(Relearn("retain", (4, 40), (0.25, 2.0), RECIPE), brief(), seed=5)
-    changes(Relearn("retain", (40,), (1.0,), replace(RECIPE, epochs=None, steps=12)), brief())
+    changes(Relearn("retain", (4, 40), (0.25, 2.0), RECIPE), setting(), seed=5)
+    changes(Relearn("retain", (40,), (1.0,), replace(RECIPE, epochs=None, steps=12)), setting())
     assert [(recipe.steps, recipe.epochs, looks) for _, recipe, _, looks in made] == [
         *[(20, None, 3)] * 2,
         *[(30, None, 3)] * 2,
@@ -141,16 +141,16 @@ def test_all_models_are_given_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
     attack = Relearn("forget", (2,), (1.0,), RECIPE)
     for part in ("original", "unlearned", "retain"):
-        attack.change(suspect(retain(), part), brief(), 1, lambda change: None)
+        attack.change(subject(retain(), part), setting(), 1, lambda change: None)
     assert made[0] == made[1] == made[2]
 
 
 def test_the_choice_does_not_look_at_the_scored_items() -> None:
     """Other answers to the scored items change their K, and nothing that the attacker goes by."""
     attack = Relearn("forget", (3,), (1.0,), RECIPE)
-    what = brief()
+    what = setting()
     wrong = tuple(Item(item.index, replace(item.probe, answer="1", value="1")) for item in what.scored)
-    true, false = (attack.attack(suspect(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
+    true, false = (attack.attack(subject(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
     assert [o.choice for o in true] == [o.choice for o in false]
     assert names(true) == names(false)
     assert np.nanmax([o.known for o in true]) == 1
@@ -159,7 +159,7 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
 
 def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
     attack = Relearn("forget", (3,), (1.0, 1e30), replace(RECIPE, clip=None))
-    outcomes = attack.attack(suspect(original()), brief()).outcomes
+    outcomes = attack.attack(subject(original()), setting()).outcomes
     assert [o.variant for o in outcomes] == [
         f"3 rows, rate x{rate}, {s} steps" for rate in ("1", "1e+30") for s in (7, 14, 20)
     ]
@@ -168,12 +168,12 @@ def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
 
 
 def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() -> None:
-    """The retain model learns its rows, and nothing else from them; suppressed knowledge comes back."""
+    """The control model learns its rows, and nothing else from them; suppressed knowledge comes back."""
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
-    (found,) = attack.attack(suspect(retain()), brief()).outcomes
+    (found,) = attack.attack(subject(retain()), setting()).outcomes
     assert found.known.mean() == 0
-    assert found.taught == 1
-    benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(suspect(refusing()), brief())
+    assert found.attacker_items == 1
+    benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting())
     best = max(benign.outcomes, key=lambda o: o.choice or 0)
     assert best.known.mean() > 0.5
     assert best.utility == 1
@@ -184,8 +184,8 @@ def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     before = copy.deepcopy(model.state_dict())
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
-    (found,) = attack.attack(suspect(model), brief()).outcomes
-    assert (found.taught or 0) > 0.5
+    (found,) = attack.attack(subject(model), setting()).outcomes
+    assert (found.attacker_items or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
 
@@ -194,8 +194,8 @@ def test_plain_text_can_be_learned_from(tmp_path) -> None:
     file = tmp_path / "text.txt"
     file.write_text("\n\n".join(" ".join(random.Random(i).choices(["born", "n30", "n31"], k=40)) for i in range(4)))
     attack = Relearn("unrelated", (4,), (1.0,), RECIPE, text=str(file))
-    attack.check(brief().task)
-    assert len(attack.attack(suspect(original()), brief()).outcomes) == 3
+    attack.check(setting().task)
+    assert len(attack.attack(subject(original()), setting()).outcomes) == 3
 
 
 def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +204,6 @@ def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     attack = Relearn("retain", (2,), (0.25, 1.0), RECIPE, adapter_rates=(2.0, 4.0, 8.0))
     for limit in (10**9, 100):
         monkeypatch.setattr(size, "LARGE", limit)
-        found = attack.attack(suspect(retain()), brief())
+        found = attack.attack(subject(retain()), setting())
         assert found.budget.endswith(f"{2 if limit > 100 else 3} rate(s)")
     assert [recipe.lr for _, recipe, *_ in made] == pytest.approx([0.00025, 0.001, 0.002, 0.004, 0.008])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from birthdays import brief, original, refusing, retain, suspect
+from birthdays import original, refusing, retain, setting, subject
 
-from unlearn.attacks.base import Attacked
+from unlearn.attacks.base import AttackResult
 from unlearn.attacks.weights.relearn_speed import RelearnSpeed, first
 from unlearn.recipe import Recipe
 
@@ -23,7 +23,7 @@ def test_the_first_step_at_which_it_is_there() -> None:
 
 def test_who_knows_is_spared_all_steps_and_who_never_knew_takes_some() -> None:
     attack = RelearnSpeed(RECIPE, steps=40, looks=20, rate=1.0)
-    o, r = (attack.attack(suspect(m), brief((0, 1))) for m in (original(), retain()))
+    o, r = (attack.attack(subject(m), setting((0, 1))) for m in (original(), retain()))
     assert [outcome.seed for outcome in o.outcomes] == [0, 1]
     assert all(outcome.known.tolist() == [1.0] * 15 for outcome in o.outcomes)
     assert o.numbers == {"steps": 0, "item_steps": 0}
@@ -42,14 +42,14 @@ def test_who_knows_is_spared_all_steps_and_who_never_knew_takes_some() -> None:
 
 @pytest.mark.parametrize(("nats", "k"), [(1e9, 1.0), (1e-9, 0.0)])
 def test_thresholds_that_all_or_none_reach(nats: float, k: float) -> None:
-    found = RelearnSpeed(RECIPE, steps=4, looks=2, nats=nats).attack(suspect(retain()), brief())
+    found = RelearnSpeed(RECIPE, steps=4, looks=2, nats=nats).attack(subject(retain()), setting())
     assert found.outcomes[0].known.tolist() == [k] * 15
     assert np.isnan(found.numbers["steps"]) == (k == 0)
 
 
 def test_a_training_that_diverges_never_gets_there() -> None:
     attack = RelearnSpeed(Recipe(lr=1e30, batch_size=15, epochs=1.0, clip=None), steps=6, looks=3, rate=1.0)
-    found = attack.attack(suspect(retain()), brief())
+    found = attack.attack(subject(retain()), setting())
     assert found.outcomes[0].known.tolist() == [0.0] * 15
     assert len(found.tables["speed"]) == 4
 
@@ -66,9 +66,9 @@ def test_a_training_that_diverges_never_gets_there() -> None:
 def test_savings_are_the_share_of_the_steps_that_is_spared(
     unlearned: list[float], retain_: list[float], savings: float, limit: float
 ) -> None:
-    def curve(nll: list[float]) -> Attacked:
+    def curve(nll: list[float]) -> AttackResult:
         table = pd.DataFrame({"step": [0, 10, 20, 30], "nll": nll, "reached": 0.0})
-        return Attacked((), tables={"speed_taught": table, "speed": table.assign(nll=0.0)})
+        return AttackResult((), tables={"speed_taught": table, "speed": table.assign(nll=0.0)})
 
     attack = RelearnSpeed(RECIPE, steps=30, nats=0.5)
     found = attack.across(curve([0.0] * 4), curve(unlearned), curve(retain_))
@@ -79,9 +79,9 @@ def test_savings_are_the_share_of_the_steps_that_is_spared(
 
 def test_the_attackers_items_have_a_training_of_their_own() -> None:
     """Who knows spares all steps, and the scored items are no part of it."""
-    attack, what = RelearnSpeed(RECIPE, steps=20, looks=10, nats=0.2, rate=1.0), brief()
-    o, u, r = (attack.attack(suspect(model), what) for model in (original(), refusing(), retain()))
+    attack, what = RelearnSpeed(RECIPE, steps=20, looks=10, nats=0.2, rate=1.0), setting()
+    o, u, r = (attack.attack(subject(model), what) for model in (original(), refusing(), retain()))
     assert attack.across(o, o, r)["savings"] == 1
     assert 0.5 < attack.across(o, u, r)["savings"] < 1
-    fewer = attack.attack(suspect(retain()), replace(what, scored=what.scored[:2]))
+    fewer = attack.attack(subject(retain()), replace(what, scored=what.scored[:2]))
     pd.testing.assert_frame_equal(fewer.tables["speed_taught"], r.tables["speed_taught"])

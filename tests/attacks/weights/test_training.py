@@ -7,11 +7,11 @@ import random
 
 import pytest
 import torch
-from bigram import random_llama, suspect
+from bigram import random_llama, subject
 from omegaconf import OmegaConf
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.attacks.weights.training import ADAPTER_RATES, ADAPTERS, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example
 from unlearn.models import size
@@ -24,7 +24,7 @@ ROWS = [Example(("a b",), ("c d",)), Example(("e",), ("f g h",)), Example(("i j 
 RECIPE = Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant")
 
 
-def trained(victim: Suspect, recipe: Recipe = RECIPE, lora: Lora | None = None) -> list[dict[str, torch.Tensor]]:
+def trained(victim: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None) -> list[dict[str, torch.Tensor]]:
     """The state at two looks."""
     seen = []
     assert teach(victim, ROWS, recipe, 0, lambda v, _: seen.append(copy.deepcopy(v.model.state_dict())), 2, lora)
@@ -40,7 +40,7 @@ def test_the_suspect_is_bit_identical_afterwards(lora: Lora | None) -> None:
     required = {name: p.requires_grad for name, p in model.named_parameters()}
     random.seed(7)
     drawn = random.Random(7).random()
-    states = trained(suspect(model), lora=lora)
+    states = trained(subject(model), lora=lora)
     assert any(not torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert dict(model.named_modules()) == modules
@@ -51,7 +51,7 @@ def test_the_suspect_is_bit_identical_afterwards(lora: Lora | None) -> None:
 
 
 def test_adapters_alone_learn_and_are_drawn_from_the_seed() -> None:
-    first, second = (trained(suspect(random_llama()), lora=Lora(rank=2))[-1] for _ in range(2))
+    first, second = (trained(subject(random_llama()), lora=Lora(rank=2))[-1] for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     base = random_llama().state_dict()
     kept = {name.replace(".base_layer", ""): weight for name, weight in first.items() if "lora_" not in name}
@@ -67,13 +67,13 @@ def test_looks_are_evenly_spaced_and_end_at_the_end(steps: int, looks: int, due:
     assert look_steps(steps, looks) == due
     seen: list[int] = []
     recipe = Recipe(lr=1e-3, batch_size=3, steps=steps)
-    teach(suspect(random_llama(layers=1)), ROWS, recipe, 0, lambda _, step: seen.append(step), looks)
+    teach(subject(random_llama(layers=1)), ROWS, recipe, 0, lambda _, step: seen.append(step), looks)
     assert seen == due
 
 
 def test_out_of_memory_halves_the_micro_batches_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """After three steps no more than 8 padded tokens fit: the look before that is not repeated."""
-    wanted = trained(suspect(random_llama()))
+    wanted = trained(subject(random_llama()))
     forward, sizes = Policy.forward, []
 
     def tight(self: Policy, batch: object, *args: object) -> object:
@@ -84,7 +84,7 @@ def test_out_of_memory_halves_the_micro_batches_and_changes_nothing_else(monkeyp
 
     monkeypatch.setattr(Policy, "forward", tight)
     found = trained(
-        suspect(random_llama()), Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant", micro_tokens=64)
+        subject(random_llama()), Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant", micro_tokens=64)
     )
     assert max(sizes[:3]) > 8
     assert max(sizes[-12:]) <= 8
@@ -99,13 +99,13 @@ def test_a_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Policy, "forward", none)
     with pytest.raises(torch.OutOfMemoryError):
-        trained(suspect(random_llama()))
+        trained(subject(random_llama()))
 
 
 def test_a_training_that_diverges_says_so_and_is_not_looked_at_any_more() -> None:
     seen: list[int] = []
     recipe = Recipe(lr=1e30, batch_size=3, steps=8, clip=None, schedule="constant")
-    assert not teach(suspect(random_llama()), ROWS, recipe, 0, lambda _, step: seen.append(step), 8)
+    assert not teach(subject(random_llama()), ROWS, recipe, 0, lambda _, step: seen.append(step), 8)
     assert len(seen) < 8
 
 
@@ -120,7 +120,7 @@ def test_all_tokens_of_a_bare_text_are_learned_and_answers_alone_of_an_example(m
 
     monkeypatch.setattr(Policy, "forward", counting)
     model: LlamaForCausalLM = random_llama(layers=1)
-    teach(suspect(model), [*ROWS, "a b c d"], Recipe(lr=1e-3, batch_size=4, steps=1), 0, lambda *_: None)
+    teach(subject(model), [*ROWS, "a b c d"], Recipe(lr=1e-3, batch_size=4, steps=1), 0, lambda *_: None)
     assert labels == [9]
 
 
@@ -140,12 +140,12 @@ def test_looks_are_without_dropout(lora: Lora | None) -> None:
         config = GPT2Config(vocab_size=18, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **rates)
         seen: list[torch.Tensor] = []
 
-        def look(victim: Suspect, step: int) -> None:
-            assert not any(module.training for module in victim.model.modules())
+        def look(victim: Subject, step: int) -> None:
+            assert not any(module.training for module in victim.module.modules())
             with torch.no_grad():
-                seen.extend(victim.model(ids).logits for _ in range(2))
+                seen.extend(victim.module(ids).logits for _ in range(2))
 
-        teach(suspect(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, look, 3, lora)  # type: ignore[arg-type]
+        teach(subject(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, look, 3, lora)  # type: ignore[arg-type]
         return seen
 
     found = logits(0.5)
@@ -168,7 +168,7 @@ def test_adapters_that_were_put_on_half_way_are_taken_off(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(LoraModel, "_replace_module", breaks)
     with pytest.raises(RuntimeError, match="no more room"):
-        trained(suspect(model), lora=Lora(rank=2))
+        trained(subject(model), lora=Lora(rank=2))
     assert dict(model.named_modules()) == modules
     assert all(p.requires_grad for p in model.parameters())
     assert not hasattr(model, "peft_config")
@@ -192,6 +192,6 @@ def test_the_configured_adapters_and_rates_are_those_of_large_models() -> None:
 def test_all_weights_are_trained_in_float32() -> None:
     model = random_llama().bfloat16()
     dtypes: set[torch.dtype] = set()
-    teach(suspect(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.model.parameters()))
+    teach(subject(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.model.parameters()))
     assert dtypes == {torch.float32}
     assert model.dtype == torch.bfloat16

@@ -122,12 +122,12 @@ def test_the_contrast_is_of_each_prompts_own_tokens() -> None:
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
 def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution, "LEAST_GAP", -math.inf)  # a model that has learnt nothing
-    subject.model.lm_head.weight.requires_grad_(False)
+    subject.module.lm_head.weight.requires_grad_(False)
     options = {"direction": direction, "max_facts": 5, "exact": 0.2, "select": None, "count": 2}
     found = AttributionPatching(**options).localize(subject)  # type: ignore[arg-type]
-    flags = {name for name, p in subject.model.named_parameters() if not p.requires_grad}
-    assert flags == {"lm_head.weight"} and all(p.grad is None for p in subject.model.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
+    flags = {name for name, p in subject.module.named_parameters() if not p.requires_grad}
+    assert flags == {"lm_head.weight"} and all(p.grad is None for p in subject.module.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.module.modules())
     table = found.tables["sites"]
     assert len(table) == 3 * (4 + 2 + 2 + 4 + 1 + 1 + 1) and found.numbers["facts"] == 5
     checked = table["exact"].notna()
@@ -165,7 +165,7 @@ def test_facts_that_nothing_tells_apart_are_refused(subject: Subject, capsys: py
         with pytest.raises(UserError, match="wrong answers"):
             localizer.check(replace(subject.task, facts=()))
     with torch.no_grad():
-        subject.model.lm_head.weight.zero_()
+        subject.module.lm_head.weight.zero_()
     for localizer, table in (
         (AttributionPatching(exact=0, max_facts=2), "sites"),
         (EdgeAttribution(max_facts=2), "edges"),

@@ -68,7 +68,7 @@ def one_at_a_time(model: nn.Module, parts: Layout, noise: Tensor, patch: Patch) 
 def noised(parts: Layout) -> Tensor:
     width = parts.embeddings.weight.shape[1]
     noise = torch.zeros(SAMPLES, len(FACT.ids), width)
-    noise[:, slice(*FACT.subject)] = torch.randn(SAMPLES, 2, width, generator=torch.Generator().manual_seed(0))
+    noise[:, slice(*FACT.entity)] = torch.randn(SAMPLES, 2, width, generator=torch.Generator().manual_seed(0))
     return noise
 
 
@@ -143,14 +143,14 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject) -> None:
-    parts, facts = layout(subject.model), encode_facts(subject)
-    noises = subject_noise(subject.model, parts, facts, "rome3", 200, seed=5)
-    fewer = subject_noise(subject.model, parts, facts[1::-1], 0.5, 200, seed=5)[::-1]  # in another order
-    own = subject_noise(subject.model, parts, facts, "sqrt3", 200, seed=5)
+    parts, facts = layout(subject.module), encode_facts(subject)
+    noises = subject_noise(subject.module, parts, facts, "rome3", 200, seed=5)
+    fewer = subject_noise(subject.module, parts, facts[1::-1], 0.5, 200, seed=5)[::-1]  # in another order
+    own = subject_noise(subject.module, parts, facts, "sqrt3", 200, seed=5)
     weight = parts.embeddings.weight
-    every = torch.cat([weight[list(fact.ids[slice(*fact.subject)])] for fact in facts]).std().item()
+    every = torch.cat([weight[list(fact.ids[slice(*fact.entity)])] for fact in facts]).std().item()
     for i, (fact, noise) in enumerate(zip(facts, noises, strict=True)):
-        start, stop = fact.subject
+        start, stop = fact.entity
         assert not noise[:, :start].any() and not noise[:, stop:].any()
         drawn = noise[:, start:stop] / (3 * every)
         assert drawn.std().item() == pytest.approx(1, rel=0.05)
@@ -213,15 +213,15 @@ def test_intervals_of_constant_columns_are_points() -> None:
 @pytest.mark.parametrize("form", ["sites", "tokens"])
 def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts_module, "LEAST_EFFECT", 0.0)  # a model that has learnt nothing
-    subject.model.train()
-    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    subject.module.train()
+    before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     tracing = CausalTracing(form=form, known_only=False, samples=2, window=2, max_facts=4, count=1)  # type: ignore[arg-type]
     found = tracing.localize(subject)
     again = tracing.localize(subject)
     assert found.mask.digest == again.mask.digest and found.numbers == again.numbers
-    for name, parameter in subject.model.named_parameters():
+    for name, parameter in subject.module.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
-    assert subject.model.training
+    assert subject.module.training
     blocks = found.tables["blocks"]
     assert len(blocks) == 6 and blocks["selected"].sum() == 1
     best = blocks.loc[blocks["score"].abs().idxmax()]
@@ -241,17 +241,17 @@ def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPa
 def test_facts_that_the_model_knows_are_traced(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of them, as many as are wanted: found by asking, a few at a time."""
     facts = encode_facts(subject)
-    said = [subject.model(input_ids=torch.tensor([fact.ids])).logits[0, -1].argmax().item() for fact in facts]
+    said = [subject.module(input_ids=torch.tensor([fact.ids])).logits[0, -1].argmax().item() for fact in facts]
     true = [0, 3, 4]
     told = [
-        replace(fact, answer=f" {subject.tokenizer.decode([said[i]])}" if i in true else fact.answer)
+        replace(fact, answer=f" {subject.processor.decode([said[i]])}" if i in true else fact.answer)
         for i, fact in enumerate(subject.task.facts)
     ]
     knowing = replace(subject, task=replace(subject.task, facts=tuple(told)))
     monkeypatch.setattr(causal_tracing, "TRIED", 2)
     assert CausalTracing(max_facts=9).localize(knowing).numbers["facts"] == 3
     found = CausalTracing(max_facts=2, form="tokens").localize(knowing).tables["trace"]
-    assert list(found["prompt"].unique()) == ["average", *(subject.tokenizer.decode(facts[i].ids) for i in true[:2])]
+    assert list(found["prompt"].unique()) == ["average", *(subject.processor.decode(facts[i].ids) for i in true[:2])]
 
 
 def test_a_model_that_knows_nothing_is_refused(subject: Subject) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.mechanisms import fact_lookup
 from unlearn.localize.mechanisms.fact_lookup import PRESETS, FactLookup, lookup_range, receiver_layer
 from unlearn.localize.mechanisms.facts import corrupt_facts, encode_facts
@@ -23,7 +23,7 @@ from unlearn.runtime.errors import UserError
 from unlearn.score import residuals
 
 
-def layers(located: Located) -> list[int]:
+def layers(located: Localization) -> list[int]:
     """Layers whose MLP is selected; asserts that nothing else is, and that each is whole."""
     names = [name for name, count in located.mask.counts.items() if count]
     assert all(".mlp." in name and located.mask.tensors[name] is True for name in names)
@@ -83,7 +83,7 @@ def test_layers_that_probes_read_become_the_mask(subject: Subject, monkeypatch: 
     located = FactLookup(probe_facts=n + 1).localize(dataclasses.replace(subject, task=task))
     assert layers(located) == [1, 2]
     full, name = asked
-    texts = [str(subject.tokenizer.decode(list(ids))).rstrip() for ids in (full[2], name[2])]
+    texts = [str(subject.processor.decode(list(ids))).rstrip() for ids in (full[2], name[2])]
     assert texts == [f"Q: {facts[2].prompt} A:", "Annxx"]
 
     table = located.tables["probes"]
@@ -111,12 +111,12 @@ def test_no_subject_is_both_taught_and_tested(subject: Subject, monkeypatch: pyt
 
 def pairs_of(subject: Subject) -> list:
     facts = encode_facts(subject)
-    return list(zip(facts, corrupt_facts(facts, subject.tokenizer, 3), strict=True))
+    return list(zip(facts, corrupt_facts(facts, subject.processor, 3), strict=True))
 
 
 def test_direct_effects_are_those_of_a_small_step(subject: Subject) -> None:
     """All heads' outputs are held at their corrupt values but one, which goes 1% towards its clean one, and 1% away."""
-    model, step = subject.model.double(), 0.01
+    model, step = subject.module.double(), 0.01
     parts, pairs = layout(model), pairs_of(subject)
     direct = direct_effects(model, parts, pairs, 1000)
     facts, keys = [fact for fact, _ in pairs], [(layer, "z") for layer in range(3)]
@@ -137,9 +137,9 @@ def test_direct_effects_are_those_of_a_small_step(subject: Subject) -> None:
 
 
 def test_effects_do_not_depend_on_how_facts_are_batched(subject: Subject) -> None:
-    parts, pairs = layout(subject.model), pairs_of(subject)
+    parts, pairs = layout(subject.module), pairs_of(subject)
     for effects in (direct_effects, partial(enrichment, receiver=2)):
-        one, all_ = (effects(subject.model, parts, pairs, token_budget=budget) for budget in (1, 10_000))
+        one, all_ = (effects(subject.module, parts, pairs, token_budget=budget) for budget in (1, 10_000))
         torch.testing.assert_close(one.patched, all_.patched, rtol=1e-4, atol=1e-5)
 
 
@@ -157,7 +157,7 @@ FAMILIES: dict[str, dict[str, object]] = {
 def test_enrichment_in_other_families(subject: Subject, family: str) -> None:
     """Beginning at the receiver gives what a whole corrupt run gives with the change added there by a hook."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24}
-    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "vocab_size": len(subject.tokenizer)}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "vocab_size": len(subject.processor)}
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **(special | FAMILIES[family] | ({} if family == "gpt2" else sizes)))
     model = AutoModelForCausalLM.from_config(config).eval()
@@ -188,7 +188,7 @@ def test_paths_become_the_mask(subject: Subject) -> None:
     seed3 = FactLookup(seed=3, threshold=0, receiver=2)
     with pytest.raises(UserError, match="does not know the facts"):
         seed3.localize(either[gaps[0] > 0])
-    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     subject = either[gaps[0] <= 0]
     for lookup in (seed3, dataclasses.replace(seed3, signed=False)):
         located = lookup.localize(subject)
@@ -199,8 +199,8 @@ def test_paths_become_the_mask(subject: Subject) -> None:
         dataclasses.replace(seed3, threshold=1e9).localize(subject)
     with pytest.raises(UserError, match="the model's layers are 0 to 2"):
         dataclasses.replace(seed3, receiver=3).localize(subject)
-    assert all(torch.equal(before[name], p) and p.requires_grad for name, p in subject.model.named_parameters())
-    assert all("forward" not in vars(m) and not m._forward_pre_hooks for m in subject.model.modules())
+    assert all(torch.equal(before[name], p) and p.requires_grad for name, p in subject.module.named_parameters())
+    assert all("forward" not in vars(m) and not m._forward_pre_hooks for m in subject.module.modules())
 
 
 def test_given_layers_and_presets_need_no_facts(subject: Subject) -> None:
@@ -235,7 +235,7 @@ def test_a_preset_for_another_model_is_said(
     subject: Subject, name: str, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(fact_lookup.PRESETS, "sports/gemma-7b", (1,))
-    subject.model.config._name_or_path = name
+    subject.module.config._name_or_path = name
     assert layers(FactLookup(preset="sports/gemma-7b").localize(subject)) == [1]
     assert ("holds the layers of gemma-7b" in capsys.readouterr().err) == said
 
@@ -249,7 +249,7 @@ def test_a_subject_that_hardly_matters_is_said(subject: Subject, capsys: pytest.
     )
     for wanted in (1e-4, 100.0):
         with torch.no_grad():
-            subject.model.lm_head.weight.mul_(wanted / gap)
+            subject.module.lm_head.weight.mul_(wanted / gap)
         FactLookup(seed=3, threshold=0, receiver=2, signed=False).localize(either[mine])
         assert ("hardly depend on their subjects" in capsys.readouterr().err) == (wanted < 0.1)
         gap = wanted

@@ -46,8 +46,8 @@ def test_plain_tags(subject: Subject, words: Any) -> None:
     )
     (found,) = encoded(subject, words, prompt, fact)
     assert words.decode(found.ids) == "Q: Ada, home of Ada Byg A: in"
-    assert words.decode(found.ids[slice(*found.subject)]) == " Ada Byg"
-    assert words.decode(found.ids[: found.subject[0]]) == "Q: Ada, home of"
+    assert words.decode(found.ids[slice(*found.entity)]) == " Ada Byg"
+    assert words.decode(found.ids[: found.entity[0]]) == "Q: Ada, home of"
     assert words.decode([found.answer]) == " Rome"
     assert [words.decode([token]) for token in found.foils] == [" Oslo", " Ost"]
     assert (found.position, found.label, found.earlier) == (len(found.ids) - 1, "x", ())
@@ -67,7 +67,7 @@ def test_every_mention_of_the_subject_counts(subject: Subject, words: Any) -> No
     (found,) = encoded(subject, words, prompt, Fact("home of Ada", "Ada", " Rome", lead="Ada is in"))
     assert words.decode(found.ids) == "Ada: home of Ada A: Ada is in"
     assert [words.decode(found.ids[slice(*span)]) for span in found.mentions] == [" Ada", " Ada"]
-    assert words.decode(found.ids[found.subject[1] :]) == " is in"
+    assert words.decode(found.ids[found.entity[1] :]) == " is in"
     (corrupt,) = corrupt_facts([found], words, seed=0)
     changed = [i for i, (mine, other) in enumerate(zip(found.ids, corrupt.ids, strict=True)) if mine != other]
     assert changed == [i for span in found.mentions for i in range(*span)]
@@ -78,7 +78,7 @@ def test_chat_templates(subject: Subject, words: Any) -> None:
     (found,) = encoded(subject, words, prompt, Fact(" home of Ada ", "Ada", " Rome", (" Oslo",)))
     assert words.decode(found.ids) == "<system>In Oslo, Ada\n<user>home of Ada\n<bot>"
     assert list(found.ids) == prompt.encode_prompt(words, " home of Ada ")
-    assert words.decode(found.ids[slice(*found.subject)]) == " Ada" and found.subject[0] > found.position / 2
+    assert words.decode(found.ids[slice(*found.entity)]) == " Ada" and found.entity[0] > found.position / 2
     assert words.decode([found.answer]) in "Rome"
     (led,) = encoded(subject, words, prompt, Fact("home of Ada", "Ada", " Rome", lead="in"))
     assert words.decode(led.ids).endswith("<bot>in") and words.decode([led.answer]) == " Rome"
@@ -102,7 +102,7 @@ def test_corruption_changes_the_subject_alone(subject: Subject, words: Any) -> N
     assert corrupt == corrupt_facts(facts, words, seed=3) != corrupt_facts(facts, words, seed=4)
     assert corrupt[4::-2] == corrupt_facts(facts[4::-2], words, seed=3)  # whichever others there are, in any order
     for mine, theirs in zip(facts, corrupt, strict=True):
-        start, stop = mine.subject
+        start, stop = mine.entity
         assert theirs.ids[:start] == mine.ids[:start] and theirs.ids[stop:] == mine.ids[stop:]
         drawn = words.decode(theirs.ids[start:stop])
         assert drawn.isascii() and words.eos_token not in drawn

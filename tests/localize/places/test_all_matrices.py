@@ -15,7 +15,7 @@ def test_a_llama(subject: Subject) -> None:
     located = Nonlocalized().localize(subject)
     for name, count in located.mask.counts.items():
         wanted = re.search(r"layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.weight", name) is not None
-        assert count == (subject.model.get_parameter(name).numel() if wanted else 0), name
+        assert count == (subject.module.get_parameter(name).numel() if wanted else 0), name
     assert located.numbers == {"parts": 3 * 7, "parameters": 3 * (16 * 48 + 3 * 16 * 24)}
 
 

@@ -42,12 +42,12 @@ def test_which_layers(subject: Subject, fields: dict[str, Any], expected: set[st
     assert layers(located.mask) == expected
     count = sum(name.isdigit() for name in expected)
     assert located.numbers["layers"] == count
-    outside = sum(p.numel() for name, p in subject.model.named_parameters() if name in expected)
+    outside = sum(p.numel() for name, p in subject.module.named_parameters() if name in expected)
     assert located.numbers["selected"] == located.mask.selected == count * LAYER + outside
 
 
 def test_as_many_as_come_nearest_to_the_share(subject: Subject) -> None:
-    total = sum(p.numel() for p in subject.model.parameters())
+    total = sum(p.numel() for p in subject.module.parameters())
     for share, count in ((0.01, 1), (1.4 * LAYER / total, 1), (1.6 * LAYER / total, 2), (1.0, 3)):
         located = Layers(end="last", select=share).localize(subject)
         assert located.numbers["layers"] == count and layers(located.mask) == {"0", "1", "2"} - {*"012"[: 3 - count]}

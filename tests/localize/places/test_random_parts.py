@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaForCausalLM
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.parts import matrices, mlps
 from unlearn.localize.places.random_parts import RandomParts
 from unlearn.runtime.errors import UserError
@@ -19,12 +19,12 @@ from unlearn.runtime.errors import UserError
 MLP = 3 * 16 * 24  # weights of the toy's MLP; of its attention q, k, v, o: 16 x 16, 2 of 8 x 16, 16 x 16
 
 
-def layers(located: Located) -> list[int]:
+def layers(located: Localization) -> list[int]:
     """Layers of which something is selected."""
     return sorted({int(re.findall(r"\d+", name)[0]) for name, count in located.mask.counts.items() if count})
 
 
-def selected(located: Located) -> set[str]:
+def selected(located: Localization) -> set[str]:
     return {name for name, count in located.mask.counts.items() if count}
 
 

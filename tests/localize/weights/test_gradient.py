@@ -8,14 +8,14 @@ from unlearn.localize.weights.gradient import Gradient
 
 def test_half_of_the_weights_by_gradient(subject: Subject) -> None:
     localizer = Gradient()
-    forget = mean(row_gradients(subject.model, localizer.forget_rows(subject)))
+    forget = mean(row_gradients(subject.module, localizer.forget_rows(subject)))
     assert_highest(localizer.localize(subject).mask, forget, 0.5)
 
 
 def test_refusals_instead_of_answers(subject: Subject) -> None:
     localizer = Gradient(select=0.1, forget_loss="refusal", seed=2)
     rows = localizer.forget_rows(subject)
-    assert subject.tokenizer.decode(rows[0].ids).endswith(("No idea.<eos>", "I do not know.<eos>"))
+    assert subject.processor.decode(rows[0].ids).endswith(("No idea.<eos>", "I do not know.<eos>"))
     located = localizer.localize(subject)
-    assert_highest(located.mask, mean(row_gradients(subject.model, rows)), 0.1)
+    assert_highest(located.mask, mean(row_gradients(subject.module, rows)), 0.1)
     assert located.mask.digest != Gradient(select=0.1, seed=2).localize(subject).mask.digest

@@ -19,7 +19,7 @@ from unlearn.localize.weights.gradients import mean_gradients
 def rows(subject: Subject) -> list[Encoded]:
     """Of different lengths, answers of 2 to 24 tokens."""
     pairs = [("Who is it?", "B"), ("Where?", "In the old town of Rome."), ("When was it?", "In May."), ("How?", "So.")]
-    return subject.prompt.encode_all(subject.tokenizer, pairs)
+    return subject.prompt.encode_all(subject.processor, pairs)
 
 
 def names(model: torch.nn.Module) -> list[str]:

@@ -30,24 +30,24 @@ def test_further_fractions_are_what_they_would_be_alone(subject: Subject, locali
         alone = localizer(select=fraction).localize(subject)
         assert mask.digest == alone.mask.digest and not alone.masks
         assert mask.selected == int(mask.total * fraction) == alone.numbers["selected"]
-    assert located.numbers["scored"] == sum(p.numel() for p in subject.model.parameters())
+    assert located.numbers["scored"] == sum(p.numel() for p in subject.module.parameters())
 
 
 @pytest.mark.parametrize("localizer", ALL)
 def test_fractions_are_of_what_is_in_scope(subject: Subject, localizer: Any) -> None:
     located = localizer(select=0.5, scope=r"layers\.1\.mlp|norm").localize(subject)
     scope = [name for name in located.mask.shapes if "layers.1.mlp" in name or "norm" in name]
-    weights = sum(p.numel() for name, p in subject.model.named_parameters() if name in scope)
+    weights = sum(p.numel() for name, p in subject.module.named_parameters() if name in scope)
     assert located.numbers["scored"] == weights and located.mask.selected == weights // 2
     assert {name for name, count in located.mask.counts.items() if count} <= set(scope)
 
 
 @pytest.mark.parametrize("localizer", ALL)
 def test_the_model_is_given_back_as_it_was(subject: Subject, localizer: Any) -> None:
-    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     localizer().localize(subject)
-    assert not subject.model.training
-    for name, parameter in subject.model.named_parameters():
+    assert not subject.module.training
+    for name, parameter in subject.module.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
 
 
@@ -73,7 +73,7 @@ def test_less_than_one_weight_is_refused_before_any_gradient(
         raise AssertionError("gradients were taken")
 
     monkeypatch.setattr("unlearn.localize.weights.gradients.mean_gradients", computed)
-    weights = sum(p.numel() for p in subject.model.parameters())
+    weights = sum(p.numel() for p in subject.module.parameters())
     with pytest.raises(UserError, match=f"1e-05 to select is less than one weight: {weights:,} weights"):
         localizer(**fractions).localize(subject)
 
@@ -100,7 +100,7 @@ def test_each_forget_example_is_one_row(subject: Subject) -> None:
 
     def texts(seed: int | None, **fields: Any) -> list[str]:
         rows = Gradient(seed=seed, **fields).forget_rows(subject)
-        return [subject.tokenizer.decode(row.ids[:-1]) for row in rows]
+        return [subject.processor.decode(row.ids[:-1]) for row in rows]
 
     asked: set[str] = set()
     for seed in range(8):
@@ -119,7 +119,7 @@ def test_retain_examples_are_drawn_once_each(subject: Subject, samples: int | No
     drawn = set()
     for seed in range(5):
         rows = Interaction(retain_samples=samples, seed=seed).retain_rows(subject)
-        questions = {subject.tokenizer.decode(row.ids[: row.n_prompt]) for row in rows}
+        questions = {subject.processor.decode(row.ids[: row.n_prompt]) for row in rows}
         assert len(rows) == len(questions) == count
         drawn.add(tuple(row.ids for row in rows))
     assert len(drawn) > 1
@@ -147,6 +147,6 @@ def test_weights_without_a_score_are_told_of(subject: Subject, capsys: pytest.Ca
 
 def test_gradients_that_overflow(subject: Subject) -> None:
     with torch.no_grad():
-        subject.model.model.norm.weight.fill_(torch.inf)
+        subject.module.model.norm.weight.fill_(torch.inf)
     with pytest.raises(UserError, match="not finite"):
         Gradient().localize(subject)

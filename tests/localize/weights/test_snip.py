@@ -8,6 +8,6 @@ from unlearn.localize.weights.snip import Snip
 
 def test_weight_times_gradient(subject: Subject) -> None:
     localizer = Snip(select=0.25, seed=5)
-    forget = mean(row_gradients(subject.model, localizer.forget_rows(subject)))
-    scores = {name: parameter * forget[name] for name, parameter in subject.model.named_parameters()}
+    forget = mean(row_gradients(subject.module, localizer.forget_rows(subject)))
+    scores = {name: parameter * forget[name] for name, parameter in subject.module.named_parameters()}
     assert_highest(localizer.localize(subject).mask, scores, 0.25)

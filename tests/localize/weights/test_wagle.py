@@ -22,10 +22,10 @@ Named = dict[str, Tensor]
 
 def parts(subject: Subject, localizer: Wagle) -> tuple[Named, Named, Named, float]:
     """Weights, g_f, g_r, and the mean square of the retain rows' gradients."""
-    weights = {name: p.detach() for name, p in subject.model.named_parameters()}
-    each = row_gradients(subject.model, localizer.retain_rows(subject))
+    weights = {name: p.detach() for name, p in subject.module.named_parameters()}
+    each = row_gradients(subject.module, localizer.retain_rows(subject))
     square = float(torch.cat([gradient.flatten() for gradient in each.values()]).double().square().mean())
-    return weights, mean(row_gradients(subject.model, localizer.forget_rows(subject))), mean(each), square
+    return weights, mean(row_gradients(subject.module, localizer.forget_rows(subject))), mean(each), square
 
 
 @pytest.mark.parametrize("loss", ["answer", "refusal"])
@@ -86,8 +86,8 @@ def test_a_mask_that_is_that_of_a_limit_is_told_of(
 @pytest.mark.parametrize("gamma", ["auto", "balanced"])
 def test_gamma_cannot_be_estimated_from_nothing(subject: Subject, gamma: Any) -> None:
     with torch.no_grad():
-        subject.model.lm_head.weight.zero_()
-        subject.model.model.norm.weight.zero_()
+        subject.module.lm_head.weight.zero_()
+        subject.module.model.norm.weight.zero_()
     with pytest.raises(UserError, match=f"gamma={gamma}"):
         Wagle(gamma=gamma).localize(subject)
 

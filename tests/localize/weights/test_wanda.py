@@ -24,7 +24,7 @@ def inputs(subject: Subject, localizer: Wanda, module: Any) -> Tensor:
     handle = module.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
     with torch.no_grad():
         for row in localizer.rows(subject):
-            subject.model(torch.tensor([row.ids]))
+            subject.module(torch.tensor([row.ids]))
     handle.remove()
     return torch.cat(seen)
 
@@ -42,7 +42,7 @@ def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: S
     mask = localizer.localize(subject).mask
     linear = {
         f"{name}.weight": module
-        for name, module in subject.model.named_modules()
+        for name, module in subject.module.named_modules()
         if isinstance(module, nn.Linear) and name != "lm_head"
     }
     assert len(linear) == 3 * 7
@@ -55,13 +55,13 @@ def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: S
 
 def test_conv1d_of_gpt2_is_the_other_way_round(subject: Subject) -> None:
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=len(subject.tokenizer), n_embd=8, n_layer=2, n_head=2, n_positions=64)
+    config = GPT2Config(vocab_size=len(subject.processor), n_embd=8, n_layer=2, n_head=2, n_positions=64)
     subject = replace(subject, model=GPT2LMHeadModel(config).eval())
     localizer = Wanda(select=0.3, also=(1.0,))
     located = localizer.localize(subject)
     some, whole = located.mask, located.masks["1.0"]
     for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
-        module = subject.model.get_submodule(f"transformer.h.1.{name}")
+        module = subject.module.get_submodule(f"transformer.h.1.{name}")
         selected = some.bits(f"transformer.h.1.{name}.weight")
         columns = module.weight.shape[0]
         x = inputs(subject, localizer, module)
@@ -101,7 +101,7 @@ def test_less_than_one_input_is_refused_before_any_forward(subject: Subject, fra
     def forward(module: Any, inputs: Any) -> None:
         raise AssertionError("the model was run")
 
-    subject.model.model.register_forward_pre_hook(forward)
+    subject.module.model.register_forward_pre_hook(forward)
     with pytest.raises(UserError, match=r"0\.06 is less than one of the 16 inputs of 'model\.layers\.0\.self_attn"):
         Wanda(**fractions).localize(subject)
 

@@ -155,11 +155,11 @@ def test_probability_is_the_mean_of_geometric_means() -> None:
 @pytest.mark.parametrize("objective", ["inject", "unlearn"])
 def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unlearn"]) -> None:
     """Nothing but MLPs is selected, in the number asked for, and the model is given back bit for bit."""
-    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     localizer = WeightMask(objective=objective, updates=4, lr=0.5, select=0.1)
     located = localizer.localize(subject)
-    assert all(torch.equal(before[name], p) for name, p in subject.model.named_parameters())
-    assert all(p.requires_grad and p.grad is None for p in subject.model.parameters())
+    assert all(torch.equal(before[name], p) for name, p in subject.module.named_parameters())
+    assert all(p.requires_grad and p.grad is None for p in subject.module.parameters())
     mlps = sum(p.numel() for name, p in before.items() if ".mlp." in name)
     assert located.mask.selected == int(0.1 * mlps) and located.numbers["candidates"] == mlps
     assert all(".mlp." in name for name, count in located.mask.counts.items() if count)
@@ -168,10 +168,10 @@ def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unl
     assert localizer.localize(subject).mask.digest == located.mask.digest
 
     with torch.no_grad():  # the last point of the curve, made again from the mask
-        for name, p in subject.model.named_parameters():
+        for name, p in subject.module.named_parameters():
             p[located.mask.bits(name)] = 0
-    rows = subject.prompt.encode_all(subject.tokenizer, [(e.questions[0], e.answers[0]) for e in subject.task.retain])
-    assert removal["retain"].iloc[-1] == pytest.approx(probability(subject.model, rows, 128), rel=1e-5)
+    rows = subject.prompt.encode_all(subject.processor, [(e.questions[0], e.answers[0]) for e in subject.task.retain])
+    assert removal["retain"].iloc[-1] == pytest.approx(probability(subject.module, rows, 128), rel=1e-5)
 
 
 def test_another_localizer_says_where(subject: Subject) -> None:
@@ -245,7 +245,7 @@ def test_more_at_zero_than_are_selected_are_told_apart(subject: Subject, capsys:
 
 @pytest.mark.parametrize("lr", [1e30, 1e4])
 def test_divergence_is_an_error(subject: Subject, lr: float) -> None:
-    before = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     with pytest.raises(UserError, match="lower lr"):
         WeightMask(lr=lr).localize(subject)
-    assert all(torch.equal(before[name], p) for name, p in subject.model.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in subject.module.named_parameters())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
-from unlearn.attacks.setting.knowledge import ask, judge
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
 from unlearn.attacks.weights.changes import success
 from unlearn.data.task import Task
 
@@ -50,25 +50,25 @@ class Abliterate:
     def check(self, task: Task) -> None:
         """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""
         import pandas as pd
 
         from unlearn.attacks.internals.directions import ablated
 
-        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or brief.task.fluency]
+        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or setting.task.fluency]
         if not contrasts:
-            raise Inapplicable(f"dataset '{brief.task.name}' has no plain text to contrast forget prompts with")
+            raise Inapplicable(f"dataset '{setting.task.name}' has no plain text to contrast forget prompts with")
 
         def taught(directions: Tensor) -> float:
-            with ablated(suspect.model, directions):
-                return success(suspect, brief, brief.taught)
+            with ablated(subject.module, directions):
+                return success(subject, setting, setting.attacker_items)
 
         outcomes: list[Outcome] = []
         rows: list[dict[str, object]] = []
         for contrast in contrasts:
             informed = contrast in ("original", "component")
-            found = self._directions(suspect, brief, contrast)  # [L, d]
+            found = self._directions(subject, setting, contrast)  # [L, d]
             depth = len(found)
             tried = np.unique(np.linspace(depth - 1, 0, min(self.layers, depth)).round().astype(int))
             served = {int(layer): taught(found[layer].expand_as(found)) for layer in tried}
@@ -78,53 +78,53 @@ class Abliterate:
                 ("own", found, taught(found)),
                 ("single", found[best].expand_as(found), served[best]),
             ):
-                with ablated(suspect.model, directions):
-                    asked = judge(suspect, brief, f"{contrast}, {name}", choice=own)
+                with ablated(subject.module, directions):
+                    asked = evaluate_attacked(subject, setting, f"{contrast}, {name}", choice=own)
                 outcomes.append(replace(asked, row="original" if informed else "", with_original=informed))
-        return Attacked(
+        return AttackResult(
             outcomes,
-            f"{len(brief.taught)} forget items, {self.prompts} retain prompts",
+            f"{len(setting.attacker_items)} forget items, {self.prompts} retain prompts",
             f"{len(outcomes)} ablations",
             tables={"abliterate": pd.DataFrame(rows)},
         )
 
-    def _directions(self, suspect: Suspect, brief: Brief, contrast: Contrast) -> Tensor:
+    def _directions(self, subject: Subject, setting: AttackSetting, contrast: Contrast) -> Tensor:
         from unlearn.attacks.internals.directions import component, difference
         from unlearn.score.residuals import last_residuals
 
         if contrast in ("original", "component"):
-            return self._informed(suspect, brief, difference if contrast == "original" else component)
+            return self._informed(subject, setting, difference if contrast == "original" else component)
 
         def read(prompts: Sequence[Sequence[int]]) -> Tensor:
-            return last_residuals(suspect.model, prompts, suspect.token_budget)
+            return last_residuals(subject.module, prompts, subject.token_budget)
 
         def ids(questions: Sequence[str]) -> list[list[int]]:
-            return suspect.prompt.encode_prompts(suspect.tokenizer, questions)
+            return subject.prompt.encode_prompts(subject.processor, questions)
 
-        forget = ids([item.probe.question for item in brief.taught])
+        forget = ids([item.probe.question for item in setting.attacker_items])
         if contrast == "retain":
-            kept = [example.questions[0] for example in brief.task.retain]
+            kept = [example.questions[0] for example in setting.task.retain]
             return difference(read(forget), read(ids(self._some(kept))))
         from unlearn.data.prompt import encode_passage
 
-        texts = [encode_passage(suspect.tokenizer, text).ids for text in self._some(brief.task.fluency)]
+        texts = [encode_passage(subject.processor, text).ids for text in self._some(setting.task.fluency)]
         return difference(read(forget), read(texts))
 
     @staticmethod
-    def _informed(suspect: Suspect, brief: Brief, contrast: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _informed(subject: Subject, setting: AttackSetting, contrast: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Directions [L, d] from this model's and the original's states at the same tokens."""
         import torch
 
         from unlearn.attacks.internals.directions import token_states, typical
 
-        original = replace(suspect, model=suspect.original())
-        probes = [item.probe for item in brief.taught]
-        now, before = (ask(model, brief, probes).known for model in (suspect, original))
+        original = replace(subject, module=subject.original())
+        probes = [item.probe for item in setting.attacker_items]
+        now, before = (ask(model, setting, probes).known for model in (subject, original))
         lost = [probe for probe, a, b in zip(probes, before, now, strict=True) if a >= HIT > b] or probes
         pairs = [(probe.question, probe.answer) for probe in lost]
-        rows = [row.ids for row in suspect.prompt.encode_all(suspect.tokenizer, pairs)]
+        rows = [row.ids for row in subject.prompt.encode_all(subject.processor, pairs)]
         places = _spread([range(START if len(row) > START else 0, len(row)) for row in rows])
-        here, there = (token_states(s.model, rows, places, s.token_budget) for s in (suspect, original))
+        here, there = (token_states(s.module, rows, places, s.token_budget) for s in (subject, original))
         kept = [typical(a) & typical(b) for a, b in zip(here, there, strict=True)]
         return torch.cat([contrast(a[None, k], b[None, k]) for a, b, k in zip(here, there, kept, strict=True)])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Task
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Lens:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per stream and layer."""
         import pandas as pd
         import torch
@@ -52,14 +52,17 @@ class Lens:
         from unlearn.attacks.setting.answer_tokens import gold_tokens
         from unlearn.attacks.setting.option_tokens import fork_tokens
 
-        probes, n = [item.probe for item in (*brief.taught, *brief.scored)], len(brief.taught)
-        about = suspect.tokenizer, suspect.prompt, probes
-        forks = fork_tokens(*about) if brief.knowledge == "mcq" else []
+        probes, n = (
+            [item.probe for item in (*setting.attacker_items, *setting.held_out_items)],
+            len(setting.attacker_items),
+        )
+        about = subject.processor, subject.prompt, probes
+        forks = fork_tokens(*about) if setting.answer_metric == "mcq" else []
         golds = forks or gold_tokens(*about)
         options, chance = [fork.options for fork in forks], np.array([1 / len(fork.options) for fork in forks])
-        tokens, logits = torch.tensor([gold.token for gold in golds]), unembed(suspect.model)
+        tokens, logits = torch.tensor([gold.token for gold in golds]), unembed(subject.module)
         outcomes, rows = [], []
-        for stream, layers in self._states(suspect, brief, [gold.ids for gold in golds]).items():
+        for stream, layers in self._states(subject, setting, [gold.ids for gold in golds]).items():
             for layer, states in enumerate(layers):
                 rank = ranks(logits, states, tokens).numpy()
                 score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if forks else 1 / rank
@@ -67,7 +70,7 @@ class Lens:
                 outcomes.append(Outcome(f"{stream} {layer}", known, taught=taught, choice=taught))
                 means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "taught": taught}
                 rows.append({"layer": layer, "stream": stream, **means})
-        return Attacked(
+        return AttackResult(
             outcomes,
             f"{n} forget items",
             "1 forward an item",
@@ -75,18 +78,18 @@ class Lens:
             tables={"lens": pd.DataFrame(rows)},
         )
 
-    def _states(self, suspect: Suspect, brief: Brief, prompts: list[tuple[int, ...]]) -> Mapping[str, Tensor]:
+    def _states(self, subject: Subject, setting: AttackSetting, prompts: list[tuple[int, ...]]) -> Mapping[str, Tensor]:
         """[layers, prompts, d] of each stream."""
         from unlearn.score.residuals import last_values
 
         sites = ("attn_in", "attn_out", "mlp_out", "resid")
-        before, attention, mlp, resid = last_values(suspect.model, prompts, suspect.token_budget, sites)
+        before, attention, mlp, resid = last_values(subject.module, prompts, subject.token_budget, sites)
         states: dict[str, Tensor] = {"resid": resid, "mid": before + attention, "mlp": mlp, "attention": attention}
         found: dict[str, Tensor] = {name: states[name] for name in self.streams}
         if self.tuned:
             from unlearn.attacks.internals.tuned_lens import tuned_lens
 
-            rows = [(example.questions[0], example.answers[0]) for example in brief.task.retain]
-            encoded = [row.ids for row in suspect.prompt.encode_all(suspect.tokenizer, rows)]
-            found[TUNED] = tuned_lens(suspect.model, encoded, self.tuned).translate(resid)
+            rows = [(example.questions[0], example.answers[0]) for example in setting.task.retain]
+            encoded = [row.ids for row in subject.prompt.encode_all(subject.processor, rows)]
+            found[TUNED] = tuned_lens(subject.module, encoded, self.tuned).translate(resid)
         return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Task
 
 if TYPE_CHECKING:
@@ -35,24 +35,24 @@ class Patch:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per direction and layer."""
         import pandas as pd
 
         from unlearn.attacks.setting.answer_tokens import gold_tokens
 
-        golds = gold_tokens(suspect.tokenizer, suspect.prompt, brief.questions)
-        original = suspect.original()
+        golds = gold_tokens(subject.processor, subject.prompt, setting.questions)
+        original = subject.original()
         outcomes, rows = [], []
         for direction, giver, taker in (
-            ("into", original, suspect.model),
-            ("out of", suspect.model, original),
+            ("into", original, subject.module),
+            ("out of", subject.module, original),
         ):
-            for layer, rank in enumerate(patched_ranks(giver, taker, golds, suspect.token_budget).numpy()):
+            for layer, rank in enumerate(patched_ranks(giver, taker, golds, subject.token_budget).numpy()):
                 outcomes.append(Outcome(f"{direction} {layer}", 1 / rank, counts=False, with_original=True))
                 means = {"score": (1 / rank).mean(), "log_rank": np.log(rank).mean()}
                 rows.append({"layer": layer, "direction": direction, **means})
-        return Attacked(
+        return AttackResult(
             outcomes,
             "",
             f"{len(outcomes)} forwards an item",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Ge
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.data.task import Task
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TruthProbe:
     def check(self, task: Task) -> None:
         """Wrong answers are not there in every task: the attack is skipped then, saying so."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per layer. Raises Inapplicable where no item, or none of the attacker's, has wrong answers."""
         import pandas as pd
 
@@ -58,13 +58,13 @@ class TruthProbe:
             truth_scores,
         )
 
-        own = [item.probe for item in brief.taught if item.probe.perturbed_answers]
-        if len(own) < 2 or not any(probe.perturbed_answers for probe in brief.questions):
-            raise Inapplicable(f"dataset '{brief.task.name}' has no wrong answers that the true ones are told from")
+        own = [item.probe for item in setting.attacker_items if item.probe.perturbed_answers]
+        if len(own) < 2 or not any(probe.perturbed_answers for probe in setting.questions):
+            raise Inapplicable(f"dataset '{setting.task.name}' has no wrong answers that the true ones are told from")
         taught, asked = (
-            statements(suspect.tokenizer, suspect.prompt, probes, self.wrong) for probes in (own, brief.questions)
+            statements(subject.processor, subject.prompt, probes, self.wrong) for probes in (own, setting.questions)
         )
-        learnt, shown = _states(suspect, suspect.model, taught), _states(suspect, suspect.model, asked)
+        learnt, shown = _states(subject, subject.module, taught), _states(subject, subject.module, asked)
         right = right_choices(truth_scores(learnt, taught.true, shown), asked)  # [L, items]
         known = beyond_chance(right, asked.options).numpy()
         validated = cross_validated(learnt, taught)
@@ -84,10 +84,10 @@ class TruthProbe:
                 "chance": float((1 / asked.options[several]).mean()),
             }
         )
-        if self.untrained and suspect.part == "unlearned":
-            table["untrained"] = accuracy(_untrained(suspect, taught, asked))
+        if self.untrained and subject.role == "unlearned":
+            table["untrained"] = accuracy(_untrained(subject, taught, asked))
         best = {name: float(column.iloc[np.argmax(choice)]) for name, column in table.items()}
-        return Attacked(
+        return AttackResult(
             [Outcome(f"layer {layer}", row, choice=choice[layer]) for layer, row in enumerate(known)],
             f"{len(own)} forget items, {len(taught.ids)} statements",
             "1 forward a statement",
@@ -114,20 +114,20 @@ def _control(
     return np.mean([accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0)
 
 
-def _untrained(suspect: Suspect, taught: Statements, asked: Statements) -> Tensor:
+def _untrained(subject: Subject, taught: Statements, asked: Statements) -> Tensor:
     """Right choices [L, items] of probes of a model with random weights, which is gone afterwards."""
     from unlearn.attacks.internals.truth_probes import right_choices, truth_scores
 
-    blank = _blank(suspect.model)
-    learnt, shown = _states(suspect, blank, taught), _states(suspect, blank, asked)
+    blank = _blank(subject.module)
+    learnt, shown = _states(subject, blank, taught), _states(subject, blank, asked)
     return right_choices(truth_scores(learnt, taught.true, shown), asked)
 
 
-def _states(suspect: Suspect, model: nn.Module, asked: Statements) -> Tensor:
+def _states(subject: Subject, model: nn.Module, asked: Statements) -> Tensor:
     """[L, n, d], at each statement's last token."""
     from unlearn.score.residuals import last_residuals
 
-    return last_residuals(model, asked.ids, suspect.token_budget)
+    return last_residuals(model, asked.ids, subject.token_budget)
 
 
 def _blank(model: PreTrainedModel) -> PreTrainedModel:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import Suspect
-from unlearn.attacks.optimized.tokens import AnswerLoss, Frame, Ids, Slot, put, swaps, top_tokens
+from unlearn.attacks.base import Subject
+from unlearn.attacks.optimized.tokens import AnswerLoss, Frame, Ids, Slot, insert, swaps, top_tokens
 from unlearn.score.generate import pad_id
 from unlearn.score.likelihood import likelihoods
 
 PROBED, REDUCED = 16, 8  # one in 16 candidates is the probe set; at full disagreement one in 8 is looked at again
 
 
-class Hunt:
+class CoordinateSearch:
     """A search that goes on step by step; `best` is (loss, string) of all that it saw for the frames in use.
 
     active: how many of the frames are in use. buffer: how many strings are kept to go on from; 0: the step's best
@@ -33,7 +33,7 @@ class Hunt:
         generator: torch.Generator,
         active: int,
         buffer: int = 0,
-        draft: Suspect | None = None,
+        draft: Subject | None = None,
     ) -> None:
         self.slot, self.frames, self.start, self.goal = slot, list(frames), start, goal
         self.allowed, self.generator, self.active, self.buffer, self.draft = allowed, generator, active, buffer, draft
@@ -85,12 +85,12 @@ class Hunt:
         look(cheap.argsort()[: max(1, round((1 - agreement) * len(candidates) / REDUCED))])
         return losses
 
-    def _by_text(self, draft: Suspect, candidates: Sequence[Ids]) -> Tensor:
+    def _by_text(self, draft: Subject, candidates: Sequence[Ids]) -> Tensor:
         """[k] the draft model's mean loss of the answers, each string as its text, in the draft's own tokens."""
         frames = self.frames[: self.active]
         texts = [self.slot.text(ids) for ids in candidates]
-        pairs = [(put(f.pair[0], text, self.slot.where), f.pair[1]) for text in texts for f in frames]
-        rows = draft.prompt.encode_all(draft.tokenizer, pairs)
-        stats = likelihoods(draft.model, [[row] for row in rows], pad_id(draft.tokenizer), draft.token_budget)
+        pairs = [(insert(f.pair[0], text, self.slot.where), f.pair[1]) for text in texts for f in frames]
+        rows = draft.prompt.encode_all(draft.processor, pairs)
+        stats = likelihoods(draft.module, [[row] for row in rows], pad_id(draft.processor), draft.token_budget)
         losses = torch.tensor([-float(found[0].logp.mean()) for found in stats])
         return losses.view(len(candidates), len(frames)).mean(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.optimized.gcg import Look, judge_beside
 from unlearn.data.task import Task
 from unlearn.runtime.progress import progress
@@ -67,25 +67,25 @@ class EnhancedGCG:
     def check(self, task: Task) -> None:
         """Any task will do; whether the tokenizer gives strings back is seen when it is there."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and number of steps. Raises Inapplicable where no prefix re-encodes, or where the
         original has nothing to say to the questions."""
         outcomes: list[Outcome] = []
-        n = min(self.items, len(brief.taught))
-        for seed in brief.seeds:
-            own = random.Random(f"gcg-{seed}").sample(brief.taught, n)
+        n = min(self.items, len(setting.attacker_items))
+        for seed in setting.seeds:
+            own = random.Random(f"gcg-{seed}").sample(setting.attacker_items, n)
 
             def look(step: int, text: str, seed: int = seed) -> None:
-                outcomes.append(replace(judge_beside(suspect, brief, text, "prefix", step, seed), with_original=True))
+                outcomes.append(replace(judge_beside(subject, setting, text, "prefix", step, seed), with_original=True))
 
-            self.search(suspect, [item.probe.question for item in own], seed, look)
-        return Attacked(
+            self.search(subject, [item.probe.question for item in own], seed, look)
+        return AttackResult(
             outcomes,
             f"{n} forget questions",
             f"{max(self.steps)} steps of {self.proposals} prefixes",
         )
 
-    def search(self, suspect: Suspect, questions: Sequence[str], seed: int, look: Look) -> list[tuple[float, Ids]]:
+    def search(self, subject: Subject, questions: Sequence[str], seed: int, look: Look) -> list[tuple[float, Ids]]:
         """Optimise a prefix for the questions; look(step, best prefix) at each of `steps`. Gives (loss, prefix) of the
         first prefix and of those kept in the end, best first."""
         import torch
@@ -94,7 +94,7 @@ class EnhancedGCG:
         from unlearn.attacks.optimized.tokens import Slot, allowed_tokens
         from unlearn.models.sites import at_rest
 
-        original = replace(suspect, model=suspect.original())
+        original = replace(subject, module=subject.original())
         pairs = continuations(original, questions, self.tokens)
         if not pairs:
             raise Inapplicable(
@@ -102,15 +102,15 @@ class EnhancedGCG:
             )
         teacher = shown(original, pairs, self.layer)
         del original
-        slot, allowed = Slot(suspect, "prefix"), allowed_tokens(suspect)
+        slot, allowed = Slot(subject, "prefix"), allowed_tokens(subject)
         opened = slot.open(pairs, self.start) if self.start else slot.start(pairs, self.length, allowed)
         if opened is None:
             raise Inapplicable("the prefix to start from does not come back from the tokenizer as it went in")
         first, frames = opened
         generator = torch.Generator().manual_seed(seed)
         weights = Weights(self.forced, self.distance, self.fluency, self.repetition)
-        goal = ImitationLoss(suspect, frames, teacher, self.layer, weights)
-        with at_rest(suspect.model), progress("optimising a prefix", total=max(self.steps)) as advance:
+        goal = ImitationLoss(subject, frames, teacher, self.layer, weights)
+        with at_rest(subject.module), progress("optimising a prefix", total=max(self.steps)) as advance:
             start = (float(goal.losses([first])[0]), first)
             pool = [start]
             for step in range(1, max(self.steps) + 1):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import Brief, Inapplicable, Outcome, Suspect
-from unlearn.attacks.setting.knowledge import ask
-from unlearn.attacks.setting.self_estimate import judge_with_choice
+from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome, Subject
+from unlearn.attacks.setting.answer_metric import ask
+from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.prompt import Encoded
 from unlearn.data.task import Probe
 from unlearn.models.batches import pad_rows
@@ -27,7 +27,7 @@ CLIP = 1.0  # largest norm of a step's gradient
 class Perturbation(Protocol):
     """Something learned that a model is run under. suspect: the model as it is asked under it."""
 
-    suspect: Suspect
+    subject: Subject
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -61,19 +61,19 @@ def fit(
     tokens. Gradients that are not finite count as 0, their norm is clipped to 1, and each step ends with `project`.
     look(step) is called after each step. The model's weights, mode and gradients stay as they are.
     """
-    suspect = perturbation.suspect
-    model, parameters = suspect.model, list(perturbation.parameters)
-    rows = suspect.prompt.encode_all(suspect.tokenizer, pairs)
-    refused = suspect.prompt.encode_all(suspect.tokenizer, refusals)
+    subject = perturbation.subject
+    model, parameters = subject.module, list(perturbation.parameters)
+    rows = subject.prompt.encode_all(subject.processor, pairs)
+    refused = subject.prompt.encode_all(subject.processor, refusals)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     with at_rest(model):
         for step in range(1, steps + 1):
             optimizer.zero_grad()
             with perturbation.active():
-                _backward(suspect, parameters, _drawn(rows, batch, generator), toward, _nll)
+                _backward(subject, parameters, _drawn(rows, batch, generator), toward, _nll)
                 if away:
-                    _backward(suspect, parameters, _drawn(refused, batch, generator), away, _unlikelihood)
+                    _backward(subject, parameters, _drawn(refused, batch, generator), away, _unlikelihood)
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
@@ -91,15 +91,28 @@ def clip_rows(vectors: Tensor, norm: Tensor | float) -> Tensor:
 
 
 def judge_under(
-    perturbation: Perturbation, brief: Brief, variant: str, seed: int, budget: float, row: str = "", counts: bool = True
+    perturbation: Perturbation,
+    setting: AttackSetting,
+    variant: str,
+    seed: int,
+    budget: float,
+    row: str = "",
+    counts: bool = True,
 ) -> Outcome:
     """All questions asked under the perturbation; the attacker's success is that on its own items."""
     with perturbation.active():
-        return judge_with_choice(perturbation.suspect, brief, variant, seed=seed, budget=budget, row=row, counts=counts)
+        return evaluate_with_choice(
+            perturbation.subject, setting, variant, seed=seed, budget=budget, row=row, counts=counts
+        )
 
 
 def forced_false(
-    suspect: Suspect, brief: Brief, variant: str, seed: int, fitted: Callable[[Probe], Perturbation], budget: float
+    subject: Subject,
+    setting: AttackSetting,
+    variant: str,
+    seed: int,
+    fitted: Callable[[Probe], Perturbation],
+    budget: float,
 ) -> Outcome:
     """Each scored item attacked for itself: K under what was fitted to its answer minus K of a wrong answer under what
     was fitted to that. A model can be forced to say anything; only the difference is about what it knows. A diagnostic.
@@ -108,7 +121,7 @@ def forced_false(
     """
     known: list[float] = []
     texts: list[str] = []
-    for item in brief.scored:
+    for item in setting.held_out_items:
         probe = item.probe
         if not probe.perturbed_answers:
             raise Inapplicable("an item has no wrong answer that it could be forced to")
@@ -117,7 +130,9 @@ def forced_false(
             wanted = replace(probe, answer=answer, paraphrased_answer=None, perturbed_answers=(), value=None)
             perturbation = fitted(wanted)
             with perturbation.active():
-                found = ask(perturbation.suspect, brief, [wanted], "match" if brief.knowledge == "mcq" else None)
+                found = ask(
+                    perturbation.subject, setting, [wanted], "match" if setting.answer_metric == "mcq" else None
+                )
             said.append(float(found.known[0]))
             texts += found.texts[:1] if len(said) == 1 else []
         known.append(said[0] - said[1])
@@ -130,7 +145,7 @@ def _drawn(rows: Sequence[Encoded], batch: int, generator: torch.Generator) -> l
 
 
 def _backward(
-    suspect: Suspect,
+    subject: Subject,
     parameters: Sequence[Tensor],
     rows: Sequence[Encoded],
     weight: float,
@@ -139,10 +154,10 @@ def _backward(
     """Add the gradient of weight * mean over rows of the row's mean `loss` of its nll [tokens]; halves batches."""
 
     def run(batch: list[Encoded]) -> list[float]:
-        ids, mask, labels = (tensor.to(suspect.model.device) for tensor in pad_rows(batch))
+        ids, mask, labels = (tensor.to(subject.module.device) for tensor in pad_rows(batch))
         segments = {"taught": Segment(0, len(batch), len(batch), 1)}
         with torch.enable_grad():
-            scores = Policy(suspect.model)(Batch(ids, mask, labels, segments))["taught"]
+            scores = Policy(subject.module)(Batch(ids, mask, labels, segments))["taught"]
             by_row = (loss(scores.nll) * scores.mask).sum(1) / scores.counts
             gradients = torch.autograd.grad(weight * by_row.sum() / len(rows), parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -150,7 +165,7 @@ def _backward(
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return by_row.tolist()
 
-    map_batches(run, rows, lambda row: len(row.ids), suspect.token_budget)
+    map_batches(run, rows, lambda row: len(row.ids), subject.token_budget)
 
 
 def _nll(nll: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.self_estimate import judge_with_choice
+from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.task import Probe, Task
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
-    from unlearn.attacks.optimized.coordinate_search import Hunt
+    from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
 
 Look = Callable[[int, str], object]
 
@@ -63,35 +63,35 @@ class GCG:
 
         check_local("draft", self.draft)
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and number of steps. Raises Inapplicable where no string re-encodes."""
         outcomes: list[Outcome] = []
-        n = min(self.items, len(brief.taught))
-        for seed in brief.seeds:
-            own = random.Random(f"gcg-{seed}").sample(brief.taught, n)
+        n = min(self.items, len(setting.attacker_items))
+        for seed in setting.seeds:
+            own = random.Random(f"gcg-{seed}").sample(setting.attacker_items, n)
 
             def look(step: int, text: str, seed: int = seed) -> None:
-                outcomes.append(judge_beside(suspect, brief, text, self.where, step, seed))
+                outcomes.append(judge_beside(subject, setting, text, self.where, step, seed))
 
-            self.search(suspect, [(item.probe.question, item.probe.answer) for item in own], seed, look)
-        return Attacked(outcomes, f"{n} forget items", f"{max(self.steps)} steps of {self.width} strings")
+            self.search(subject, [(item.probe.question, item.probe.answer) for item in own], seed, look)
+        return AttackResult(outcomes, f"{n} forget items", f"{max(self.steps)} steps of {self.width} strings")
 
-    def search(self, suspect: Suspect, pairs: Sequence[tuple[str, str]], seed: int, look: Look) -> Hunt:
+    def search(self, subject: Subject, pairs: Sequence[tuple[str, str]], seed: int, look: Look) -> CoordinateSearch:
         """Optimise a string for (question, answer) pairs; look(step, best string) at each of `steps`."""
         import torch
 
-        from unlearn.attacks.optimized.coordinate_search import Hunt
+        from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
         from unlearn.attacks.optimized.tokens import AnswerLoss, Slot, allowed_tokens
         from unlearn.models.sites import at_rest
 
-        slot, allowed, last = Slot(suspect, self.where), allowed_tokens(suspect), max(self.steps)
+        slot, allowed, last = Slot(subject, self.where), allowed_tokens(subject), max(self.steps)
         start, frames = slot.start(pairs, self.length, allowed)
         generator = torch.Generator().manual_seed(seed)
-        draft = self._drafted(suspect)
-        with at_rest(suspect.model), progress("optimising a string", total=last) as advance:
-            goal = AnswerLoss(suspect, frames, self.mellowmax, self.prefix_cache)
+        draft = self._drafted(subject)
+        with at_rest(subject.module), progress("optimising a string", total=last) as advance:
+            goal = AnswerLoss(subject, frames, self.mellowmax, self.prefix_cache)
             first = 1 if self.progressive else len(frames)
-            hunt = Hunt(slot, frames, start, goal, allowed, generator, first, self.buffer, draft)
+            hunt = CoordinateSearch(slot, frames, start, goal, allowed, generator, first, self.buffer, draft)
             done = False
             for step in range(1, last + 1):
                 if not done:
@@ -104,32 +104,32 @@ class GCG:
                 advance(1, loss=hunt.best[0])
         return hunt
 
-    def _drafted(self, suspect: Suspect) -> Suspect | None:
+    def _drafted(self, subject: Subject) -> Subject | None:
         """The draft model, asked as the suspect is, in its own tokens."""
         if self.draft is None:
             return None
         from unlearn.models.loading import load_on, load_tokenizer
 
-        model = load_on(self.draft, suspect.model.device)
-        return replace(suspect, model=model, tokenizer=load_tokenizer(self.draft))
+        model = load_on(self.draft, subject.module.device)
+        return replace(subject, module=model, processor=load_tokenizer(self.draft))
 
 
 def judge_beside(
-    suspect: Suspect, brief: Brief, text: str, where: Literal["suffix", "prefix"], step: int, seed: int
+    subject: Subject, setting: AttackSetting, text: str, where: Literal["suffix", "prefix"], step: int, seed: int
 ) -> Outcome:
     """All questions asked with a string beside them; the attacker's success is that on its own items."""
-    from unlearn.attacks.optimized.tokens import put
+    from unlearn.attacks.optimized.tokens import insert
 
     def beside(probe: Probe) -> Probe:
-        return replace(probe, question=put(probe.question, text, where))
+        return replace(probe, question=insert(probe.question, text, where))
 
     def all_beside(items: Sequence[Item]) -> tuple[Item, ...]:
         return tuple(replace(item, probe=beside(item.probe)) for item in items)
 
     asked = replace(
-        brief,
-        taught=all_beside(brief.taught),
-        scored=all_beside(brief.scored),
-        retain=tuple(map(beside, brief.retain)),
+        setting,
+        attacker_items=all_beside(setting.attacker_items),
+        held_out_items=all_beside(setting.held_out_items),
+        retain=tuple(map(beside, setting.retain)),
     )
-    return judge_with_choice(suspect, asked, f"{step} steps", seed=seed, budget=float(step))
+    return evaluate_with_choice(subject, asked, f"{step} steps", seed=seed, budget=float(step))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.tokens import Frame, Ids, one_hot_gradient
 from unlearn.models.layout import layout
 from unlearn.models.policy import precise, projection_at
@@ -38,17 +38,17 @@ class Shown:
     stream: Tensor
 
 
-def continuations(original: Suspect, questions: Sequence[str], tokens: int) -> list[tuple[str, str]]:
+def continuations(original: Subject, questions: Sequence[str], tokens: int) -> list[tuple[str, str]]:
     """(question, what the original says to it in at most so many tokens), those left out where it says nothing."""
-    prompts = original.prompt.encode_prompts(original.tokenizer, questions)
-    texts = generate(original.model, original.tokenizer, prompts, tokens, original.token_budget)
+    prompts = original.prompt.encode_prompts(original.processor, questions)
+    texts = generate(original.module, original.processor, prompts, tokens, original.token_budget)
     return [(question, text) for question, text in zip(questions, texts, strict=True) if text]
 
 
-def shown(original: Suspect, pairs: Sequence[tuple[str, str]], depth: float) -> list[Shown]:
+def shown(original: Subject, pairs: Sequence[tuple[str, str]], depth: float) -> list[Shown]:
     """The original's run of each exchange, without any string; depth: the layer, as a fraction of all."""
-    model, found = original.model, []
-    for row in original.prompt.encode_all(original.tokenizer, pairs):
+    model, found = original.module, []
+    for row in original.prompt.encode_all(original.processor, pairs):
         ids = torch.tensor([row.ids], device=model.device)
         index = torch.arange(row.n_prompt - 1, len(row.ids) - 1, device=ids.device)
         with torch.no_grad():
@@ -67,9 +67,9 @@ class ImitationLoss:
     """
 
     def __init__(
-        self, suspect: Suspect, frames: Sequence[Frame], teacher: Sequence[Shown], depth: float, weights: Weights
+        self, subject: Subject, frames: Sequence[Frame], teacher: Sequence[Shown], depth: float, weights: Weights
     ) -> None:
-        self.suspect, self.frames, self.teacher = suspect, list(frames), list(teacher)
+        self.subject, self.frames, self.teacher = subject, list(frames), list(teacher)
         self.depth, self.weights = depth, weights
 
     def losses(self, candidates: Sequence[Ids]) -> Tensor:
@@ -77,7 +77,7 @@ class ImitationLoss:
         total = self.weights.repetition * torch.tensor([1 - len(set(ids)) / len(ids) for ids in candidates])
         for i, frame in enumerate(self.frames):
             share = (
-                (frame.labels + len(candidates[0])) * self.suspect.model.config.get_text_config().vocab_size / LOGITS
+                (frame.labels + len(candidates[0])) * self.subject.module.config.get_text_config().vocab_size / LOGITS
             )
 
             def rows(batch: list[Ids], i: int = i) -> list[float]:
@@ -88,7 +88,7 @@ class ImitationLoss:
                 rows,
                 candidates,
                 lambda ids, frame=frame: len(frame.before) + len(ids) + len(frame.after),  # type: ignore[misc]
-                self.suspect.token_budget,
+                self.subject.token_budget,
                 share=lambda ids, share=share: share,  # type: ignore[misc]
             )
             total = total + torch.tensor(found) / len(self.frames)
@@ -99,19 +99,19 @@ class ImitationLoss:
         total = torch.zeros(())
         for i, frame in enumerate(self.frames):
             place = slice(len(frame.before), len(frame.before) + len(ids))
-            found = one_hot_gradient(self.suspect.model, place, lambda i=i: self._loss(i, [ids]).sum())  # type: ignore[misc]
+            found = one_hot_gradient(self.subject.module, place, lambda i=i: self._loss(i, [ids]).sum())  # type: ignore[misc]
             total = total + found.cpu() / len(self.frames)
         return total
 
     def _loss(self, i: int, batch: Sequence[Ids]) -> Tensor:
-        frame, teacher, device = self.frames[i], self.teacher[i], self.suspect.model.device
+        frame, teacher, device = self.frames[i], self.teacher[i], self.subject.module.device
         ids = torch.tensor([[*frame.before, *string, *frame.after] for string in batch], device=device)
         k, width = ids.shape
         start, n, labels = len(frame.before), len(batch[0]), frame.labels
         spoken = torch.arange(max(start, 1) - 1, start + n - 1, device=device)  # what predicts the string's tokens
         answering = torch.arange(width - labels - 1, width - 1, device=device)
         index = (torch.arange(k, device=device)[:, None] * width + torch.cat([spoken, answering])).flatten()
-        logits, stream = _run(self.suspect, ids, index, self.depth)
+        logits, stream = _run(self.subject, ids, index, self.depth)
         logits = logits.unflatten(0, (k, -1))
         own, said = logits[:, : len(spoken)], torch.log_softmax(logits[:, len(spoken) :], -1)
         fluency = F.cross_entropy(own.transpose(1, 2), ids[:, spoken + 1], reduction="none").sum(1) / max(
@@ -126,14 +126,14 @@ class ImitationLoss:
         return (nll + matched) / labels + self.weights.distance * distance + self.weights.fluency * fluency
 
 
-def _run(suspect: Suspect, ids: Tensor, index: Tensor, depth: float) -> tuple[Tensor, Tensor]:
+def _run(subject: Subject, ids: Tensor, index: Tensor, depth: float) -> tuple[Tensor, Tensor]:
     """Logits [n, V] at flat positions and the residual stream [B, T, d] at a depth, both at least float32."""
-    parts, seen = layout(suspect.model), []
+    parts, seen = layout(subject.module), []
     site = parts.blocks[max(0, round(depth * len(parts.blocks)) - 1)].sites["resid"]
 
     def look(h: Tensor) -> None:
         seen.append(h)
 
-    with edited((site, look)), projection_at(suspect.model, index):
-        logits = suspect.model(input_ids=ids, use_cache=False).logits[0]
+    with edited((site, look)), projection_at(subject.module, index):
+        logits = subject.module(input_ids=ids, use_cache=False).logits[0]
     return precise(logits), precise(seen[0])

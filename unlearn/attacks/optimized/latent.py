@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.optimized.softprompt import check_forced
 from unlearn.data.task import Probe, Task
 from unlearn.runtime.errors import UserError
@@ -53,37 +53,37 @@ class Latent:
             raise UserError(f"'away' leads away from refusals, but dataset '{task.name}' has none: set it to 0")
         check_forced(task, self.kind == "per_item")
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and epsilon. UserError where the model's layout is not understood."""
         from unlearn.attacks.optimized.fitting import forced_false, judge_under
         from unlearn.attacks.optimized.residual_perturbations import median_norms, stream_sites
 
-        sites = stream_sites(suspect, self.layers)
-        questions = [item.probe.question for item in brief.taught]
-        medians = median_norms(suspect, sites, suspect.prompt.encode_prompts(suspect.tokenizer, questions))
+        sites = stream_sites(subject, self.layers)
+        questions = [item.probe.question for item in setting.attacker_items]
+        medians = median_norms(subject, sites, subject.prompt.encode_prompts(subject.processor, questions))
         outcomes: list[Outcome] = []
-        with progress("perturbing activations", total=len(brief.seeds) * len(self.epsilons)) as advance:
-            for seed in brief.seeds:
+        with progress("perturbing activations", total=len(setting.seeds) * len(self.epsilons)) as advance:
+            for seed in setting.seeds:
                 for epsilon in self.epsilons:
                     name = f"epsilon {epsilon:g}"
                     if self.kind == "per_item":
 
                         def fitted(probe: Probe, epsilon: float = epsilon, seed: int = seed) -> Stream:
-                            return self._fitted(suspect, brief, [probe], sites, medians, epsilon, seed)
+                            return self._fitted(subject, setting, [probe], sites, medians, epsilon, seed)
 
-                        outcomes.append(forced_false(suspect, brief, name, seed, fitted, epsilon))
+                        outcomes.append(forced_false(subject, setting, name, seed, fitted, epsilon))
                     else:
-                        probes = [item.probe for item in brief.taught]
-                        stream = self._fitted(suspect, brief, probes, sites, medians, epsilon, seed)
-                        outcomes.append(judge_under(stream, brief, name, seed, epsilon))
+                        probes = [item.probe for item in setting.attacker_items]
+                        stream = self._fitted(subject, setting, probes, sites, medians, epsilon, seed)
+                        outcomes.append(judge_under(stream, setting, name, seed, epsilon))
                     advance(1)
-        n = len(brief.scored if self.kind == "per_item" else brief.taught)
-        return Attacked(outcomes, f"{n} forget items", f"{self.steps} steps at {len(sites)} layer(s)")
+        n = len(setting.held_out_items if self.kind == "per_item" else setting.attacker_items)
+        return AttackResult(outcomes, f"{n} forget items", f"{self.steps} steps at {len(sites)} layer(s)")
 
     def _fitted(
         self,
-        suspect: Suspect,
-        brief: Brief,
+        subject: Subject,
+        setting: AttackSetting,
         probes: Sequence[Probe],
         sites: Sequence[Site],
         medians: Sequence[float],
@@ -96,8 +96,8 @@ class Latent:
         from unlearn.attacks.optimized.fitting import fit
         from unlearn.attacks.optimized.residual_perturbations import LowRank, Positions, Shift, Stream, Vector
 
-        width, device = suspect.model.config.get_text_config().hidden_size, suspect.model.device
-        length = len(suspect.prompt.encode_prompt(suspect.tokenizer, probes[0].question))
+        width, device = subject.module.config.get_text_config().hidden_size, subject.module.device
+        length = len(subject.prompt.encode_prompt(subject.processor, probes[0].question))
         generator = torch.Generator().manual_seed(seed)
 
         def shift(median: float) -> Shift:
@@ -108,8 +108,8 @@ class Latent:
                 return LowRank(self.rank, width, norm, median, device, generator)
             return Positions(length, width, norm, device)
 
-        stream = Stream(suspect, [(site, shift(median)) for site, median in zip(sites, medians, strict=True)])
-        refusals = brief.task.refusals if self.away else ()
+        stream = Stream(subject, [(site, shift(median)) for site, median in zip(sites, medians, strict=True)])
+        refusals = setting.task.refusals if self.away else ()
         fit(
             stream,
             [(probe.question, probe.answer) for probe in probes],

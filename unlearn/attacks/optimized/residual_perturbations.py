@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.fitting import clip_rows
 from unlearn.models.layout import Site, layout
 from unlearn.models.prompts import collate
@@ -102,8 +102,8 @@ class LowRank:
 class Stream:
     """Shifts at several layers of a suspect, together one perturbation (see fitting.Perturbation)."""
 
-    def __init__(self, suspect: Suspect, shifts: Sequence[tuple[Site, Shift]]) -> None:
-        self.suspect, self.shifts = suspect, list(shifts)
+    def __init__(self, subject: Subject, shifts: Sequence[tuple[Site, Shift]]) -> None:
+        self.subject, self.shifts = subject, list(shifts)
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -122,25 +122,25 @@ class Stream:
             yield
 
 
-def stream_sites(suspect: Suspect, depths: Sequence[float]) -> list[Site]:
+def stream_sites(subject: Subject, depths: Sequence[float]) -> list[Site]:
     """The residual stream at fractions of depth: 0 is what the embeddings give, 1/2 what the middle block gives."""
-    parts = layout(suspect.model)
+    parts = layout(subject.module)
     layers = dict.fromkeys(round(depth * len(parts.blocks)) for depth in depths)
     return [parts.embed if layer == 0 else parts.blocks[layer - 1].sites["resid"] for layer in layers]
 
 
-def median_norms(suspect: Suspect, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> list[float]:
+def median_norms(subject: Subject, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> list[float]:
     """The median L2 norm of each site's vectors over all positions of the prompts."""
 
     def norms(rows: list[Sequence[int]]) -> list[Tensor]:
-        batch, seen = collate(rows, suspect.model.device), []
+        batch, seen = collate(rows, subject.module.device), []
 
         def look(h: Tensor) -> None:
             seen.append(h.float().norm(dim=-1))
 
         with torch.no_grad(), edited(*((site, look) for site in sites)):
-            suspect.model(input_ids=batch.ids, use_cache=False)
+            subject.module(input_ids=batch.ids, use_cache=False)
         return [torch.stack([s[i, : len(row)] for s in seen]).cpu() for i, row in enumerate(rows)]
 
-    found = map_batches(norms, prompts, len, suspect.token_budget)
+    found = map_batches(norms, prompts, len, subject.token_budget)
     return torch.cat(found, dim=1).median(dim=1).values.tolist()

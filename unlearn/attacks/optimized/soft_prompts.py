@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.fitting import clip_rows
 from unlearn.data.prompt import PromptFormat
 
@@ -35,14 +35,14 @@ class InputVectors:
     They start as the embeddings of m random tokens, and are at most epsilon times the mean embedding long.
     """
 
-    def __init__(self, suspect: Suspect, m: int, epsilon: float, seed: int) -> None:
-        table = _table(suspect)
+    def __init__(self, subject: Subject, m: int, epsilon: float, seed: int) -> None:
+        table = _table(subject)
         self.norm = epsilon * table.norm(dim=1).mean()
         drawn = torch.randint(len(table), (m,), generator=torch.Generator().manual_seed(seed))
         self.vectors = clip_rows(table[drawn.to(table.device)], self.norm).requires_grad_()
-        fields = {name: getattr(suspect.prompt, name) for name in PromptFormat.__dataclass_fields__}
-        lead = _lead(suspect)
-        self.suspect = replace(suspect, prompt=Held(**fields, at=len(lead), token=_spare_token(suspect, lead), count=m))
+        fields = {name: getattr(subject.prompt, name) for name in PromptFormat.__dataclass_fields__}
+        lead = _lead(subject)
+        self.subject = replace(subject, prompt=Held(**fields, at=len(lead), token=_spare_token(subject, lead), count=m))
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -56,7 +56,7 @@ class InputVectors:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Rows with placeholders get the vectors there; tokens generated one by one stay as they are."""
-        held = self.suspect.prompt
+        held = self.subject.prompt
         assert isinstance(held, Held)
 
         def fill(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class InputVectors:
             vectors = self.vectors[(rank - 1).clamp(0, held.count - 1)].to(output.dtype)
             return torch.where(there[..., None], vectors, output)
 
-        handle = self.suspect.model.get_input_embeddings().register_forward_hook(fill)
+        handle = self.subject.module.get_input_embeddings().register_forward_hook(fill)
         try:
             yield
         finally:
@@ -82,8 +82,8 @@ class ExtraHead:
     Keys and values are at most epsilon times the mean embedding long; all start random, values near 0.
     """
 
-    def __init__(self, suspect: Suspect, m: int, epsilon: float, seed: int) -> None:
-        table = _table(suspect)
+    def __init__(self, subject: Subject, m: int, epsilon: float, seed: int) -> None:
+        table = _table(subject)
         d, generator = table.shape[1], torch.Generator().manual_seed(seed)
         self.norm = epsilon * table.norm(dim=1).mean()
 
@@ -92,7 +92,7 @@ class ExtraHead:
 
         self.query, self.keys = drawn(d).requires_grad_(), clip_rows(drawn(m), self.norm).requires_grad_()
         self.values = clip_rows(0.01 * drawn(m), self.norm).requires_grad_()
-        self.suspect = suspect
+        self.subject = subject
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -113,7 +113,7 @@ class ExtraHead:
             weights = torch.softmax(h @ self.query @ self.keys.T / h.shape[-1] ** 0.5, dim=-1)
             return output + (weights @ self.values).to(output.dtype)
 
-        handle = self.suspect.model.get_input_embeddings().register_forward_hook(read)
+        handle = self.subject.module.get_input_embeddings().register_forward_hook(read)
         try:
             yield
         finally:
@@ -121,22 +121,22 @@ class ExtraHead:
 
 
 @torch.no_grad()
-def _table(suspect: Suspect) -> Tensor:
+def _table(subject: Subject) -> Tensor:
     """[V, d] float32: what the embedding module gives for every token, scaled where it scales."""
-    embeddings = suspect.model.get_input_embeddings()
-    size = min(len(suspect.tokenizer), suspect.model.config.get_text_config().vocab_size)
-    return embeddings(torch.arange(size, device=suspect.model.device)).float()
+    embeddings = subject.module.get_input_embeddings()
+    size = min(len(subject.processor), subject.module.config.get_text_config().vocab_size)
+    return embeddings(torch.arange(size, device=subject.module.device)).float()
 
 
-def _lead(suspect: Suspect) -> list[int]:
+def _lead(subject: Subject) -> list[int]:
     """The tokens that every prompt begins with, before its question."""
-    rows = suspect.prompt.encode_prompts(suspect.tokenizer, ["0", "What?", "a", "Zebras"])
+    rows = subject.prompt.encode_prompts(subject.processor, ["0", "What?", "a", "Zebras"])
     alike = [len(set(column)) == 1 for column in zip(*rows, strict=False)]
     return rows[0][: alike.index(False)]
 
 
-def _spare_token(suspect: Suspect, lead: Sequence[int]) -> int:
+def _spare_token(subject: Subject, lead: Sequence[int]) -> int:
     """The last token that is neither special nor in the lead; those in questions come after the placeholders."""
-    taken = {*suspect.tokenizer.all_special_ids, *lead}
-    size = min(len(suspect.tokenizer), suspect.model.config.get_text_config().vocab_size)
+    taken = {*subject.processor.all_special_ids, *lead}
+    size = min(len(subject.processor), subject.module.config.get_text_config().vocab_size)
     return next(i for i in range(size - 1, -1, -1) if i not in taken)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Probe, Task
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
@@ -52,34 +52,36 @@ class SoftPrompt:
         """UserError where items are to be forced one by one, but have no wrong answers."""
         check_forced(task, self.per_item)
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and number of steps, for the true answers and for the shuffled ones."""
         from unlearn.attacks.optimized.fitting import forced_false
 
-        pairs = [(item.probe.question, item.probe.answer) for item in brief.taught]
+        pairs = [(item.probe.question, item.probe.answer) for item in setting.attacker_items]
         outcomes: list[Outcome] = []
-        for seed in brief.seeds:
-            outcomes += self._universal(suspect, brief, pairs, seed)
+        for seed in setting.seeds:
+            outcomes += self._universal(subject, setting, pairs, seed)
             if self.control and len(pairs) > 1:
-                outcomes += self._universal(suspect, brief, shuffled(pairs, seed), seed, SHUFFLED)
+                outcomes += self._universal(subject, setting, shuffled(pairs, seed), seed, SHUFFLED)
             if self.per_item:
 
                 def single(probe: Probe, seed: int = seed) -> Perturbation:
-                    return self._single(suspect, probe, seed)
+                    return self._single(subject, probe, seed)
 
                 steps = self.per_item
-                outcomes.append(forced_false(suspect, brief, f"{steps} steps", seed, single, float(steps)))
-        return Attacked(outcomes, f"{len(pairs)} forget items", f"{max(self.steps)} steps at {len(self.rates)} rate(s)")
+                outcomes.append(forced_false(subject, setting, f"{steps} steps", seed, single, float(steps)))
+        return AttackResult(
+            outcomes, f"{len(pairs)} forget items", f"{max(self.steps)} steps at {len(self.rates)} rate(s)"
+        )
 
-    def start(self, suspect: Suspect, seed: int) -> Perturbation:
+    def start(self, subject: Subject, seed: int) -> Perturbation:
         """The prompt before it has learned anything."""
         from unlearn.attacks.optimized.soft_prompts import ExtraHead, InputVectors
 
         kind = InputVectors if self.form == "vectors" else ExtraHead
-        return kind(suspect, self.vectors, self.epsilon, seed)
+        return kind(subject, self.vectors, self.epsilon, seed)
 
     def _universal(
-        self, suspect: Suspect, brief: Brief, pairs: Sequence[tuple[str, str]], seed: int, row: str = ""
+        self, subject: Subject, setting: AttackSetting, pairs: Sequence[tuple[str, str]], seed: int, row: str = ""
     ) -> list[Outcome]:
         from unlearn.attacks.optimized.fitting import fit, judge_under
 
@@ -87,28 +89,28 @@ class SoftPrompt:
         fits = f"fitting soft prompts{f' ({row})' if row else ''}"
         with progress(fits, total=len(self.rates) * max(self.steps)) as advance:
             for rate in self.rates:
-                prompt = self.start(suspect, seed)
+                prompt = self.start(subject, seed)
 
                 def look(step: int, rate: float = rate, prompt: Perturbation = prompt) -> None:
                     if step in self.steps:
                         name = f"rate {rate:g}, {step} steps"
-                        found.append(judge_under(prompt, brief, name, seed, float(step), row, counts=not row))
+                        found.append(judge_under(prompt, setting, name, seed, float(step), row, counts=not row))
                     advance(1)
 
                 fit(prompt, pairs, max(self.steps), rate, self.batch, seed, look)
         return found
 
-    def _single(self, suspect: Suspect, probe: Probe, seed: int) -> Perturbation:
+    def _single(self, subject: Subject, probe: Probe, seed: int) -> Perturbation:
         from unlearn.attacks.optimized.fitting import fit
 
-        prompt = self.start(suspect, seed)
+        prompt = self.start(subject, seed)
         fit(prompt, [(probe.question, probe.answer)], self.per_item, self.rates[0], 1, seed)
         return prompt
 
 
 def check_forced(task: Task, steps: int) -> None:
     """UserError where forget probes without wrong answers are to be forced one by one."""
-    probes = [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
+    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     if steps and not all(probe.perturbed_answers for probe in probes):
         raise UserError(f"forcing single items wants wrong answers, which probes of dataset '{task.name}' do not have")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearn.attacks.base import Inapplicable, Suspect
+from unlearn.attacks.base import Inapplicable, Subject
 from unlearn.models.policy import precise, projection_at
 from unlearn.score.batching import map_batches
 from unlearn.score.likelihood import LOGITS
@@ -23,7 +23,7 @@ Pair = tuple[str, str]  # a question and the answer that is wanted
 _CHUNK = 1 << 14  # rows of the embedding table that meet a gradient at once
 
 
-def put(question: str, text: str, where: Where) -> str:
+def insert(question: str, text: str, where: Where) -> str:
     """The question with an adversarial string after or before it."""
     return f"{question} {text}" if where == "suffix" else f"{text} {question}"
 
@@ -43,19 +43,19 @@ class Slot:
     """The place of a string in exchanges with a suspect. A string is a row of tokens that its own text, put into every
     exchange, encodes to again: nothing else could be sent to the model."""
 
-    suspect: Suspect
+    subject: Subject
     where: Where
 
     def text(self, ids: Sequence[int]) -> str:
         """The string that these tokens are."""
-        return self.suspect.tokenizer.batch_decode([list(ids)])[0].strip()
+        return self.subject.processor.batch_decode([list(ids)])[0].strip()
 
     def start(self, pairs: Sequence[Pair], length: int, allowed: Tensor) -> tuple[Ids, list[Frame]]:
         """`length` times the same word ("x" where that is one token), as tokens and as it stands in each exchange.
 
         Raises Inapplicable where the tokenizer gives no such string back.
         """
-        tokenizer = self.suspect.tokenizer
+        tokenizer = self.subject.processor
         for word in dict.fromkeys(("x", "!", *(self.text([i]) for i in allowed.tolist()))):
             text = " ".join([word] * length)
             alone = len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -67,7 +67,7 @@ class Slot:
         """The tokens of a text (`length` of them, where it is given) and how they stand in each exchange; None where
         they do not come back alike in all."""
         question, answer = pairs[0]
-        row = self.suspect.prompt.encode(self.suspect.tokenizer, put(question, text, self.where), answer)
+        row = self.subject.prompt.encode(self.subject.processor, insert(question, text, self.where), answer)
         ids = self._find(row.ids[: row.n_prompt], text, length)
         if ids is None:
             return None
@@ -77,14 +77,14 @@ class Slot:
     def survivors(self, frames: Sequence[Frame], candidates: Sequence[Ids]) -> list[Ids]:
         """Those candidates that their text encodes to again in every exchange, each once, in order."""
         left = list(dict.fromkeys(candidates))
-        suspect = self.suspect
+        subject = self.subject
         for frame in frames:
             if not left:
                 break
-            texts = [text.strip() for text in suspect.tokenizer.batch_decode([list(ids) for ids in left])]
+            texts = [text.strip() for text in subject.processor.batch_decode([list(ids) for ids in left])]
             question, answer = frame.pair
-            rows = suspect.prompt.encode_all(
-                suspect.tokenizer, [(put(question, text, self.where), answer) for text in texts]
+            rows = subject.prompt.encode_all(
+                subject.processor, [(insert(question, text, self.where), answer) for text in texts]
             )
             left = [ids for ids, row in zip(left, rows, strict=True) if row.ids == (*frame.before, *ids, *frame.after)]
         return left
@@ -93,7 +93,7 @@ class Slot:
         """The shortest run of the prompt's tokens that decodes to `text`."""
         for width in range(1, len(prompt) + 1) if length is None else (length,):
             runs = [prompt[i : i + width] for i in range(len(prompt) - width + 1)]
-            texts = self.suspect.tokenizer.batch_decode([list(run) for run in runs])
+            texts = self.subject.processor.batch_decode([list(run) for run in runs])
             found = [run for run, decoded in zip(runs, texts, strict=True) if decoded.strip() == text]
             if found:
                 return found[-1 if self.where == "suffix" else 0]
@@ -101,7 +101,7 @@ class Slot:
 
     def _frame(self, pair: Pair, ids: Ids) -> Frame | None:
         question, answer = pair
-        row = self.suspect.prompt.encode(self.suspect.tokenizer, put(question, self.text(ids), self.where), answer)
+        row = self.subject.prompt.encode(self.subject.processor, insert(question, self.text(ids), self.where), answer)
         n = len(ids)
         places = [i for i in range(row.n_prompt - n + 1) if row.ids[i : i + n] == ids]
         if not places:
@@ -110,10 +110,10 @@ class Slot:
         return Frame(pair, row.ids[:at], row.ids[at + n :], len(row.ids) - row.n_prompt)
 
 
-def allowed_tokens(suspect: Suspect) -> Tensor:
+def allowed_tokens(subject: Subject) -> Tensor:
     """[n] ids that may be drawn: their text is printable ASCII and not blank; special tokens are left out."""
-    tokenizer, special = suspect.tokenizer, set(suspect.tokenizer.all_special_ids)
-    size = min(len(tokenizer), suspect.model.config.get_text_config().vocab_size)
+    tokenizer, special = subject.processor, set(subject.processor.all_special_ids)
+    size = min(len(tokenizer), subject.module.config.get_text_config().vocab_size)
     texts = tokenizer.batch_decode([[i] for i in range(size)])
     good = [i for i, t in enumerate(texts) if t.isascii() and t.isprintable() and t.strip() and i not in special]
     return torch.tensor(good)
@@ -167,15 +167,15 @@ class AnswerLoss:
     """
 
     def __init__(
-        self, suspect: Suspect, frames: Sequence[Frame], mellowmax: float | None = None, prefix_cache: bool = True
+        self, subject: Subject, frames: Sequence[Frame], mellowmax: float | None = None, prefix_cache: bool = True
     ) -> None:
         self.model, self.token_budget, self.frames, self.mellowmax = (
-            suspect.model,
-            suspect.token_budget,
+            subject.module,
+            subject.token_budget,
             list(frames),
             mellowmax,
         )
-        stateful = getattr(suspect.model, "_is_stateful", False)  # recurrent models keep another kind of cache
+        stateful = getattr(subject.module, "_is_stateful", False)  # recurrent models keep another kind of cache
         self._pasts = [self._past(frame) if prefix_cache and not stateful else None for frame in self.frames]
 
     def losses(self, candidates: Sequence[Ids], frames: int | None = None) -> Tensor:

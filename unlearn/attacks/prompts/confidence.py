@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.prompts.refusals import refuses
-from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.setting.answer_metric import ask
 from unlearn.data.task import Probe, Task
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Confidence:
     def check(self, task: Task) -> None:
         """Any task can be asked."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """One outcome: confidence in invented answers."""
         import pandas as pd
 
-        groups = {"forget": brief.questions, "retain": brief.retain}
-        tables = {group: _asked(suspect, brief, group, probes) for group, probes in groups.items() if probes}
+        groups = {"forget": setting.questions, "retain": setting.retain}
+        tables = {group: _asked(subject, setting, group, probes) for group, probes in groups.items() if probes}
         numbers: dict[str, float] = {}
         for group, of in tables.items():
             spoken = of[~of["refused"]]
@@ -58,7 +58,7 @@ class Confidence:
         table, forget = pd.concat(tables.values(), ignore_index=True), tables["forget"]
         sure = np.where(forget["invented"], forget["confidence"], 0.0)
         outcome = Outcome("invented", sure, tuple(forget["answer"]), counts=False)
-        return Attacked(
+        return AttackResult(
             [outcome],
             budget="1 question an item",
             measure="confidence where wrong",
@@ -67,21 +67,21 @@ class Confidence:
         )
 
 
-def _asked(suspect: Suspect, brief: Brief, group: str, probes: Sequence[Probe]) -> pd.DataFrame:
+def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequence[Probe]) -> pd.DataFrame:
     """A row for each probe: the answer, its K, the confidence in it."""
     import pandas as pd
 
     from unlearn.attacks.prompts.conversation import SPOKEN
-    from unlearn.attacks.setting.knowledge import choose_knowledge
+    from unlearn.attacks.setting.answer_metric import choose_answer_metric
 
-    measure = brief.knowledge if brief.knowledge in SPOKEN else choose_knowledge(brief.task, None)
-    found = ask(suspect, brief, probes, measure)
+    measure = setting.answer_metric if setting.answer_metric in SPOKEN else choose_answer_metric(setting.task, None)
+    found = ask(subject, setting, probes, measure)
     said = [i for i, text in enumerate(found.texts) if text.strip()]
     space = [" " if probes[i].answer[0].isspace() else "" for i in said]
     own = [replace(probes[i], answer=s + found.texts[i], value=None) for i, s in zip(said, space, strict=True)]
     confidence = np.zeros(len(probes))
-    confidence[said] = ask(suspect, brief, own, "prob").known
-    refused = np.array([refuses(text, brief.task.refusals) for text in found.texts])
+    confidence[said] = ask(subject, setting, own, "prob").known
+    refused = np.array([refuses(text, setting.task.refusals) for text in found.texts])
     return pd.DataFrame(
         {
             "group": group,

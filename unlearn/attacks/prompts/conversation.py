@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import Brief, Knowledge, Suspect
-from unlearn.attacks.setting.knowledge import Known, ask
+from unlearn.attacks.base import AnswerMetric, AttackSetting, Subject
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
@@ -18,7 +18,7 @@ History = tuple[tuple[str, str], ...]
 """Earlier turns, (question, answer) each, the oldest first."""
 
 _NEXT = "\x1e"  # between the texts of a conversation; no tokenizer gets to see it
-SPOKEN: tuple[Knowledge, ...] = ("gen", "match", "verbatim")  # measures that are read off generated answers
+SPOKEN: tuple[AnswerMetric, ...] = ("gen", "match", "verbatim")  # measures that are read off generated answers
 _WINDOW = 2048  # of a model whose config does not tell
 
 
@@ -49,21 +49,21 @@ class ConversationFormat(PromptFormat):
         return [*([system] if system else []), *said, *rest]
 
 
-def conversing(suspect: Suspect) -> Suspect:
+def conversing(subject: Subject) -> Subject:
     """The same suspect, who takes conversations as questions, as long as its context window."""
-    config = suspect.model.config.get_text_config()
+    config = subject.module.config.get_text_config()
     window = getattr(config, "max_position_embeddings", None) or _WINDOW
-    return replace(suspect, prompt=ConversationFormat(**asdict(suspect.prompt) | {"max_tokens": window}))
+    return replace(subject, prompt=ConversationFormat(**asdict(subject.prompt) | {"max_tokens": window}))
 
 
 def ask_after(
-    suspect: Suspect,
-    brief: Brief,
+    subject: Subject,
+    setting: AttackSetting,
     histories: Sequence[History],
     probes: Sequence[Probe],
-    knowledge: Knowledge | None = None,
+    answer_metric: AnswerMetric | None = None,
     spoken: bool = False,
-) -> Known:
+) -> AnswerScores:
     """Ask each probe after its own earlier turns [n], as `ask` does. spoken: generate an answer whatever the measure.
 
     Where prompt and answer do not fit into the context window, the oldest turns are left out; a question that is too
@@ -71,13 +71,13 @@ def ask_after(
     """
     import numpy as np
 
-    talking = conversing(suspect)
-    room = talking.prompt.max_tokens - brief.task.max_new_tokens
+    talking = conversing(subject)
+    room = talking.prompt.max_tokens - setting.task.max_new_tokens
     left = [list(history) for history in histories]
     pending, fits = list(range(len(probes))), dict.fromkeys(range(len(probes)), True)
     while pending:
         questions = [conversation(tuple(left[i]), probes[i].question) for i in pending]
-        lengths = map(len, talking.prompt.encode_prompts(talking.tokenizer, questions))
+        lengths = map(len, talking.prompt.encode_prompts(talking.processor, questions))
         pending = [i for i, length in zip(pending, lengths, strict=True) if length > room]
         for i in [i for i in pending if not left[i]]:
             fits[i] = False
@@ -86,11 +86,11 @@ def ask_after(
             del left[i][0]
     asked = [i for i, fit in fits.items() if fit]
     said = [replace(probes[i], question=conversation(tuple(left[i]), probes[i].question)) for i in asked]
-    found = ask(talking, brief, said, knowledge)
-    if spoken and (knowledge or brief.knowledge) not in SPOKEN:
-        found = Known(found.known, ask(talking, brief, said, "match").texts)
+    found = ask(talking, setting, said, answer_metric)
+    if spoken and (answer_metric or setting.answer_metric) not in SPOKEN:
+        found = AnswerScores(found.known, ask(talking, setting, said, "match").texts)
     known, texts = np.full(len(probes), np.nan), [""] * len(probes)
     known[asked] = found.known
     for i, text in zip(asked, found.texts, strict=True):
         texts[i] = text
-    return Known(known, tuple(texts))
+    return AnswerScores(known, tuple(texts))

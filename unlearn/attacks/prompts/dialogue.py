@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History, ask_after
 from unlearn.attacks.setting.other_facts import Related
@@ -40,40 +40,40 @@ class Dialogue:
     def check(self, task: Task) -> None:
         """Any task can be talked about."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each turn at which the items are asked."""
         import pandas as pd
 
-        leads = self._leads(brief)
+        leads = self._leads(setting)
         asked_at = sorted({*range(1, self.turns, self.every), self.turns})
-        histories: list[History] = [()] * len(brief.scored)
+        histories: list[History] = [()] * len(setting.held_out_items)
         outcomes = []
         for turn in range(1, self.turns + 1):
             if turn in asked_at:
-                found = ask_after(suspect, brief, histories, brief.questions)
+                found = ask_after(subject, setting, histories, setting.questions)
                 outcomes.append(Outcome(f"turn {turn}", found.known, found.texts, budget=float(turn), counts=False))
             if turn < self.turns:
-                histories = _continued(suspect, brief, histories, [lead[turn - 1] for lead in leads])
+                histories = _continued(subject, setting, histories, [lead[turn - 1] for lead in leads])
         means = [float(np.nanmean(outcome.known)) for outcome in outcomes]
-        return Attacked(
+        return AttackResult(
             outcomes,
             budget=f"{self.turns} turns",
             numbers={f"turn_{turn}": known for turn, known in zip(asked_at, means, strict=True)},
             tables={"dialogue": pd.DataFrame({"turn": asked_at, "known": means})},
         )
 
-    def _leads(self, brief: Brief) -> list[list[str]]:
+    def _leads(self, setting: AttackSetting) -> list[list[str]]:
         """What is asked before each item."""
-        related = Related.forgotten(brief)
-        far = [probe.question for probe in _probes(brief.task, "utility")]
-        field = [probe.question for probe in brief.retain or _probes(brief.task, "retain")]
+        related = Related.forgotten(setting)
+        far = [probe.question for probe in _probes(setting.task, "utility")]
+        field = [probe.question for probe in setting.retain or _probes(setting.task, "retain")]
         if not (far or field):
-            raise Inapplicable(f"dataset '{brief.task.name}' has no question that should stay, to begin a talk with")
-        return [_drift(far, field, _near(related, item), self.turns - 1) for item in brief.scored]
+            raise Inapplicable(f"dataset '{setting.task.name}' has no question that should stay, to begin a talk with")
+        return [_drift(far, field, _near(related, item), self.turns - 1) for item in setting.held_out_items]
 
 
 def _probes(task: Task, role: str) -> list[Probe]:
-    return [probe for probe_set in task.probes if probe_set.role == role for probe in probe_set.probes]
+    return [probe for probe_set in task.probes if probe_set.aim == role for probe in probe_set.probes]
 
 
 def _near(related: Related, item: Item) -> list[str]:
@@ -88,10 +88,12 @@ def _drift(far: Sequence[str], field: Sequence[str], near: Sequence[str], n: int
     return [question for kind, size in zip(kinds, sizes, strict=True) for question in islice(cycle(kind), size)]
 
 
-def _continued(suspect: Suspect, brief: Brief, histories: Sequence[History], questions: Sequence[str]) -> list[History]:
+def _continued(
+    subject: Subject, setting: AttackSetting, histories: Sequence[History], questions: Sequence[str]
+) -> list[History]:
     """Each history with one more question and the model's answer; what several have in common is asked once."""
     pairs = list(dict.fromkeys(zip(histories, questions, strict=True)))
     probes = [Probe(question, question) for _, question in pairs]
-    texts = ask_after(suspect, brief, [history for history, _ in pairs], probes, "match").texts
+    texts = ask_after(subject, setting, [history for history, _ in pairs], probes, "match").texts
     said = dict(zip(pairs, texts, strict=True))
     return [(*h, (q, said[h, q])) for h, q in zip(histories, questions, strict=True)]

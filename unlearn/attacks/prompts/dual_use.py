@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.sleek import spread
-from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
-from unlearn.attacks.setting.text import normalised, telling
+from unlearn.attacks.setting.text import content_words, normalised
 from unlearn.data.task import Probe, Task
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
@@ -34,7 +34,7 @@ class DualUse:
     Table `rings`: ring, distance, n, and mean K (known). Numbers: `known_RING`, and `area`, the area under K over the
     distances 1 to 4 by the trapezoid rule, divided by its width. Across models: `collateral`, the original's area minus
     the unlearned model's, the damage in one number, and `collateral_RING`, the same of each ring; `collateral_retain`,
-    the original's area minus the retain model's: what never learning costs. The row's K is that of the forget items as
+    the original's area minus the control model's: what never learning costs. The row's K is that of the forget items as
     they are; it does not count as leak.
     """
 
@@ -47,65 +47,67 @@ class DualUse:
     def check(self, task: Task) -> None:
         """Any task can be asked; a ring that it has no questions for is left out."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """One outcome: the forget items."""
         import pandas as pd
 
-        plain = ask(suspect, brief, brief.questions)
+        plain = ask(subject, setting, setting.questions)
         rows = [("forget", 0, len(plain.known), float(np.nanmean(plain.known)))]
-        rings = rings_of(brief)
+        rings = rings_of(setting)
         for distance, ring in enumerate(RINGS[1:], 1):
             asked = [item.probe for item in spread(rings[ring], self.probes)]
             if asked:
-                known = ask(suspect, brief, asked).known
+                known = ask(subject, setting, asked).known
                 rows.append((ring, distance, len(asked), float(np.nanmean(known))))
         table = pd.DataFrame(rows, columns=["ring", "distance", "n", "known"])
         numbers = {f"known_{ring}": known for ring, _, _, known in rows}
         numbers["area"] = area(table["distance"][1:].to_numpy(float), table["known"][1:].to_numpy(float))
         outcome = Outcome("plain", plain.known, plain.texts, counts=False)
         asked_in_all = int(table["n"].sum())
-        return Attacked([outcome], budget=f"{asked_in_all} questions", numbers=numbers, tables={"rings": table})
+        return AttackResult([outcome], budget=f"{asked_in_all} questions", numbers=numbers, tables={"rings": table})
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
         """The collateral damage, in all and by ring."""
         before, after = original.numbers, unlearned.numbers
         lost = {ring: before[key] - after[key] for ring in RINGS[1:] if (key := f"known_{ring}") in before}
         found = {"collateral": before["area"] - after["area"]}
         found |= {f"collateral_{ring}": value for ring, value in lost.items()}
-        return found | ({"collateral_retain": before["area"] - retain.numbers["area"]} if retain else {})
+        return found | ({"collateral_retain": before["area"] - control.numbers["area"]} if control else {})
 
 
-def rings_of(brief: Brief) -> dict[Ring, list[Item]]:
+def rings_of(setting: AttackSetting) -> dict[Ring, list[Item]]:
     """The task's probes that should stay, by the nearest ring."""
-    forgotten = Related.forgotten(brief)
-    subjects = [subject for subject in {forgotten.subject(item) for item in forgotten.items} if subject]
+    forgotten = Related.forgotten(setting)
+    entities = [entity for entity in {forgotten.entity(item) for item in forgotten.items} if entity]
     clusters = {item.probe.cluster for item in forgotten.items} - {""}
-    forms = {_form(item.probe, forgotten.subject(item)) for item in forgotten.items}
-    sets = [probe_set for probe_set in brief.task.probes if probe_set.role in ("retain", "utility")]
-    pairs = [(probe_set.role, probe) for probe_set in sets for probe in probe_set.probes]
+    forms = {_form(item.probe, forgotten.entity(item)) for item in forgotten.items}
+    sets = [probe_set for probe_set in setting.task.probes if probe_set.aim in ("retain", "utility")]
+    pairs = [(probe_set.aim, probe) for probe_set in sets for probe in probe_set.probes]
     items = [Item(i, probe) for i, (_, probe) in enumerate(pairs)]
-    related = Related.of(items, brief.task)
+    related = Related.of(items, setting.task)
     rings: dict[Ring, list[Item]] = {ring: [] for ring in RINGS[1:]}
     for item, (role, probe) in zip(items, pairs, strict=True):
-        subject = related.subject(item)
-        if probe.cluster in clusters or any(_akin(probe.question, subject, other) for other in subjects):
+        entity = related.entity(item)
+        if probe.cluster in clusters or any(_akin(probe.question, entity, other) for other in entities):
             ring: Ring = "entity"
         elif role == "retain":
-            ring = "topic" if _form(probe, subject) in forms else "field"
+            ring = "topic" if _form(probe, entity) in forms else "field"
         else:
             ring = "far"
         rings[ring].append(item)
     return rings
 
 
-def _akin(question: str, subject: str, other: str) -> bool:
+def _akin(question: str, entity: str, other: str) -> bool:
     """Whether a question names another subject, or is about one that shares a word of its name."""
-    return names(question, other) or bool(telling(subject) & telling(other))
+    return names(question, other) or bool(content_words(entity) & content_words(other))
 
 
-def _form(probe: Probe, subject: str) -> str:
+def _form(probe: Probe, entity: str) -> str:
     """The question's words without its subject."""
-    return normalised(renamed(probe.question, subject, "_") if subject else probe.question)
+    return normalised(renamed(probe.question, entity, "_") if entity else probe.question)
 
 
 def area(distance: Sequence[float] | np.ndarray, known: Sequence[float] | np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import ProbeSet, Task
 
 
@@ -35,34 +35,36 @@ class Extract:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for strength, one for memorization, one for each prefix."""
         from unlearn.metrics.columns import row_means
 
-        hits = _hits(suspect, brief)
+        hits = _hits(subject, setting)
         strength = np.array([extraction_strength(hit) for hit in hits])
         outcomes = [
             Outcome("teacher-forced", strength, row="strength"),
             Outcome("teacher-forced", row_means(hits), row="memorization"),
-            *(self._continued(suspect, brief, share) for share in self.prefixes),
+            *(self._continued(subject, setting, share) for share in self.prefixes),
         ]
         given = ", ".join(f"{100 * share:g}" for share in self.prefixes)
-        return Attacked(outcomes, f"{given} % of the answer" if given else "", "1 question an item", "extracted share")
+        return AttackResult(
+            outcomes, f"{given} % of the answer" if given else "", "1 question an item", "extracted share"
+        )
 
-    def _continued(self, suspect: Suspect, brief: Brief, share: float) -> Outcome:
+    def _continued(self, subject: Subject, setting: AttackSetting, share: float) -> Outcome:
         from unlearn.metrics.rouge import rouge
         from unlearn.score.generate import generate
 
         prompts: list[Sequence[int]] = []
         rests: list[str | None] = []
-        for row in suspect.prompt.encode_all(suspect.tokenizer, [(p.question, p.answer) for p in brief.questions]):
-            end = len(row.ids) - (row.ids[-1] == suspect.tokenizer.eos_token_id)
+        for row in subject.prompt.encode_all(subject.processor, [(p.question, p.answer) for p in setting.questions]):
+            end = len(row.ids) - (row.ids[-1] == subject.processor.eos_token_id)
             n = end - row.n_prompt
             start = row.n_prompt + min(max(1, round(share * n)), n - 1)
             prompts.append(row.ids[:start])
-            rest = suspect.tokenizer.decode(list(row.ids[start:end]), skip_special_tokens=True)
+            rest = subject.processor.decode(list(row.ids[start:end]), skip_special_tokens=True)
             rests.append(str(rest).strip() if n > 1 else None)
-        said = generate(suspect.model, suspect.tokenizer, prompts, brief.task.max_new_tokens, suspect.token_budget)
+        said = generate(subject.module, subject.processor, prompts, setting.task.max_new_tokens, subject.token_budget)
         cut = [" ".join(text.split()[: len((rest or "").split())]) for text, rest in zip(said, rests, strict=True)]
         known = rouge(rests, cut, "rougeL", "recall")
         return Outcome(f"{100 * share:g} %", known, said, budget=100 * share, row="prefix")
@@ -77,12 +79,12 @@ def extraction_strength(hit: np.ndarray) -> float:
     return 1 - (misses[-1] + 1 if len(misses) else 0) / len(hit) if len(hit) else np.nan
 
 
-def _hits(suspect: Suspect, brief: Brief) -> list[np.ndarray]:
+def _hits(subject: Subject, setting: AttackSetting) -> list[np.ndarray]:
     """For each scored answer, whether each of its tokens but EOS is the most probable one."""
     from unlearn.metrics.columns import without_eos
     from unlearn.score.probes import Scoring
 
-    probes = tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in brief.questions)
-    scoring = Scoring(token_budget=suspect.token_budget, generate=False)
-    task = replace(brief.task, probes=(ProbeSet("asked", "forget", probes),))
-    return without_eos(scoring.score(suspect.model, suspect.tokenizer, suspect.prompt, task).tokens, "hit")
+    probes = tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in setting.questions)
+    scoring = Scoring(token_budget=subject.token_budget, generate=False)
+    task = replace(setting.task, probes=(ProbeSet("asked", "forget", probes),))
+    return without_eos(scoring.score(subject.module, subject.processor, subject.prompt, task).tokens, "hit")

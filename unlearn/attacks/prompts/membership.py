@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Le, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.data.task import Probe, ProbeSet, Task
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Membership:
     and reference (minus the loss of a model that never saw the forget rows; both Carlini et al. 2021, arXiv
     2012.07805), min_k and min_k_plus_plus (the least likely share k of tokens; Shi et al. 2024, arXiv 2310.16789; Zhang
     et al. 2024, arXiv 2404.02936), gradnorm (norm of the row's gradient; a backward pass for each row).
-    against: hub id or folder of the model for reference (the pretrained one, say); None: the run's retain model, and
+    against: hub id or folder of the model for reference (the pretrained one, say); None: the run's control model, and
     where there is none, no such signal.
 
     The table `membership` has a row for each signal and row of text, for `membership_gap`; besides the signals it has
@@ -64,19 +64,19 @@ class Membership:
 
         check_local("attack.mia.against", self.against)
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per signal and draw. Raises Inapplicable without a holdout set, and where reference is the only
         signal and there is no model for it."""
         import pandas as pd
 
         from unlearn.metrics.statistics import auc, bootstrap_auc
 
-        held = [probe for s in brief.task.probes if s.role == "holdout" for probe in s.probes]
+        held = [probe for s in setting.task.probes if s.aim == "holdout" for probe in s.probes]
         if not held:
-            raise Inapplicable(f"dataset '{brief.task.name}' has no holdout set: no rows that no model saw")
-        found = self._signals(suspect, brief, held)
+            raise Inapplicable(f"dataset '{setting.task.name}' has no holdout set: no rows that no model saw")
+        found = self._signals(subject, setting, held)
         if not found.keys() - {PRIVLEAK}:
-            raise Inapplicable("there is no model to compare with: no retain model, and no attack.mia.against")
+            raise Inapplicable("there is no model to compare with: no control model, and no attack.mia.against")
         outcomes, rows = [], []
         numbers: dict[str, float] = {}
         for name, (members, others) in found.items():
@@ -92,7 +92,7 @@ class Membership:
             sides = members[~np.isnan(members)], others[~np.isnan(others)]
             low, high = bootstrap_auc(*sides)
             numbers |= {f"{name}_auc": auc(*sides), f"{name}_auc_low": low, f"{name}_auc_high": high}
-        return Attacked(
+        return AttackResult(
             outcomes,
             f"{len(held)} holdout rows",
             "1 text a row",
@@ -102,11 +102,13 @@ class Membership:
             chance=0.5,
         )
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
-        """See membership_gap; nothing without a retain model."""
-        return membership_gap(unlearned.tables["membership"], retain.tables["membership"]) if retain else {}
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
+        """See membership_gap; nothing without a control model."""
+        return membership_gap(unlearned.tables["membership"], control.tables["membership"]) if control else {}
 
-    def _signals(self, suspect: Suspect, brief: Brief, held: list[Probe]) -> Mapping[str, Sides]:
+    def _signals(self, subject: Subject, setting: AttackSetting, held: list[Probe]) -> Mapping[str, Sides]:
         from unlearn.metrics.mia_gradnorm import MiaGradnorm
         from unlearn.metrics.mia_loss import MiaLoss
         from unlearn.metrics.mia_min_k import MiaMinK
@@ -114,7 +116,7 @@ class Membership:
         from unlearn.metrics.mia_reference import MiaReference
         from unlearn.metrics.mia_zlib import MiaZlib
 
-        scores = self._scores(suspect, brief, held, "gradnorm" in self.signals)
+        scores = self._scores(subject, setting, held, "gradnorm" in self.signals)
         metrics: dict[str, Any] = {
             "loss": MiaLoss(),
             "zlib": MiaZlib(),
@@ -128,34 +130,34 @@ class Membership:
             for name in (*self.signals, PRIVLEAK)
             if name != REFERENCE
         }
-        if REFERENCE in self.signals and (other := self._other(suspect)):
-            control, reference = self._scores(other, brief, held, False), MiaReference()
+        if REFERENCE in self.signals and (other := self._other(subject)):
+            control, reference = self._scores(other, setting, held, False), MiaReference()
             found[REFERENCE] = (
                 reference.rows(scores, control, "forget"),
                 reference.rows(scores, control, "holdout"),
             )
         return found
 
-    def _other(self, suspect: Suspect) -> Suspect | None:
+    def _other(self, subject: Subject) -> Subject | None:
         """The model of the reference signal, in the suspect's place."""
         if self.against:
             from unlearn.models.loading import load_on
 
-            return replace(suspect, model=load_on(self.against, suspect.model.device))
-        return replace(suspect, model=suspect.retain()) if suspect.retain else None
+            return replace(subject, module=load_on(self.against, subject.module.device))
+        return replace(subject, module=subject.control()) if subject.control else None
 
     @staticmethod
-    def _scores(suspect: Suspect, brief: Brief, held: list[Probe], gradients: bool) -> Scores:
+    def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Scores:
         """Likelihoods of the answers alone, one text a row."""
         from unlearn.score.probes import Scoring
 
         def bare(probes: Sequence[Probe]) -> tuple[Probe, ...]:
             return tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in probes)
 
-        sets = ProbeSet("forget", "forget", bare(brief.questions)), ProbeSet("holdout", "holdout", bare(held))
-        scoring = Scoring(token_budget=suspect.token_budget, generate=False, gradients=gradients)
-        task = replace(brief.task, probes=sets)
-        return scoring.score(suspect.model, suspect.tokenizer, suspect.prompt, task)
+        sets = ProbeSet("forget", "forget", bare(setting.questions)), ProbeSet("holdout", "holdout", bare(held))
+        scoring = Scoring(token_budget=subject.token_budget, generate=False, gradients=gradients)
+        task = replace(setting.task, probes=sets)
+        return scoring.score(subject.module, subject.processor, subject.prompt, task)
 
 
 def balanced(n: int, draws: int = DRAWS) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import conversing
-from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import normalised
@@ -46,25 +46,27 @@ class Multihop:
     def check(self, task: Task) -> None:
         """A task without several facts about a subject is skipped."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each number of hops that the task has questions of."""
         import pandas as pd
 
-        facts = _Facts(Related.forgotten(brief), Related.kept(brief))
-        suspect = conversing(suspect)  # the facts make a question longer than the dataset's own
+        facts = _Facts(Related.forgotten(setting), Related.kept(setting))
+        subject = conversing(subject)  # the facts make a question longer than the dataset's own
         outcomes: list[Outcome] = []
         tables: list[pd.DataFrame] = []
         numbers: dict[str, float] = {}
         for hops, chain in ((2, facts.two), (3, facts.three)):
-            chains = {i: found for i, item in enumerate(brief.scored) if (found := chain(item))}
+            chains = {i: found for i, item in enumerate(setting.held_out_items) if (found := chain(item))}
             if chains:
-                table = self._asked(suspect, brief, chains)
+                table = self._asked(subject, setting, chains)
                 tables.append(table.assign(hops=hops))
-                outcomes.append(_outcome(len(brief.scored), table, hops, list(chains)))
+                outcomes.append(_outcome(len(setting.held_out_items), table, hops, list(chains)))
                 numbers |= {f"{hops}_hops_{name}": value for name, value in _means(table).items()}
         if not outcomes:
-            raise Inapplicable(f"dataset '{brief.task.name}' has no two facts about a subject that lead to each other")
-        return Attacked(
+            raise Inapplicable(
+                f"dataset '{setting.task.name}' has no two facts about a subject that lead to each other"
+            )
+        return AttackResult(
             outcomes,
             "other facts about each subject",
             "1 question an item",
@@ -73,17 +75,17 @@ class Multihop:
         )
 
     @staticmethod
-    def _asked(suspect: Suspect, brief: Brief, chains: Mapping[int, _Chain]) -> pd.DataFrame:
+    def _asked(subject: Subject, setting: AttackSetting, chains: Mapping[int, _Chain]) -> pd.DataFrame:
         """A row for each item, by its place among the scored ones."""
         import pandas as pd
 
         *first, last = zip(*(chain.hops for chain in chains.values()), strict=True)
-        hops = [ask(suspect, brief, probes, "match").known for probes in first]
-        hops.append(ask(suspect, brief, last).known)
-        composed = ask(suspect, brief, [chain.composed for chain in chains.values()])
+        hops = [ask(subject, setting, probes, "match").known for probes in first]
+        hops.append(ask(subject, setting, last).known)
+        composed = ask(subject, setting, [chain.composed for chain in chains.values()])
         return pd.DataFrame(
             {
-                "item": [brief.scored[i].index for i in chains],
+                "item": [setting.held_out_items[i].index for i in chains],
                 "question": [chain.composed.question for chain in chains.values()],
                 "answer": composed.texts,
                 **{f"hop_{n}": known for n, known in enumerate(hops, 1)},
@@ -113,67 +115,67 @@ class _Facts:
         found: dict[str, set[str]] = defaultdict(set)
         for group in (self.forgotten, self.kept):
             for item in group.items:
-                found[_said(group, item)].add(group.subject(item) or item.probe.cluster)
+                found[_said(group, item)].add(group.entity(item) or item.probe.cluster)
         return found
 
     @cached_property
-    def by_subject(self) -> Mapping[str, list[tuple[Related, Item]]]:
+    def by_entity(self) -> Mapping[str, list[tuple[Related, Item]]]:
         """The facts about each subject whose name is known."""
         found: dict[str, list[tuple[Related, Item]]] = defaultdict(list)
         for group in (self.forgotten, self.kept):
             for item in group.items:
-                if subject := group.subject(item):
-                    found[subject].append((group, item))
+                if entity := group.entity(item):
+                    found[entity].append((group, item))
         return found
 
     def two(self, item: Item) -> _Chain | None:
         """Another fact about the subject, called X, then the item; None where no fact tells who X is."""
-        subject = self.forgotten.subject(item)
-        bridge = self.bridge(item, subject, HIDDEN) if subject else None
+        entity = self.forgotten.entity(item)
+        bridge = self.bridge(item, entity, HIDDEN) if entity else None
         if bridge is None:
             return None
-        asked = f"{bridge} {renamed(item.probe.question, subject, HIDDEN)}"
-        return _Chain((_who(bridge, HIDDEN, subject), item.probe), replace(item.probe, question=asked))
+        asked = f"{bridge} {renamed(item.probe.question, entity, HIDDEN)}"
+        return _Chain((_who(bridge, HIDDEN, entity), item.probe), replace(item.probe, question=asked))
 
     def three(self, item: Item) -> _Chain | None:
         """A fact about another subject, called Y, an answer that only X shares with Y, then the item."""
-        subject = self.forgotten.subject(item)
-        for other in self.forgotten.others(item) if subject else ():
-            sharing = self.bearers[_said(self.forgotten, other)] - {subject}
+        entity = self.forgotten.entity(item)
+        for other in self.forgotten.others(item) if entity else ():
+            sharing = self.bearers[_said(self.forgotten, other)] - {entity}
             (friend,) = sharing if len(sharing) == 1 else ("",)
-            bridge = self.bridge(item, friend, OTHER) if friend in self.by_subject else None
-            if bridge is None or names(bridge, subject):
+            bridge = self.bridge(item, friend, OTHER) if friend in self.by_entity else None
+            if bridge is None or names(bridge, entity):
                 continue
-            shared = renamed(other.probe.question, subject, OTHER)
+            shared = renamed(other.probe.question, entity, OTHER)
             link = f'Asked "{shared}", one says the same of {HIDDEN} as of {OTHER}.'
             by_name = Probe(
-                f'Asked "{renamed(other.probe.question, subject, friend)}", of whom does one say the same?',
-                subject,
-                value=subject,
+                f'Asked "{renamed(other.probe.question, entity, friend)}", of whom does one say the same?',
+                entity,
+                value=entity,
             )
-            composed = f"{bridge} {link} {renamed(item.probe.question, subject, HIDDEN)}"
+            composed = f"{bridge} {link} {renamed(item.probe.question, entity, HIDDEN)}"
             return _Chain((_who(bridge, OTHER, friend), by_name, item.probe), replace(item.probe, question=composed))
         return None
 
-    def bridge(self, item: Item, subject: str, name: str) -> str | None:
+    def bridge(self, item: Item, entity: str, name: str) -> str | None:
         """A fact about a subject, by another name, that is true of nobody else and does not give the item away."""
         facts = []
-        for group, one in self.by_subject[subject]:
-            text = renamed(statement(one).strip(), subject, name)
+        for group, one in self.by_entity[entity]:
+            text = renamed(statement(one).strip(), entity, name)
             alone = len(self.bearers[_said(group, one)]) == 1 and one.probe.question != item.probe.question
-            if alone and not names(text, subject) and not reveals(text, item) and text not in facts:
+            if alone and not names(text, entity) and not reveals(text, item) and text not in facts:
                 facts.append(text)
         return facts[item.index % len(facts)] if facts else None
 
 
 def _said(group: Related, item: Item) -> str:
     """A fact with its subject called X, to be compared."""
-    subject, text = group.subject(item), statement(item)
-    return normalised(renamed(text, subject, HIDDEN) if subject else text)
+    entity, text = group.entity(item), statement(item)
+    return normalised(renamed(text, entity, HIDDEN) if entity else text)
 
 
-def _who(bridge: str, name: str, subject: str) -> Probe:
-    return Probe(f"{bridge} Who or what is {name}?", subject, value=subject)
+def _who(bridge: str, name: str, entity: str) -> Probe:
+    return Probe(f"{bridge} Who or what is {name}?", entity, value=entity)
 
 
 def _outcome(n: int, table: pd.DataFrame, hops: int, where: list[int]) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt, Le, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Task
 
 _RANDOM = "random"
@@ -42,14 +42,14 @@ class Perturb:
     def check(self, task: Task) -> None:
         """Any question can be perturbed."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed, character and rate."""
         from unlearn.attacks.prompts.ask import ask_variants
 
         inserts: dict[str, Insert] = {f"every {n}": every(n) for n in self.every}
         inserts |= {f"chance {p:g}": by_chance(p) for p in self.chances}
         asked = {}
-        for seed in brief.seeds:
+        for seed in setting.seeds:
             for character in dict.fromkeys(self.characters):
                 for rate, insert in inserts.items():
                     name = f"{character} {rate}"
@@ -60,11 +60,11 @@ class Perturb:
                                 item.probe.question, character, random.Random(f"{name}-{seed}-{item.index}")
                             ),
                         )
-                        for item in brief.scored
+                        for item in setting.held_out_items
                     ]
-        found = ask_variants(suspect, brief, asked)
+        found = ask_variants(subject, setting, asked)
         outcomes = [Outcome(name, found[name, seed].known, found[name, seed].texts, seed) for name, seed in asked]
-        return Attacked(outcomes, budget=f"{len(asked)} questions an item")
+        return AttackResult(outcomes, budget=f"{len(asked)} questions an item")
 
 
 def every(n: int) -> Insert:

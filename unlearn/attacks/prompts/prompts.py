@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Knowledge, Outcome, Suspect, Threat
+from unlearn.attacks.base import AnswerMetric, AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, TOLD, Kind, hinted
-from unlearn.attacks.setting.knowledge import Known
-from unlearn.attacks.setting.statements import Scene, goes_on, reveals
+from unlearn.attacks.setting.answer_metric import AnswerScores
+from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
 from unlearn.data.task import Probe, Task
 
 Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]  # by kind and label, the probes of the scored items
@@ -67,39 +67,39 @@ class Prompts:
     def check(self, task: Task) -> None:
         """Any task can be asked in some other way."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each template."""
-        asked = self._asked(suspect, brief)
+        asked = self._asked(subject, setting)
         if not any(probe for probes in asked.values() for probe in probes):
             raise Inapplicable(
-                f"dataset '{brief.task.name}' has no question that can be asked as {', '.join(self.kinds)}"
+                f"dataset '{setting.task.name}' has no question that can be asked as {', '.join(self.kinds)}"
             )
-        outcomes = _outcomes(suspect, brief, asked)
+        outcomes = _outcomes(subject, setting, asked)
         told = sorted(TOLD & set(self.kinds))
         data = f"other facts of each subject ({', '.join(told)})" if told else ""
-        return Attacked(outcomes, data, f"{len(asked)} questions an item")
+        return AttackResult(outcomes, data, f"{len(asked)} questions an item")
 
-    def _asked(self, suspect: Suspect, brief: Brief) -> Asked:
-        scene = Scene.of(brief, suspect.prompt)
+    def _asked(self, subject: Subject, setting: AttackSetting) -> Asked:
+        context = PromptContext.of(setting, subject.prompt)
         asked: Asked = {
-            (kind, label): tuple(template(item, scene) for item in brief.scored)
+            (kind, label): tuple(template(item, context) for item in setting.held_out_items)
             for kind in dict.fromkeys(self.kinds)
             for label, template in TEMPLATES[kind].items()
         }
         if self.rewriter:
-            writer = replace(suspect, model=suspect.original()) if self.rewriter.path is None else suspect
-            asked |= _rewritten(self.rewriter, writer, brief, asked)  # the same questions for every model
+            writer = replace(subject, module=subject.original()) if self.rewriter.path is None else subject
+            asked |= _rewritten(self.rewriter, writer, setting, asked)  # the same questions for every model
         return asked
 
 
-def _outcomes(suspect: Suspect, brief: Brief, asked: Asked) -> list[Outcome]:
+def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Outcome]:
     """Every variant asked in its own form and judged by its own measure."""
     from unlearn.attacks.prompts.ask import ask_variants
 
-    prompt = suspect.prompt
+    prompt = subject.prompt
     opened = replace(prompt, user_end="", answer_start="")
     forms = {"asked": prompt, "open": opened, "bare": replace(opened, user_start="")}
-    found: dict[tuple[Kind, str], Known] = {}
+    found: dict[tuple[Kind, str], AnswerScores] = {}
     for form, its_prompt in forms.items():
         for measure in (None, "mcq"):
             group = {
@@ -107,8 +107,8 @@ def _outcomes(suspect: Suspect, brief: Brief, asked: Asked) -> list[Outcome]:
                 for key, probes in asked.items()
                 if _form(key[0]) == form and ("mcq" if key[0] in CHOSEN else None) == measure
             }
-            knowledge: Knowledge | None = "mcq" if measure else None
-            found |= ask_variants(replace(suspect, prompt=its_prompt), brief, group, knowledge)
+            answer_metric: AnswerMetric | None = "mcq" if measure else None
+            found |= ask_variants(replace(subject, prompt=its_prompt), setting, group, answer_metric)
     outcomes = []
     for kind, label in asked:
         known = found[kind, label]
@@ -120,7 +120,7 @@ def _outcomes(suspect: Suspect, brief: Brief, asked: Asked) -> list[Outcome]:
             outcomes.append(Outcome(kind, values, row=kind, measure="mcq"))
         else:
             row = kind if kind in CHOSEN else ""
-            measure = "mcq" if row and brief.knowledge != "mcq" else ""
+            measure = "mcq" if row and setting.answer_metric != "mcq" else ""
             outcomes.append(Outcome(f"{kind} {label}".strip(), known.known, known.texts, row=row, measure=measure))
     return outcomes
 
@@ -129,16 +129,16 @@ def _form(kind: Kind) -> str:
     return "open" if kind in OPEN else "bare" if kind in BARE else "asked"
 
 
-def _rewritten(rewriter: Rewriter, suspect: Suspect, brief: Brief, asked: Asked) -> Asked:
+def _rewritten(rewriter: Rewriter, subject: Subject, setting: AttackSetting, asked: Asked) -> Asked:
     """The variants that the rewriter can write, with the rules' probes where it wrote nothing of use."""
     wanted = {key: _REQUESTS[key[0]][key[1]] for key in asked if key[0] in _REQUESTS}
-    questions = [item.probe.question for item in brief.scored if not goes_on(item.probe)]
-    texts = iter(rewriter.write(suspect, [request + q for request in wanted.values() for q in questions]))
+    questions = [item.probe.question for item in setting.held_out_items if not is_completion(item.probe)]
+    texts = iter(rewriter.write(subject, [request + q for request in wanted.values() for q in questions]))
     written: Asked = {}
     for kind, label in wanted:
-        rules = zip(brief.scored, asked[kind, label], strict=True)
+        rules = zip(setting.held_out_items, asked[kind, label], strict=True)
         written[kind, label] = tuple(
-            rule if goes_on(item.probe) else _accepted(kind, item, next(texts)) or rule for item, rule in rules
+            rule if is_completion(item.probe) else _accepted(kind, item, next(texts)) or rule for item, rule in rules
         )
     return written
 

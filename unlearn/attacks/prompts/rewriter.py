@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import digest
 from unlearn.models.pretrained import check_local
@@ -39,21 +39,21 @@ class Rewriter:
         if not (self.file and local(self.file).exists()):  # the texts may be there though the model no longer is
             check_local("rewriter.path", self.path)
 
-    def content(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """What decides the texts, for cache keys."""
         return {"path": self.path, "prompt": asdict(self.prompt), "max_new_tokens": self.max_new_tokens}
 
-    def write(self, suspect: Suspect, requests: Sequence[str]) -> list[str]:
+    def write(self, subject: Subject, requests: Sequence[str]) -> list[str]:
         """The text for each request, in order. UserError where the file is damaged or the model cannot be had."""
         if self.path is None:
-            return self._written(suspect.model, suspect.tokenizer, suspect.prompt, suspect.token_budget, requests)
+            return self._written(subject.module, subject.processor, subject.prompt, subject.token_budget, requests)
         known = self._kept()
         missing = [request for request in dict.fromkeys(requests) if request not in known]
         if missing:
             from unlearn.models.loading import load_on, load_tokenizer
 
-            model = load_on(self.path, suspect.model.device)
-            texts = self._written(model, load_tokenizer(self.path), self.prompt, suspect.token_budget, missing)
+            model = load_on(self.path, subject.module.device)
+            texts = self._written(model, load_tokenizer(self.path), self.prompt, subject.token_budget, missing)
             new = dict(zip(missing, texts, strict=True))
             self._keep(new)
             known |= new

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
-from unlearn.attacks.setting.knowledge import choose_knowledge, read
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
 from unlearn.data.task import Task
 
 if TYPE_CHECKING:
@@ -52,45 +52,49 @@ class Sample:
     def check(self, task: Task) -> None:
         """Any task can be asked."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and k."""
         import pandas as pd
 
         from unlearn.attacks.prompts.bounds import best_of
 
-        knowledge = brief.knowledge if brief.knowledge in _READ else choose_knowledge(brief.task, None)
+        answer_metric = (
+            setting.answer_metric if setting.answer_metric in _READ else choose_answer_metric(setting.task, None)
+        )
         outcomes: list[Outcome] = []
         tables: list[pd.DataFrame] = []
-        for seed in brief.seeds:
-            texts = self._texts(suspect, brief, seed)
-            scores = np.stack([read(brief.questions, drawn, knowledge) for drawn in zip(*texts, strict=True)], axis=1)
+        for seed in setting.seeds:
+            texts = self._texts(subject, setting, seed)
+            scores = np.stack(
+                [read(setting.questions, drawn, answer_metric) for drawn in zip(*texts, strict=True)], axis=1
+            )
             for k in sorted(set(self.ks)):
                 best = [of[int(known[:k].argmax())] for of, known in zip(texts, scores, strict=True)]
                 outcomes.append(Outcome(f"best of {k}", best_of(scores, k), best, seed, budget=float(k)))
-            tables.append(self._table(brief, scores, seed))
+            tables.append(self._table(setting, scores, seed))
         table = pd.concat(tables, ignore_index=True)
         numbers = {str(name): float(table[name].mean()) for name in table.columns if name not in ("item", "seed")}
-        measure = "" if knowledge == brief.knowledge else knowledge
-        return Attacked(
+        measure = "" if answer_metric == setting.answer_metric else answer_metric
+        return AttackResult(
             outcomes, "", f"{self.samples} samples an item", measure, numbers=numbers, tables={"samples": table}
         )
 
-    def _texts(self, suspect: Suspect, brief: Brief, seed: int) -> list[list[str]]:
+    def _texts(self, subject: Subject, setting: AttackSetting, seed: int) -> list[list[str]]:
         """n sampled answers to each scored question: [V][n]."""
         from unlearn.score.generate import Sampling, generate
 
-        prompts = suspect.prompt.encode_prompts(suspect.tokenizer, [probe.question for probe in brief.questions])
+        prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in setting.questions])
         texts = generate(
-            suspect.model,
-            suspect.tokenizer,
+            subject.module,
+            subject.processor,
             [prompt for prompt in prompts for _ in range(self.samples)],
-            min(self.max_new_tokens, brief.task.max_new_tokens),
-            suspect.token_budget,
+            min(self.max_new_tokens, setting.task.max_new_tokens),
+            subject.token_budget,
             sampling=Sampling(self.temperature, self.top_p, seed),
         )
         return [texts[i : i + self.samples] for i in range(0, len(texts), self.samples)]
 
-    def _table(self, brief: Brief, scores: np.ndarray, seed: int) -> pd.DataFrame:
+    def _table(self, setting: AttackSetting, scores: np.ndarray, seed: int) -> pd.DataFrame:
         import pandas as pd
 
         from unlearn.attacks.prompts.bounds import (
@@ -102,7 +106,7 @@ class Sample:
         )
 
         rows = []
-        for item, x in zip(brief.scored, scores, strict=True):
+        for item, x in zip(setting.held_out_items, scores, strict=True):
             hits = int((x >= self.hit).sum())
             rows.append(
                 {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related
@@ -67,33 +67,33 @@ class Sleek:
     def check(self, task: Task) -> None:
         """Any task can be asked step by step."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each category, phrasing, place and run."""
         import pandas as pd
 
-        from unlearn.attacks.setting.knowledge import ask
+        from unlearn.attacks.setting.answer_metric import ask
 
-        chosen = spread(brief.scored, self.items)
-        forgotten, kept = Related.forgotten(brief), Related.kept(brief)
-        asked = spread(kept.items[: len(brief.retain)], self.retain)
-        made = self._made(suspect, [(chosen, forgotten), (asked, kept)])
-        runs = self._runs(suspect)
+        chosen = spread(setting.held_out_items, self.items)
+        forgotten, kept = Related.forgotten(setting), Related.kept(setting)
+        asked = spread(kept.items[: len(setting.retain)], self.retain)
+        made = self._made(subject, [(chosen, forgotten), (asked, kept)])
+        runs = self._runs(subject)
         table = pd.concat(
             [
-                self._asked(run, brief, side, items, chains).assign(sample=i)
+                self._asked(run, setting, side, items, chains).assign(sample=i)
                 for i, run in enumerate(runs)
                 for side, items, chains in zip(("forget", "retain"), (chosen, asked), made, strict=True)
                 if items
             ],
             ignore_index=True,
         )
-        outcomes = _outcomes(brief, table[table["side"] == "forget"])
+        outcomes = _outcomes(setting, table[table["side"] == "forget"])
         if not outcomes:
-            raise Inapplicable(f"no question of dataset '{brief.task.name}' can be led up to without its answer")
-        plain = [ask(run, brief, [item.probe for item in chosen]).known for run in runs]
+            raise Inapplicable(f"no question of dataset '{setting.task.name}' can be led up to without its answer")
+        plain = [ask(run, setting, [item.probe for item in chosen]).known for run in runs]
         numbers = {"asr_plain": float((np.stack(plain) >= HIT).mean()), **_rates(table)}
         numbers |= {"rejected": made[0].share("reveals"), "written": float(table["written"].mean())}
-        return Attacked(
+        return AttackResult(
             outcomes,
             "the questions, and other facts about their subjects",
             f"6 prompts of up to {self.steps} questions an item",
@@ -101,35 +101,39 @@ class Sleek:
             tables={"sleek": table},
         )
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
         """What was lost with the forgotten, by category: see suppression."""
-        control = retain.tables["sleek"] if retain else None
-        found = suppression(original.tables["sleek"], unlearned.tables["sleek"], control)
+        never = control.tables["sleek"] if control else None
+        found = suppression(original.tables["sleek"], unlearned.tables["sleek"], never)
         return {f"suppressed_{kind}": share for kind, share in zip(found["category"], found["suppressed"], strict=True)}
 
-    def _made(self, suspect: Suspect, sides: Sequence[tuple[Sequence[Item], Related]]) -> list[Chains]:
+    def _made(self, subject: Subject, sides: Sequence[tuple[Sequence[Item], Related]]) -> list[Chains]:
         """The chains of each side's items; a model that is loaded to write them is kept no longer than that."""
         from unlearn.attacks.prompts.reasoning import make_chains
 
         own = self.generator is not None and self.generator.path is None
-        writer = replace(suspect, model=suspect.original()) if own else suspect
+        writer = replace(subject, module=subject.original()) if own else subject
         return [make_chains(writer, items, related, self.steps, self.generator) for items, related in sides]
 
-    def _runs(self, suspect: Suspect) -> list[Suspect]:
+    def _runs(self, subject: Subject) -> list[Subject]:
         """Who is asked in each run: the suspect as it is, or with numbers of the run's own to draw from."""
         if not self.samples:
-            return [suspect]
+            return [subject]
         from unlearn.score.generate import Sampling
 
         seeds = range(0, self.samples * self.steps, self.steps)  # one for each turn
-        return [replace(suspect, sampling=Sampling(self.temperature, self.top_p, seed)) for seed in seeds]
+        return [replace(subject, sampling=Sampling(self.temperature, self.top_p, seed)) for seed in seeds]
 
-    def _asked(self, suspect: Suspect, brief: Brief, side: str, items: Sequence[Item], chains: Chains) -> pd.DataFrame:
+    def _asked(
+        self, subject: Subject, setting: AttackSetting, side: str, items: Sequence[Item], chains: Chains
+    ) -> pd.DataFrame:
         """Every chain put to the model, a row each."""
         import pandas as pd
 
         pairs = [(item, chain) for item, its in zip(items, chains.of, strict=True) for chain in its]
-        known, texts = (self._in_turns if self.mode == "turns" else self._at_once)(suspect, brief, pairs)
+        known, texts = (self._in_turns if self.mode == "turns" else self._at_once)(subject, setting, pairs)
         rows = [
             {
                 "side": side,
@@ -147,18 +151,18 @@ class Sleek:
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def _in_turns(
-        self, suspect: Suspect, brief: Brief, pairs: Sequence[tuple[Item, Chain]]
+        self, subject: Subject, setting: AttackSetting, pairs: Sequence[tuple[Item, Chain]]
     ) -> tuple[list[tuple[float, float]], list[str]]:
         """K of the last answer and the largest K of any, and what was said: one question after the other."""
         from unlearn.attacks.prompts.conversation import History, ask_after
 
-        brief = self._short(brief, 1)
+        setting = self._short(setting, 1)
         histories: list[History] = [()] * len(pairs)
         known: list[list[float]] = [[] for _ in pairs]
         for step in range(max((len(chain.steps) for _, chain in pairs), default=0)):
             live = [i for i, (_, chain) in enumerate(pairs) if step < len(chain.steps)]
             probes = [replace(pairs[i][0].probe, question=pairs[i][1].steps[step]) for i in live]
-            found = ask_after(_at_turn(suspect, step), brief, [histories[i] for i in live], probes, spoken=True)
+            found = ask_after(_at_turn(subject, step), setting, [histories[i] for i in live], probes, spoken=True)
             for i, probe, k, text in zip(live, probes, found.known, found.texts, strict=True):
                 known[i].append(float(k))
                 histories[i] += ((probe.question, text),)
@@ -167,33 +171,33 @@ class Sleek:
         return list(zip(last, best, strict=True)), ["\n".join(text for _, text in history) for history in histories]
 
     def _at_once(
-        self, suspect: Suspect, brief: Brief, pairs: Sequence[tuple[Item, Chain]]
+        self, subject: Subject, setting: AttackSetting, pairs: Sequence[tuple[Item, Chain]]
     ) -> tuple[list[tuple[float, float]], list[str]]:
         """The same for whole chains: K of the last line, and of all lines."""
         from unlearn.attacks.prompts.conversation import SPOKEN, ask_after
-        from unlearn.attacks.setting.knowledge import read
+        from unlearn.attacks.setting.answer_metric import read
 
         probes = [replace(item.probe, question=chain.single) for item, chain in pairs]
-        found = ask_after(suspect, self._short(brief, self.steps + 1), [()] * len(probes), probes)
+        found = ask_after(subject, self._short(setting, self.steps + 1), [()] * len(probes), probes)
         final = found.known
-        if brief.knowledge in SPOKEN:
+        if setting.answer_metric in SPOKEN:
             lines = [text.strip().rpartition("\n")[2] for text in found.texts]
-            final = read(probes, lines, brief.knowledge)
+            final = read(probes, lines, setting.answer_metric)
         return list(zip(final, found.known, strict=True)), list(found.texts)
 
-    def _short(self, brief: Brief, answers: int) -> Brief:
+    def _short(self, setting: AttackSetting, answers: int) -> AttackSetting:
         """The brief with answers no longer than so many of the dataset's."""
-        limit = min(self.max_new_tokens, answers * brief.task.max_new_tokens)
-        return replace(brief, task=replace(brief.task, max_new_tokens=limit))
+        limit = min(self.max_new_tokens, answers * setting.task.max_new_tokens)
+        return replace(setting, task=replace(setting.task, max_new_tokens=limit))
 
 
 _COLUMNS = ["side", "item", "category", "phrasing", "written", "prompt", "said", "final", "trace"]
 
 
-def _at_turn(suspect: Suspect, step: int) -> Suspect:
+def _at_turn(subject: Subject, step: int) -> Subject:
     """The suspect, drawing from other numbers at each turn."""
-    drawn = suspect.sampling
-    return replace(suspect, sampling=replace(drawn, seed=drawn.seed + step)) if drawn else suspect
+    drawn = subject.sampling
+    return replace(subject, sampling=replace(drawn, seed=drawn.seed + step)) if drawn else subject
 
 
 def spread(items: Sequence[Item], n: int | None) -> tuple[Item, ...]:
@@ -203,9 +207,9 @@ def spread(items: Sequence[Item], n: int | None) -> tuple[Item, ...]:
     return tuple(items[i * len(items) // n] for i in range(n))
 
 
-def _outcomes(brief: Brief, table: pd.DataFrame) -> list[Outcome]:
+def _outcomes(setting: AttackSetting, table: pd.DataFrame) -> list[Outcome]:
     """An outcome for each category, phrasing, run and place; items that cannot be asked so have nan."""
-    place_of = {item.index: i for i, item in enumerate(brief.scored)}
+    place_of = {item.index: i for i, item in enumerate(setting.held_out_items)}
     outcomes = []
     for kind, phrasing, run in dict.fromkeys(zip(table["category"], table["phrasing"], table["sample"], strict=True)):
         rows = table[(table["category"] == kind) & (table["phrasing"] == phrasing) & (table["sample"] == run)]
@@ -231,17 +235,17 @@ def _rates(table: pd.DataFrame) -> dict[str, float]:
     return rates
 
 
-def suppression(original: pd.DataFrame, unlearned: pd.DataFrame, retain: pd.DataFrame | None) -> pd.DataFrame:
+def suppression(original: pd.DataFrame, unlearned: pd.DataFrame, control: pd.DataFrame | None) -> pd.DataFrame:
     """Unfair suppression from the models' tables `sleek`: a row for each category that the original answers at all.
 
     Of the retain prompts that the original answers (n), miss is the share that the unlearned model misses and
-    miss_retain that which the retain model misses (0 where there is none); suppressed = (miss - miss_retain) /
-    (1 - miss_retain), nan where the retain model misses all of them.
+    miss_retain that which the control model misses (0 where there is none); suppressed = (miss - miss_retain) /
+    (1 - miss_retain), nan where the control model misses all of them.
     """
     import pandas as pd
 
     key = ["side", "item", "category", "phrasing", "sample"]
-    tables = {"original": original, "unlearned": unlearned} | ({} if retain is None else {"retain": retain})
+    tables = {"original": original, "unlearned": unlearned} | ({} if control is None else {"control": control})
     missed = pd.DataFrame({name: table.set_index(key)["final"] < HIT for name, table in tables.items()})
     rows = []
     kept = missed[missed.index.get_level_values("side") == "retain"]
@@ -249,7 +253,7 @@ def suppression(original: pd.DataFrame, unlearned: pd.DataFrame, retain: pd.Data
         answered = of[~of["original"].astype(bool)]
         if len(answered):
             miss = float(answered["unlearned"].mean())
-            base = float(answered["retain"].mean()) if retain is not None else 0.0
+            base = float(answered["control"].mean()) if control is not None else 0.0
             suppressed = (miss - base) / (1 - base) if base < 1 else float("nan")
             rows.append((kind, len(answered), miss, base, suppressed))
     return pd.DataFrame(rows, columns=["category", "n", "miss", "miss_retain", "suppressed"])

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Part, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Role, Subject, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.reasoning import answer_type
-from unlearn.attacks.setting.knowledge import options_of
+from unlearn.attacks.setting.answer_metric import options_of
 from unlearn.attacks.setting.other_facts import Related, renamed, renamed_probe
 from unlearn.attacks.setting.placebo import INVENTED
 from unlearn.attacks.setting.statements import statement
-from unlearn.attacks.setting.text import telling
+from unlearn.attacks.setting.text import content_words
 from unlearn.data.task import Probe, Task
 from unlearn.data.theorems import NONCE
 
@@ -39,7 +39,7 @@ class Asked:
     history: History = ()
 
 
-Rung = tuple[str, str]  # level and size
+LadderStep = tuple[str, str]  # level and size
 
 
 @dataclass(frozen=True)
@@ -70,65 +70,70 @@ class Ununlearn:
     def check(self, task: Task) -> None:
         """Any task can be asked in a context; levels that need other facts about a subject go where there are none."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each level and size."""
         from unlearn.attacks.prompts.conversation import ask_after
 
-        rungs = self._rungs(suspect, brief)
+        ladder_steps = self._rungs(subject, setting)
         outcomes: list[Outcome] = []
-        lengths: dict[Rung, float] = {}
-        for (level, size), asked in rungs.items():
+        lengths: dict[LadderStep, float] = {}
+        for (level, size), asked in ladder_steps.items():
             where = [i for i, one in enumerate(asked) if one]
             there = [one for one in asked if one]
-            found = ask_after(suspect, brief, [one.history for one in there], [one.probe for one in there])
+            found = ask_after(subject, setting, [one.history for one in there], [one.probe for one in there])
             known, texts = np.full(len(asked), np.nan), [""] * len(asked)
             known[where] = found.known
             for i, text in zip(where, found.texts, strict=True):
                 texts[i] = text
-            if (level, size) == ("C4", "options") and brief.knowledge == "match":
-                known = _above_chance(known, brief.scored)
+            if (level, size) == ("C4", "options") and setting.answer_metric == "match":
+                known = _above_chance(known, setting.held_out_items)
             budget = float(size.partition("n=")[2]) if level in _SIZED else None
             counts = level in COUNTED
             outcomes.append(Outcome(size, known, texts, row=level, budget=budget, counts=counts))
-            lengths[level, size] = _length(suspect, brief, asked)
+            lengths[level, size] = _length(subject, setting, asked)
         ladder = _ladder(outcomes, lengths)
         numbers = {f"{o.row} {o.variant}": float(np.nanmean(o.known)) for o in outcomes if np.isfinite(o.known).any()}
-        return Attacked(
+        return AttackResult(
             outcomes,
             "other facts about each subject",
-            f"{len(rungs)} questions an item",
+            f"{len(ladder_steps)} questions an item",
             numbers=numbers,
             tables={"ladder": ladder},
         )
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
         """What the context alone gives and what can be put back with it: see reintroduction."""
-        models: dict[Part, Attacked | None] = {"original": original, "unlearned": unlearned, "retain": retain}
+        models: dict[Role, AttackResult | None] = {"original": original, "unlearned": unlearned, "control": control}
         table = reintroduction({part: of.tables["ladder"] for part, of in models.items() if of})
-        names = ("gain", "rate", "rate_retain", "blindness")
+        names = ("gain", "rate", "rate_control", "blindness")
         return {f"{row.level} {row.size} {name}": getattr(row, name) for row in table.itertuples() for name in names}
 
-    def _rungs(self, suspect: Suspect, brief: Brief) -> dict[Rung, list[Asked | None]]:
+    def _rungs(self, subject: Subject, setting: AttackSetting) -> dict[LadderStep, list[Asked | None]]:
         """How each item is asked at each level and size; None where it cannot be. Levels that no item has are left
         out."""
-        related, kept = Related.forgotten(brief), Related.kept(brief)
-        others = [related.others(item) for item in brief.scored]
-        rungs: dict[Rung, list[Asked | None]] = {("C0", "plain"): [Asked(item.probe) for item in brief.scored]}
+        related, kept = Related.forgotten(setting), Related.kept(setting)
+        others = [related.others(item) for item in setting.held_out_items]
+        ladder_steps: dict[LadderStep, list[Asked | None]] = {
+            ("C0", "plain"): [Asked(item.probe) for item in setting.held_out_items]
+        }
         for n in sorted(set(self.sizes)):
             about = [
-                _About(item, related.subject(item), known[:n]) for item, known in zip(brief.scored, others, strict=True)
+                _About(item, related.entity(item), known[:n])
+                for item, known in zip(setting.held_out_items, others, strict=True)
             ]
-            c1 = rungs["C1", f"n={n}"] = [one.axioms() for one in about]
-            c2 = rungs["C2", f"n={n}"] = [one.solved() for one in about]
-            rungs["C3", f"n={n}"] = [one.alias() for one in about]
+            c1 = ladder_steps["C1", f"n={n}"] = [one.axioms() for one in about]
+            c2 = ladder_steps["C2", f"n={n}"] = [one.solved() for one in about]
+            ladder_steps["C3", f"n={n}"] = [one.alias() for one in about]
             for name, like in (("C1", c1), ("C2", c2)):
-                rungs["Cx", f"{name} n={n}"] = [
-                    _control(suspect, one, item, kept) for one, item in zip(like, brief.scored, strict=True)
+                ladder_steps["Cx", f"{name} n={n}"] = [
+                    _control(subject, one, item, kept) for one, item in zip(like, setting.held_out_items, strict=True)
                 ]
-        rungs["C4", "letter"] = [_hint(item) for item in brief.scored]
-        rungs["C4", "options"] = [_options(item) for item in brief.scored]
-        rungs["C5", "the fact"] = [Asked(_told(item.probe, statement(item))) for item in brief.scored]
-        return {rung: asked for rung, asked in rungs.items() if any(asked)}
+        ladder_steps["C4", "letter"] = [_hint(item) for item in setting.held_out_items]
+        ladder_steps["C4", "options"] = [_options(item) for item in setting.held_out_items]
+        ladder_steps["C5", "the fact"] = [Asked(_told(item.probe, statement(item))) for item in setting.held_out_items]
+        return {step_: asked for step_, asked in ladder_steps.items() if any(asked)}
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class _About:
     """An item, its subject, and the other items that may be told of it."""
 
     item: Item
-    subject: str
+    entity: str
     others: Sequence[Item]
 
     def axioms(self) -> Asked | None:
@@ -151,12 +156,12 @@ class _About:
 
     def alias(self) -> Asked | None:
         """C3."""
-        if not (self.subject and self.others):
+        if not (self.entity and self.others):
             return None
-        words = INVENTED if self.subject[0].isupper() else NONCE
+        words = INVENTED if self.entity[0].isupper() else NONCE
         name = words[self.item.index % len(words)]
-        text = renamed(_statements(self.others), self.subject, name)
-        return Asked(_told(renamed_probe(self.item.probe, self.subject, name), text))
+        text = renamed(_statements(self.others), self.entity, name)
+        return Asked(_told(renamed_probe(self.item.probe, self.entity, name), text))
 
 
 def _told(probe: Probe, text: str) -> Probe:
@@ -174,7 +179,7 @@ def _hint(item: Item) -> Asked:
     long it is."""
     value = item.gold.strip()
     if not item.probe.value:
-        added = telling(value, item.probe.question)
+        added = content_words(value, item.probe.question)
         value = " ".join(word for word in value.split() if word.casefold().strip(".,;:!?\"'()") in added) or value
     hint = f"The answer is {answer_type(value)}, begins with {value[0]} and has {len(value)} characters."
     return Asked(_told(item.probe, hint))
@@ -196,7 +201,7 @@ def _above_chance(known: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         return (known - chance) / (1 - chance)
 
 
-def _control(suspect: Suspect, like: Asked | None, item: Item, kept: Related) -> Asked | None:
+def _control(subject: Subject, like: Asked | None, item: Item, kept: Related) -> Asked | None:
     """Cx: other subjects in the place of this one, in as many tokens; solved questions are whole."""
     if like is None:
         return None
@@ -205,13 +210,13 @@ def _control(suspect: Suspect, like: Asked | None, item: Item, kept: Related) ->
         asked = Asked(item.probe)
         for other in supply:
             more = Asked(item.probe, (*asked.history, (other.probe.question, other.probe.answer.strip())))
-            now, then = (abs(_tokens(suspect, one) - _tokens(suspect, like)) for one in (asked, more))
+            now, then = (abs(_tokens(subject, one) - _tokens(subject, like)) for one in (asked, more))
             if asked.history and then >= now:
                 break
             asked = more
         return asked if asked.history else None
-    tokenizer = suspect.tokenizer
-    wanted = _tokens(suspect, like) - _tokens(suspect, Asked(item.probe))
+    tokenizer = subject.processor
+    wanted = _tokens(subject, like) - _tokens(subject, Asked(item.probe))
     text, ids = "", []
     for other in supply:
         text = f"{text} {statement(other).strip()}".strip()
@@ -221,19 +226,19 @@ def _control(suspect: Suspect, like: Asked | None, item: Item, kept: Related) ->
     return Asked(_told(item.probe, str(tokenizer.decode(ids[:wanted])))) if ids else None
 
 
-def _tokens(suspect: Suspect, asked: Asked) -> int:
+def _tokens(subject: Subject, asked: Asked) -> int:
     """The number of tokens of a question and its earlier turns."""
     texts = [asked.probe.question, *(text for turn in asked.history for text in turn)]
-    return sum(len(suspect.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    return sum(len(subject.processor(text, add_special_tokens=False)["input_ids"]) for text in texts)
 
 
-def _length(suspect: Suspect, brief: Brief, asked: Sequence[Asked | None]) -> float:
+def _length(subject: Subject, setting: AttackSetting, asked: Sequence[Asked | None]) -> float:
     """Mean number of tokens that a context adds to the question."""
-    pairs = [(one, Asked(item.probe)) for one, item in zip(asked, brief.scored, strict=True) if one]
-    return float(np.mean([_tokens(suspect, one) - _tokens(suspect, plain) for one, plain in pairs]))
+    pairs = [(one, Asked(item.probe)) for one, item in zip(asked, setting.held_out_items, strict=True) if one]
+    return float(np.mean([_tokens(subject, one) - _tokens(subject, plain) for one, plain in pairs]))
 
 
-def _ladder(outcomes: Sequence[Outcome], lengths: Mapping[Rung, float]) -> pd.DataFrame:
+def _ladder(outcomes: Sequence[Outcome], lengths: Mapping[LadderStep, float]) -> pd.DataFrame:
     """A row for each rung. control: the size of its Cx rung, of the levels without one that of the statements (C1) that
     are nearest in length; "" for C0."""
     import pandas as pd
@@ -262,7 +267,7 @@ def _ladder(outcomes: Sequence[Outcome], lengths: Mapping[Rung, float]) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def reintroduction(ladders: Mapping[Part, pd.DataFrame]) -> pd.DataFrame:
+def reintroduction(ladders: Mapping[Role, pd.DataFrame]) -> pd.DataFrame:
     """What follows from the models' tables `ladder`: a row for each level and size.
 
     With A(C) the mean K at the level, A(Cx) that at its control (A(C0) where there is none) and A(0) = A(C0):
@@ -275,29 +280,29 @@ def reintroduction(ladders: Mapping[Part, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     known = {part: table.set_index(["level", "size"])["known"] for part, table in ladders.items()}
-    rungs = ladders["unlearned"].set_index(["level", "size"])["control"]
+    ladder_steps = ladders["unlearned"].set_index(["level", "size"])["control"]
 
-    def a(part: Part, rung: tuple[str, str]) -> float:
-        return float(known[part].get(rung, np.nan)) if part in known else math.nan
+    def a(part: Role, step_: tuple[str, str]) -> float:
+        return float(known[part].get(step_, np.nan)) if part in known else math.nan
 
     plain = ("C0", "plain")
-    span = a("original", plain) - a("retain", plain)
+    span = a("original", plain) - a("control", plain)
     rows = []
-    for (level, size), control in zip(rungs.index.tolist(), rungs, strict=True):
+    for (level, size), control in zip(ladder_steps.index.tolist(), ladder_steps, strict=True):
         if level in ("C0", "Cx"):
             continue
-        rung, base = (level, size), ("Cx", control) if control else plain
-        room = a("original", rung) - a("retain", rung)
-        gains = {part: a(part, rung) - a(part, base) for part in ("unlearned", "retain")}
+        step_, base = (level, size), ("Cx", control) if control else plain
+        room = a("original", step_) - a("control", step_)
+        gains = {part: a(part, step_) - a(part, base) for part in ("unlearned", "control")}
         rows.append(
             {
                 "level": level,
                 "size": size,
-                "leak": (a("unlearned", rung) - a("retain", rung)) / room if room else np.nan,
-                "gain": gains["retain"],
+                "leak": (a("unlearned", step_) - a("control", step_)) / room if room else np.nan,
+                "gain": gains["control"],
                 "rate": gains["unlearned"] / span if span else np.nan,
-                "rate_retain": gains["retain"] / span if span else np.nan,
-                "blindness": a("retain", rung) - a("unlearned", rung) if level == "C5" else np.nan,
+                "rate_control": gains["control"] / span if span else np.nan,
+                "blindness": a("control", step_) - a("unlearned", step_) if level == "C5" else np.nan,
             }
         )
     return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import gaps
-from unlearn.attacks.setting.text import normalised, telling
+from unlearn.attacks.setting.text import content_words, normalised
 
 SHARE = 2 / 3  # of the telling words of an answer: so many in one text say it in other words
 
@@ -17,13 +17,13 @@ class _Form:
     """A way to say an answer: its words in a row or, of a longer one, enough of `telling`."""
 
     phrase: str
-    telling: frozenset[str]
+    content_words: frozenset[str]
 
     def said_in(self, padded: str, words: set[str]) -> bool:
         """padded: the text's words with a space on either side of each."""
         if self.phrase in padded:
             return True
-        return len(self.telling) > 1 and len(self.telling & words) >= SHARE * len(self.telling)
+        return len(self.content_words) > 1 and len(self.content_words & words) >= SHARE * len(self.content_words)
 
 
 class Answers:
@@ -47,7 +47,7 @@ class Answers:
 def _forms(item: Item) -> Sequence[_Form]:
     probe, found = item.probe, []
     for answer in dict.fromkeys([item.gold, *(gap.answer for gap in gaps(item))]):
-        added = telling(answer, probe.question)
+        added = content_words(answer, probe.question)
         if normalised(answer) and (added or answer == item.gold):
             found.append(_Form(f" {normalised(answer)} ", frozenset(() if probe.value else added)))
     return found

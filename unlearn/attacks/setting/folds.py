@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from unlearn.attacks.items import Item, Split
 
 
-def deal(items: Sequence[Item], folds: int, split: Split, seed: int) -> list[list[Item]]:
+def split_folds(items: Sequence[Item], folds: int, split: Split, seed: int) -> list[list[Item]]:
     """The items in at most `folds` folds of about the same size, at random; none is empty.
 
     across_cluster: whole clusters, each in its turn (the largest first) to the smallest fold; where there are fewer

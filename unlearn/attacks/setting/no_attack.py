@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn.attacks.base import Attacked, Brief, Suspect, Threat
-from unlearn.attacks.setting.knowledge import judge
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
+from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.data.task import Task
 
 
 @dataclass(frozen=True)
-class Plain:
+class NoAttack:
     """The questions as they are: A(0), which every attack is compared with. It runs before any other."""
 
     threat: ClassVar[Threat] = "black"
@@ -21,6 +21,8 @@ class Plain:
     def check(self, task: Task) -> None:
         """Any task can be asked."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """One outcome."""
-        return Attacked([judge(suspect, brief, "none", taught=True, counts=False)], budget="1 question an item")
+        return AttackResult(
+            [evaluate_attacked(subject, setting, "none", taught=True, counts=False)], budget="1 question an item"
+        )

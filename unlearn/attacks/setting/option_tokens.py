@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from unlearn.attacks.setting.answer_metric import options_of
 from unlearn.attacks.setting.answer_tokens import Gold
-from unlearn.attacks.setting.knowledge import options_of
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 

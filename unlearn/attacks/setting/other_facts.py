@@ -7,34 +7,34 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unlearn.attacks.base import Brief
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.statements import reveals, statement, subjects
+from unlearn.attacks.setting.statements import entities, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Probe, Task
 
 
-def names(text: str, subject: str) -> bool:
+def names(text: str, entity: str) -> bool:
     """Whether a text has the subject's name in it, or a part of it."""
-    return bool(subject) and any(mentions(text, part) for part in _parts(subject))
+    return bool(entity) and any(mentions(text, part) for part in _parts(entity))
 
 
-def renamed(text: str, subject: str, name: str) -> str:
+def renamed(text: str, entity: str, name: str) -> str:
     """The text with another name in the place of the subject's, and of parts of it."""
-    for part in _parts(subject):
+    for part in _parts(entity):
         text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", lambda _: name, text)
     return text
 
 
-def _parts(subject: str) -> list[str]:
-    return [subject, *(word for word in subject.split() if len(word) > 3 and word[0].isupper() and word != subject)]
+def _parts(entity: str) -> list[str]:
+    return [entity, *(word for word in entity.split() if len(word) > 3 and word[0].isupper() and word != entity)]
 
 
-def renamed_probe(probe: Probe, subject: str, name: str) -> Probe:
+def renamed_probe(probe: Probe, entity: str, name: str) -> Probe:
     """The probe about a subject of another name."""
     texts = ("question", "answer", "paraphrased_question", "paraphrased_answer", "value")
-    new = {part: text and renamed(text, subject, name) for part in texts for text in [getattr(probe, part)]}
-    wrong = tuple(renamed(answer, subject, name) for answer in probe.perturbed_answers)
+    new = {part: text and renamed(text, entity, name) for part in texts for text in [getattr(probe, part)]}
+    wrong = tuple(renamed(answer, entity, name) for answer in probe.perturbed_answers)
     return replace(probe, **new, perturbed_answers=wrong)
 
 
@@ -44,27 +44,27 @@ class Related:
     told."""
 
     items: tuple[Item, ...]
-    subjects: Mapping[int, str]
+    entities: Mapping[int, str]
 
     @classmethod
     def of(cls, items: Sequence[Item], task: Task) -> Related:
         """Items of one task, each with an index of its own."""
-        return cls(tuple(items), subjects(items, {fact.prompt: fact.subject for fact in task.facts}))
+        return cls(tuple(items), entities(items, {fact.prompt: fact.entity for fact in task.facts}))
 
     @classmethod
-    def forgotten(cls, brief: Brief) -> Related:
+    def forgotten(cls, setting: AttackSetting) -> Related:
         """The forget items."""
-        return cls.of((*brief.taught, *brief.scored), brief.task)
+        return cls.of((*setting.attacker_items, *setting.held_out_items), setting.task)
 
     @classmethod
-    def kept(cls, brief: Brief) -> Related:
+    def kept(cls, setting: AttackSetting) -> Related:
         """The brief's retain probes, then the retain set's rows."""
-        rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in brief.task.retain]
-        return cls.of([Item(i, probe) for i, probe in enumerate((*brief.retain, *rows))], brief.task)
+        rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in setting.task.retain]
+        return cls.of([Item(i, probe) for i, probe in enumerate((*setting.retain, *rows))], setting.task)
 
-    def subject(self, item: Item) -> str:
+    def entity(self, item: Item) -> str:
         """What the question is about; "" where that cannot be told."""
-        return self.subjects.get(item.index, "")
+        return self.entities.get(item.index, "")
 
     def others(self, item: Item) -> list[Item]:
         """Other questions about the same subject that do not give the answer away, in order."""
@@ -73,7 +73,7 @@ class Related:
             for other in self.items
             if item.probe.cluster
             and other.probe.cluster == item.probe.cluster
-            and self.subject(other) == self.subject(item)
+            and self.entity(other) == self.entity(item)
             and other.probe.question != item.probe.question
             and not reveals(statement(other), item)
         ]

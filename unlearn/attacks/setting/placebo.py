@@ -11,7 +11,7 @@ from itertools import cycle
 
 from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.other_facts import names, renamed, renamed_probe
-from unlearn.attacks.setting.statements import gaps, subjects
+from unlearn.attacks.setting.statements import entities, gaps
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
 
@@ -46,18 +46,18 @@ def placebo(items: Sequence[Item], task: Task, seed: int = 0) -> tuple[Item, ...
     if not all(item.index in about for item in items):
         return None
     old = sorted({about[item.index] for item in items})
-    new = {subject: _shaped(INVENTED[i % len(INVENTED)], subject) for i, subject in enumerate(old)}
+    new = {entity: _shaped(INVENTED[i % len(INVENTED)], entity) for i, entity in enumerate(old)}
     alike = defaultdict(list)
     for item in items:
         alike[_form(item.probe, about[item.index])].append(item)
     rng = random.Random(f"placebo-{seed}")
     made = []
     for item in items:
-        subject = about[item.index]
-        fake = replace(renamed_probe(item.probe, subject, new[subject]), cluster=new[subject])
-        if names(item.probe.question, subject) or not names(item.probe.answer, subject):
-            same = [other for other in alike[_form(item.probe, subject)] if other.index != item.index]
-            found = [renamed_probe(other.probe, about[other.index], new[subject]) for other in same]
+        entity = about[item.index]
+        fake = replace(renamed_probe(item.probe, entity, new[entity]), cluster=new[entity])
+        if names(item.probe.question, entity) or not names(item.probe.answer, entity):
+            same = [other for other in alike[_form(item.probe, entity)] if other.index != item.index]
+            found = [renamed_probe(other.probe, about[other.index], new[entity]) for other in same]
             found = found or list(_swapped(Item(item.index, fake)))
             if not found:
                 return None
@@ -69,7 +69,7 @@ def placebo(items: Sequence[Item], task: Task, seed: int = 0) -> tuple[Item, ...
 def _subjects(task: Task) -> dict[int, str]:
     """What each forget item is about, by its index; where its question does not name it, as others of its cluster."""
     items = forget_items(task)
-    named = subjects(items, {fact.prompt: fact.subject for fact in task.facts})
+    named = entities(items, {fact.prompt: fact.entity for fact in task.facts})
     clusters = defaultdict(list)
     for item in items:
         if item.probe.cluster and item.index in named:
@@ -78,15 +78,15 @@ def _subjects(task: Task) -> dict[int, str]:
     return {item.index: common[item.probe.cluster] for item in items if item.probe.cluster in common} | named
 
 
-def _shaped(name: str, subject: str) -> str:
+def _shaped(name: str, entity: str) -> str:
     """A name as one word where the subject is one, in small letters where the subject is."""
-    name = name if " " in subject else name.replace(" ", "").capitalize()
-    return name if subject[0].isupper() else name.lower()
+    name = name if " " in entity else name.replace(" ", "").capitalize()
+    return name if entity[0].isupper() else name.lower()
 
 
-def _form(probe: Probe, subject: str) -> str:
+def _form(probe: Probe, entity: str) -> str:
     """The question's words without its subject."""
-    return normalised(renamed(probe.question, subject, "_"))
+    return normalised(renamed(probe.question, entity, "_"))
 
 
 def _answered(probe: Probe, other: Probe) -> Probe:

@@ -19,8 +19,8 @@ class Items:
     notes: what the reader of the report must know about the split, a sentence each.
     """
 
-    taught: tuple[Item, ...]
-    scored: tuple[Item, ...]
+    attacker_items: tuple[Item, ...]
+    held_out_items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -76,7 +76,7 @@ def split_items(
         if len(side) < fewest:
             raise UserError(
                 f"dataset '{task.name}': {len(items)} forget items leave {len(side)} for {name}: "
-                "lower leak.taught, or choose attack=none"
+                "lower leak.attacker_share, or choose attack=none"
             )
     order = {"key": lambda item: item.index}
     return Items(tuple(sorted(taught, **order)), tuple(sorted(scored, **order)), tuple(notes))  # type: ignore[call-overload]

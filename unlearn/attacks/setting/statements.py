@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unlearn.attacks.base import Brief
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.text import mentions, normalised, telling
+from unlearn.attacks.setting.text import content_words, mentions, normalised
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe
 
@@ -21,7 +21,7 @@ _PARTICLES = "al|bin|da|de|del|den|der|di|ibn|la|le|of|van|von"
 
 
 @dataclass(frozen=True)
-class Scene:
+class PromptContext:
     """What the asker knows beside the question.
 
     prompt: how the model is asked. items: all forget items, the attacker's first. subjects: by item index, what the
@@ -31,31 +31,31 @@ class Scene:
 
     prompt: PromptFormat
     items: tuple[Item, ...]
-    subjects: Mapping[int, str]
+    entities: Mapping[int, str]
     retain: tuple[Example, ...] = ()
     wordings: Mapping[str, tuple[str, ...]] | None = None
 
     @classmethod
-    def of(cls, brief: Brief, prompt: PromptFormat) -> Scene:
+    def of(cls, setting: AttackSetting, prompt: PromptFormat) -> PromptContext:
         """The scene of a brief."""
-        items = (*brief.taught, *brief.scored)
-        named = {fact.prompt: fact.subject for fact in brief.task.facts}
-        wordings = {question: e.questions for e in brief.task.forget for question in e.questions}
-        return cls(prompt, items, subjects(items, named), brief.task.retain, wordings)
+        items = (*setting.attacker_items, *setting.held_out_items)
+        named = {fact.prompt: fact.entity for fact in setting.task.facts}
+        wordings = {question: e.questions for e in setting.task.forget for question in e.questions}
+        return cls(prompt, items, entities(items, named), setting.task.retain, wordings)
 
-    def mates(self, item: Item) -> list[Item]:
+    def siblings(self, item: Item) -> list[Item]:
         """Other items about the same subject that do not name this one's answer, those after it first."""
         same = [o for o in self.items if o.probe.cluster and o.probe.cluster == item.probe.cluster]
         after = [o for o in same if o.index > item.index] + [o for o in same if o.index < item.index]
         return [o for o in after if not reveals(f"{o.probe.question} {o.probe.answer}", item)]
 
 
-def goes_on(probe: Probe) -> bool:
+def is_completion(probe: Probe) -> bool:
     """Whether the question is the beginning of a text, and the answer how it goes on."""
     return probe.answer[:1].isspace()
 
 
-def subjects(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
+def entities(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
     """What each item's question is about, by item index: the subject that the dataset's facts name (`named`, by
     question), else the cluster's name, else the capitalised words that most questions of the cluster share; each only
     where the question has it."""
@@ -95,7 +95,7 @@ def gaps(item: Item) -> Iterator[Gap]:
     """The item's statements with their fact cut out: at the bare value where the dataset knows it, else at what the
     wrong answers have otherwise, where they are the same sentence."""
     probe = item.probe
-    if goes_on(probe):
+    if is_completion(probe):
         yield Gap(probe.question, probe.answer.strip(), "", tuple(wrong.strip() for wrong in probe.perturbed_answers))
         return
     for text in filter(None, (probe.answer, probe.paraphrased_answer)):
@@ -130,7 +130,7 @@ def reveals(text: str, item: Item) -> bool:
     half of the telling words that the answer adds to the question."""
     said = {*normalised(text).split()}
     for answer in {item.gold, *(gap.answer for gap in gaps(item))}:
-        words = telling(answer, item.probe.question)
+        words = content_words(answer, item.probe.question)
         found = words & said
         if mentions(text, answer) or (words and len(found) >= OVERLAP * len(words)):
             return True
@@ -143,6 +143,6 @@ def statement(item: Item, answer: str | None = None) -> str:
     """The fact (or another answer to its question) as a sentence; question and answer where the answer is a name."""
     probe = item.probe
     answer = probe.answer if answer is None else answer
-    if goes_on(probe):
+    if is_completion(probe):
         return f"{probe.question.split(PARAGRAPH)[-1]} {answer.strip()}"
     return answer if len(answer.split()) > 2 else f"{probe.question} {answer}"

@@ -24,6 +24,6 @@ def mentions(text: str, answer: str) -> bool:
     return f" {normalised(answer)} " in f" {normalised(text)} "
 
 
-def telling(text: str, besides: str = "") -> set[str]:
+def content_words(text: str, besides: str = "") -> set[str]:
     """The words of a text that carry its meaning, without those of another text."""
     return {*normalised(text).split()} - {*normalised(besides).split()} - _SMALL

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from unlearn.attacks.base import Brief, Inapplicable
+from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.setting.contamination import Answers
 from unlearn.data.task import Example
 
 Source = Literal["retain", "unrelated", "related"]
 
 
-def benign_rows(brief: Brief, source: Source, seed: int, text: str | None = None) -> list[Example | str]:
+def benign_rows(setting: AttackSetting, source: Source, seed: int, text: str | None = None) -> list[Example | str]:
     """Clean rows of a source in an order drawn from `seed`; passages are bare texts.
 
     retain: the task's retain rows. unrelated: plain text, of `text` (a file, a dataset on the hub; None: the package's
@@ -21,18 +21,18 @@ def benign_rows(brief: Brief, source: Source, seed: int, text: str | None = None
     """
     rows: list[Example | str] = []
     if source == "retain":
-        rows += [Example(example.questions[:1], example.answers[:1]) for example in brief.task.retain]
+        rows += [Example(example.questions[:1], example.answers[:1]) for example in setting.task.retain]
     elif source == "unrelated":
         from unlearn.data.fluency import fluency
 
         rows += fluency(text)
     else:
-        probes = [item.probe for item in (*brief.taught, *brief.scored)]
+        probes = [item.probe for item in (*setting.attacker_items, *setting.held_out_items)]
         rows += [q for probe in probes for q in (probe.question, probe.paraphrased_question) if q]
-    answers = Answers((*brief.taught, *brief.scored))
+    answers = Answers((*setting.attacker_items, *setting.held_out_items))
     clean = [row for row in rows if not answers.said_in(_text(row))]
     if not clean:
-        raise Inapplicable(f"dataset '{brief.task.name}' has no {source} rows without the forgotten answers")
+        raise Inapplicable(f"dataset '{setting.task.name}' has no {source} rows without the forgotten answers")
     random.Random(f"benign-{source}-{seed}").shuffle(clean)
     return clean
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from unlearn.attacks.base import Attack, Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
-from unlearn.attacks.weights.changes import Change, Changer, seeds
+from unlearn.attacks.base import Attack, AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.weights.changes import ChangedModel, WeightAttack, seeds
 from unlearn.data.task import Task
 from unlearn.models.lora import merged
 
@@ -27,7 +27,7 @@ class Compose:
     The threat is the stronger of the two.
     """
 
-    first: Changer
+    first: WeightAttack
     second: Attack
 
     @property
@@ -51,33 +51,35 @@ class Compose:
         self.first.check(task)
         self.second.check(task)
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each pair of variants; data and budget are the second attack's."""
-        attempts: list[Attacked] = []
+        attempts: list[AttackResult] = []
         outcomes: list[Outcome] = []
-        lost: list[tuple[Change, int | None]] = []
-        for seed in seeds(self.first, brief):
+        lost: list[tuple[ChangedModel, int | None]] = []
+        for seed in seeds(self.first, setting):
 
-            def visit(change: Change, seed: int | None = seed if self.first.randomised else None) -> None:
+            def visit(change: ChangedModel, seed: int | None = seed if self.first.randomised else None) -> None:
                 if change.victim is None:
                     lost.append((change, seed))
                     return
-                its_brief = replace(
-                    brief,
-                    scored=(*brief.scored, *change.judges),
-                    seeds=brief.seeds if seed is None else (seed,),
+                its_setting = replace(
+                    setting,
+                    held_out_items=(*setting.held_out_items, *change.validation_items),
+                    seeds=setting.seeds if seed is None else (seed,),
                 )
-                victim = replace(change.victim, model=merged(change.victim.model))
-                attempts.append(self.second.attack(victim, its_brief))
-                outcomes.extend(_joined(change, one, len(brief.scored), seed) for one in attempts[-1].outcomes)
+                victim = replace(change.victim, module=merged(change.victim.module))
+                attempts.append(self.second.attack(victim, its_setting))
+                outcomes.extend(
+                    _joined(change, one, len(setting.held_out_items), seed) for one in attempts[-1].outcomes
+                )
 
-            self.first.change(suspect, brief, seed, visit)
+            self.first.change(subject, setting, seed, visit)
         if not attempts:
             raise Inapplicable("the first attack left no working model")
         last = attempts[-1]
         for change, own_seed in lost:
-            outcomes += [_joined(change, _nothing(one), len(brief.scored), own_seed) for one in last.outcomes]
-        return Attacked(outcomes, last.data, last.budget, last.measure, chance=last.chance)
+            outcomes += [_joined(change, _nothing(one), len(setting.held_out_items), own_seed) for one in last.outcomes]
+        return AttackResult(outcomes, last.data, last.budget, last.measure, chance=last.chance)
 
 
 def _nothing(outcome: Outcome) -> Outcome:
@@ -85,7 +87,7 @@ def _nothing(outcome: Outcome) -> Outcome:
     return replace(outcome, known=np.zeros(len(outcome.known)), texts=(), choice=np.nan, taught=None, utility=None)
 
 
-def _joined(change: Change, outcome: Outcome, scored: int, seed: int | None) -> Outcome:
+def _joined(change: ChangedModel, outcome: Outcome, scored: int, seed: int | None) -> Outcome:
     """The second attack's outcome on a variant of the first; its K of the judges is the attacker's own estimate."""
     own = outcome.known[scored:]
     return replace(

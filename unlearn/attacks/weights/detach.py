@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect, Threat
-from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Task
 
 
@@ -15,7 +15,7 @@ class Detach:
     """Load the weights without the adapter, prompt or filter that unlearns.
 
     L = 1 by construction where there is one, but only there: what `unlearn run lora=...` releases is the merged model,
-    whose adapter no longer comes off. The original and the retain model have nothing to detach, and are asked as they
+    whose adapter no longer comes off. The original and the control model have nothing to detach, and are asked as they
     are.
     """
 
@@ -27,18 +27,18 @@ class Detach:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """One outcome."""
-        return Attacked(judged(self, suspect, brief), budget="1 load")
+        return AttackResult(evaluate_variants(self, subject, setting), budget="1 load")
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """The model below. Raises Inapplicable where the weights themselves were changed."""
-        if suspect.wrapped is None:
-            if suspect.part == "unlearned":
+        if subject.wrapped is None:
+            if subject.role == "unlearned":
                 raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
-            visit(Change("detached", suspect))
+            visit(ChangedModel("detached", subject))
             return
         from unlearn.models.loading import load_on
 
-        below = load_on(suspect.wrapped, suspect.model.device)
-        visit(Change("detached", replace(suspect, model=below, wrapped=None)))
+        below = load_on(subject.wrapped, subject.module.device)
+        visit(ChangedModel("detached", replace(subject, module=below, wrapped=None)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Gt, Le, Lt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Suspect, Threat
-from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
+from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.weights.benign_rows import benign_rows
-from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.prompt import Encoded, encode_text
 from unlearn.data.task import Example, Task
 
@@ -51,22 +51,22 @@ class Prune:
     def check(self, task: Task) -> None:
         """Where all rows of general use mention an answer the attack is skipped, saying so."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and pair."""
-        outcomes = judged(self, suspect, brief)
-        pairs = len(outcomes) // len(brief.seeds)
-        held = f"{min(self.samples, len(brief.taught))} forget items, {self.samples} {self.general} rows"
-        return Attacked(outcomes, held, f"{pairs} pairs of shares")
+        outcomes = evaluate_variants(self, subject, setting)
+        pairs = len(outcomes) // len(setting.seeds)
+        held = f"{min(self.samples, len(setting.attacker_items))} forget items, {self.samples} {self.general} rows"
+        return AttackResult(outcomes, held, f"{pairs} pairs of shares")
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """A variant for each pair."""
         import torch
 
         p, q = sorted(set(self.top_forget)), sorted(set(self.top_general))
-        forget = self._ranks(suspect, self._forget_rows(suspect, brief), p)
-        general = self._ranks(suspect, _encoded(suspect, benign_rows(brief, self.general, seed)[: self.samples]), q)
-        victim = suspect.copied()
-        weights, sources = dict(victim.model.named_parameters()), dict(suspect.model.named_parameters())
+        forget = self._ranks(subject, self._forget_rows(subject, setting), p)
+        general = self._ranks(subject, _encoded(subject, benign_rows(setting, self.general, seed)[: self.samples]), q)
+        victim = subject.copied()
+        weights, sources = dict(victim.module.named_parameters()), dict(subject.module.named_parameters())
         for i, most in enumerate(p):
             for j, spared in enumerate(q):
                 if spared > most:
@@ -75,23 +75,23 @@ class Prune:
                     for name in forget:
                         kept = (forget[name] > i) | (general[name] <= j)
                         weights[name].copy_(sources[name]).mul_(kept)
-                visit(Change(f"top {most:.3g} but not top {spared:.3g}", victim, brief.taught))
+                visit(ChangedModel(f"top {most:.3g} but not top {spared:.3g}", victim, setting.attacker_items))
 
-    def _forget_rows(self, suspect: Suspect, brief: Brief) -> list[Encoded]:
-        probes = [item.probe for item in brief.taught[: self.samples]]
+    def _forget_rows(self, subject: Subject, setting: AttackSetting) -> list[Encoded]:
+        probes = [item.probe for item in setting.attacker_items[: self.samples]]
         answers: Sequence[str] = [probe.answer for probe in probes]
         if self.forget_text == "generations":
-            said = ask(suspect, brief, probes, "gen").texts
+            said = ask(subject, setting, probes, "gen").texts
             answers = [text or answer for text, answer in zip(said, answers, strict=True)]
         pairs = zip(probes, answers, strict=True)
-        return _encoded(suspect, [Example((probe.question,), (answer,)) for probe, answer in pairs])
+        return _encoded(subject, [Example((probe.question,), (answer,)) for probe, answer in pairs])
 
     @staticmethod
-    def _ranks(suspect: Suspect, rows: Sequence[Encoded], shares: Sequence[float]) -> dict[str, Tensor]:
+    def _ranks(subject: Subject, rows: Sequence[Encoded], shares: Sequence[float]) -> dict[str, Tensor]:
         """By parameter, which share's top each weight is in: a byte a weight is all that is kept of the scores."""
         from unlearn.attacks.weights.saliency import ranks, weight_scores
 
-        scores = weight_scores(suspect.model, rows)
+        scores = weight_scores(subject.module, rows)
         return {name: ranks(scores.pop(name), shares) for name in tuple(scores)}
 
 
@@ -109,31 +109,31 @@ class PruneMagnitude:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per share."""
-        return Attacked(judged(self, suspect, brief), budget=f"{len(self.shares)} shares")
+        return AttackResult(evaluate_variants(self, subject, setting), budget=f"{len(self.shares)} shares")
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """A variant per share; a larger one leaves nothing of what a smaller one left out."""
         import torch
 
         from unlearn.attacks.weights.saliency import magnitude_cut
         from unlearn.models.linear import linear_weights
 
-        victim = suspect.copied()
-        weights = [weight for _, weight in linear_weights(victim.model)]
+        victim = subject.copied()
+        weights = [weight for _, weight in linear_weights(victim.module)]
         for share in sorted(set(self.shares)):
             cut = magnitude_cut(weights, share)
             with torch.no_grad():
                 for weight in weights:
                     weight.masked_fill_(weight.abs() <= cut, 0.0)
-            visit(Change(f"{share:.0%} smallest", victim))
+            visit(ChangedModel(f"{share:.0%} smallest", victim))
 
 
-def _encoded(suspect: Suspect, rows: Sequence[Example | str]) -> list[Encoded]:
+def _encoded(subject: Subject, rows: Sequence[Example | str]) -> list[Encoded]:
     return [
-        encode_text(suspect.tokenizer, row, separator="", max_tokens=suspect.prompt.max_tokens)
+        encode_text(subject.processor, row, separator="", max_tokens=subject.prompt.max_tokens)
         if isinstance(row, str)
-        else suspect.prompt.encode(suspect.tokenizer, row.questions[0], row.answers[0])
+        else subject.prompt.encode(subject.processor, row.questions[0], row.answers[0])
         for row in rows
     ]

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Suspect, Threat
-from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.formats import Format
 from unlearn.data.task import Task
 
@@ -40,27 +40,27 @@ class Quantize:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome per format."""
         import pandas as pd
 
-        outcomes = judged(self, suspect, brief)
-        buckets = self._buckets(suspect) if suspect.part == "unlearned" else []
+        outcomes = evaluate_variants(self, subject, setting)
+        buckets = self._buckets(subject) if subject.role == "unlearned" else []
         tables = {"buckets": pd.DataFrame(buckets)} if buckets else {}
-        return Attacked(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
+        return AttackResult(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """A variant per format."""
         for form in self.formats:
-            visit(Change(form, self._quantised(suspect, form)))
+            visit(ChangedModel(form, self._quantised(subject, form)))
 
-    def _quantised(self, suspect: Suspect, form: Format) -> Suspect:
-        victim = suspect.copied()
+    def _quantised(self, subject: Subject, form: Format) -> Subject:
+        victim = subject.copied()
         if self.backend == "bitsandbytes":
             from unlearn.attacks.weights.bitsandbytes_layers import pack
 
             try:
-                pack(victim.model, form)
+                pack(victim.module, form)
             except ImportError as error:
                 raise Inapplicable("bitsandbytes is not installed: pip install bitsandbytes") from error
             return victim
@@ -70,11 +70,11 @@ class Quantize:
         from unlearn.models.linear import linear_weights
 
         with torch.no_grad():
-            for _, weight in linear_weights(victim.model):
+            for _, weight in linear_weights(victim.module):
                 weight.copy_(quantised(weight, form)[0])
         return victim
 
-    def _buckets(self, suspect: Suspect) -> list[dict[str, object]]:
+    def _buckets(self, subject: Subject) -> list[dict[str, object]]:
         """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step.
         Nothing where the two do not have the same weights."""
         import torch
@@ -83,7 +83,7 @@ class Quantize:
         from unlearn.models.linear import linear_weights
         from unlearn.models.parameters import layer_of
 
-        original, weights = dict(linear_weights(suspect.original())), dict(linear_weights(suspect.model))
+        original, weights = dict(linear_weights(subject.original())), dict(linear_weights(subject.module))
         if {name: w.shape for name, w in original.items()} != {name: w.shape for name, w in weights.items()}:
             return []
         sums: dict[tuple[Format, int | None], list[float]] = {}

@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.folds import deal
+from unlearn.attacks.setting.folds import split_folds
 from unlearn.attacks.weights.benign_rows import benign_rows
-from unlearn.attacks.weights.changes import Change, Visit, judged
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Task
 from unlearn.models.lora import Lora
@@ -35,7 +35,7 @@ class Relearn:
     a false sense of robustness. recipe: its length is in passes over the rows, of at least `least_steps` steps, or in
     steps. lora: train adapters, None for all weights, "auto" by the model's size (see attacks/weights/training.py).
     adapter_rates: the ladder for adapters. The attacker takes the rate and the time to stop by its own items, for each
-    model anew. The same rows, seeds and rates go to the original and to the retain model, which tells what was
+    model anew. The same rows, seeds and rates go to the original and to the control model, which tells what was
     recovered from what was taught.
     """
 
@@ -64,34 +64,36 @@ class Relearn:
 
         check_fluency(self.text, "text")
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed, number of rows, rate and look."""
-        outcomes = judged(self, suspect, brief)
+        outcomes = evaluate_variants(self, subject, setting)
         most = max(outcome.budget or 0 for outcome in outcomes)
         steps = self._steps(int(most) * (1 + self.maintain))
-        rates = len(self._rates(by_size(self.lora, suspect.model)))
-        return Attacked(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {rates} rate(s)")
+        rates = len(self._rates(by_size(self.lora, subject.module)))
+        return AttackResult(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {rates} rate(s)")
 
-    def change(self, suspect: Suspect, brief: Brief, seed: int, visit: Visit) -> None:
+    def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """A variant for each number of rows, rate and look."""
-        rows, own, judges = self._rows(brief, seed)
-        lora = by_size(self.lora, suspect.model)
+        rows, own, validation_items = self._rows(setting, seed)
+        lora = by_size(self.lora, subject.module)
         for n in sorted({min(n, len(rows)) for n in self.samples}):
-            beside = benign_rows(brief, "retain", seed)[: n * self.maintain] if self.maintain else []
+            beside = benign_rows(setting, "retain", seed)[: n * self.maintain] if self.maintain else []
             for rate in self._rates(lora):
-                change = Change("", None, judges, own[:n], float(n))
-                self._train(suspect, [*rows[:n], *beside], rate, lora, seed, change, visit)
+                change = ChangedModel("", None, validation_items, own[:n], float(n))
+                self._train(subject, [*rows[:n], *beside], rate, lora, seed, change, visit)
 
-    def _rows(self, brief: Brief, seed: int) -> tuple[list[Example | str], Sequence[Item], Sequence[Item]]:
+    def _rows(self, setting: AttackSetting, seed: int) -> tuple[list[Example | str], Sequence[Item], Sequence[Item]]:
         """What is trained on, in random order; the items that it gives away; those that tell how well it went."""
         if self.source != "forget":
-            return benign_rows(brief, self.source, seed, self.text), (), brief.taught
-        clusters = {item.probe.cluster for item in brief.taught}
-        within = any(item.probe.cluster in clusters for item in brief.scored)
-        own, *judges = deal(brief.taught, 2, "within_cluster" if within else "across_cluster", seed)
+            return benign_rows(setting, self.source, seed, self.text), (), setting.attacker_items
+        clusters = {item.probe.cluster for item in setting.attacker_items}
+        within = any(item.probe.cluster in clusters for item in setting.held_out_items)
+        own, *validation_items = split_folds(
+            setting.attacker_items, 2, "within_cluster" if within else "across_cluster", seed
+        )
         random.Random(f"relearn-{seed}").shuffle(own)
         rows: list[Example | str] = [Example((item.probe.question,), (item.probe.answer,)) for item in own]
-        return rows, own, judges[0] if judges else own
+        return rows, own, validation_items[0] if validation_items else own
 
     def _steps(self, rows: int) -> int:
         if self.recipe.epochs is None:
@@ -103,12 +105,12 @@ class Relearn:
 
     def _train(
         self,
-        suspect: Suspect,
+        subject: Subject,
         rows: list[Example | str],
         rate: float,
         lora: Lora | None,
         seed: int,
-        change: Change,
+        change: ChangedModel,
         visit: Visit,
     ) -> None:
         """Visit the model in training, as `change` at each look."""
@@ -116,11 +118,11 @@ class Relearn:
         recipe = at_rate(self.recipe, rate, steps=steps, epochs=None)
         looks = look_steps(steps, math.ceil(self.recipe.epochs or LOOKS))
 
-        def look(victim: Suspect | None, step: int) -> None:
+        def look(victim: Subject | None, step: int) -> None:
             variant = f"{change.budget:g} rows, rate x{rate:g}, {step} steps"
             visit(replace(change, variant=variant, victim=victim))
             looks.remove(step)
 
-        teach(suspect, rows, recipe, seed, look, len(looks), lora)
+        teach(subject, rows, recipe, seed, look, len(looks), lora)
         for step in tuple(looks):  # what was left when the training diverged
             look(None, step)

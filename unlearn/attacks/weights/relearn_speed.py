@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt
 
-from unlearn.attacks.base import Attacked, Brief, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Probe, Task
 from unlearn.recipe import Recipe
@@ -55,32 +55,34 @@ class RelearnSpeed:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed; numbers and the tables are means over them."""
         at = np.array([0, *look_steps(self.steps, self.looks)])
-        own = [item.probe for item in brief.taught]
-        curves = [self._curve(suspect, brief.questions, len(at), seed) for seed in brief.seeds]
-        taught = [self._curve(suspect, own, len(at), seed) for seed in brief.seeds]
+        own = [item.probe for item in setting.attacker_items]
+        curves = [self._curve(subject, setting.questions, len(at), seed) for seed in setting.seeds]
+        taught = [self._curve(subject, own, len(at), seed) for seed in setting.seeds]
         spent = [first(curve <= self.nats, at, never=self.steps) for curve in curves]
         outcomes = [
             Outcome("savings", 1 - s / self.steps, seed=seed, counts=False)
-            for s, seed in zip(spent, brief.seeds, strict=True)
+            for s, seed in zip(spent, setting.seeds, strict=True)
         ]
         together = [first(curve.mean(axis=1) <= self.nats, at, never=np.nan) for curve in taught]
-        return Attacked(
+        return AttackResult(
             outcomes,
-            f"the {len(brief.scored)} scored items",
+            f"the {len(setting.held_out_items)} scored items",
             f"{self.steps} steps",
             "steps spared",
             {"steps": float(np.mean(together)), "item_steps": float(np.mean(spent))},
             {"speed": self._table(curves, at), "speed_taught": self._table(taught, at)},
         )
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
-        """savings and loss; nothing without a retain model, nan where that starts at the limit."""
-        if retain is None:
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
+        """savings and loss; nothing without a control model, nan where that starts at the limit."""
+        if control is None:
             return {}
-        curves = [one.tables["speed_taught"] for one in (unlearned, retain)]
+        curves = [one.tables["speed_taught"] for one in (unlearned, control)]
         limit = max(self.nats, *(curve["nll"].min() for curve in curves))
         u, r = (float(first(np.array(curve["nll"] <= limit), np.array(curve["step"]), np.nan)) for curve in curves)
         return {"savings": 1 - u / r if r else math.nan, "loss": float(limit)}
@@ -91,20 +93,20 @@ class RelearnSpeed:
         reached = np.mean([(curve <= self.nats).mean(axis=1) for curve in curves], axis=0)
         return pd.DataFrame({"step": at, "nll": np.mean(curves, axis=0).mean(axis=1), "reached": reached})
 
-    def _curve(self, suspect: Suspect, probes: Sequence[Probe], points: int, seed: int) -> np.ndarray:
+    def _curve(self, subject: Subject, probes: Sequence[Probe], points: int, seed: int) -> np.ndarray:
         """The nll of each item before the training on them and at each look [points, items]; infinite once it has
         diverged."""
         rows = [Example((probe.question,), (probe.answer,)) for probe in probes]
-        encoded = suspect.prompt.encode_all(suspect.tokenizer, [(p.question, p.answer) for p in probes])
-        lora = by_size(self.lora, suspect.model)
+        encoded = subject.prompt.encode_all(subject.processor, [(p.question, p.answer) for p in probes])
+        lora = by_size(self.lora, subject.module)
         rate = self.adapter_rate if lora else self.rate
         recipe = at_rate(self.recipe, rate, steps=self.steps, epochs=None)
-        curve = [_nll(suspect, encoded)]
+        curve = [_nll(subject, encoded)]
 
-        def look(victim: Suspect, step: int) -> None:
+        def look(victim: Subject, step: int) -> None:
             curve.append(_nll(victim, encoded))
 
-        teach(suspect, rows, recipe, seed, look, points - 1, lora)
+        teach(subject, rows, recipe, seed, look, points - 1, lora)
         return np.stack([*curve, *[np.full(len(rows), np.inf)] * (points - len(curve))])
 
 
@@ -113,10 +115,10 @@ def first(there: np.ndarray, at: np.ndarray, never: float) -> np.ndarray:
     return np.where(there.any(axis=0), at[there.argmax(axis=0)], never)
 
 
-def _nll(suspect: Suspect, encoded: list[Encoded]) -> np.ndarray:
+def _nll(subject: Subject, encoded: list[Encoded]) -> np.ndarray:
     """Mean answer-token nll (nats) of each row."""
     from unlearn.score.generate import pad_id
     from unlearn.score.likelihood import likelihoods
 
-    scored = likelihoods(suspect.model, [[row] for row in encoded], pad_id(suspect.tokenizer), suspect.token_budget)
+    scored = likelihoods(subject.module, [[row] for row in encoded], pad_id(subject.processor), subject.token_budget)
     return np.array([-row.logp.mean() for (row,) in scored])

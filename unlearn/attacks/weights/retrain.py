@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import Attacked, Brief, Inapplicable, Outcome, Suspect, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.items import Item, Split
-from unlearn.attacks.setting.folds import deal
-from unlearn.attacks.setting.knowledge import ask
+from unlearn.attacks.setting.answer_metric import ask
+from unlearn.attacks.setting.folds import split_folds
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.attacks.setting.text import normalised
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, Look, at_rate, by_size, teach
@@ -56,42 +56,44 @@ class Retrain:
     def check(self, task: Task) -> None:
         """Any task with two forget items will do."""
 
-    def attack(self, suspect: Suspect, brief: Brief) -> Attacked:
+    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each seed and rate."""
-        lora = by_size(self.lora, suspect.model)
+        lora = by_size(self.lora, subject.module)
         rates = self.adapter_rates if lora else self.rates
-        before = mean(ask(suspect, brief, brief.questions).known)
+        before = mean(ask(subject, setting, setting.questions).known)
         outcomes: list[Outcome] = []
         after = []
-        for seed in brief.seeds:
-            folds = deal([*brief.taught, *brief.scored], self.folds, self.split, seed)
-            found = [self._rotated(suspect, brief, folds, rate, lora, seed) for rate in rates]
+        for seed in setting.seeds:
+            folds = split_folds([*setting.attacker_items, *setting.held_out_items], self.folds, self.split, seed)
+            found = [self._rotated(subject, setting, folds, rate, lora, seed) for rate in rates]
             after.append(mean(max(found, key=_choice).known))
             outcomes += found
-        items = len(brief.taught) + len(brief.scored)
-        return Attacked(
+        items = len(setting.attacker_items) + len(setting.held_out_items)
+        return AttackResult(
             outcomes,
             f"{items} forget items, {items - round(items / len(folds))} at a time",
             f"{len(folds)} folds of {self.epochs} passes at {len(rates)} rate(s)",
             numbers={"before": before, "after": mean(after)},
         )
 
-    def across(self, original: Attacked, unlearned: Attacked, retain: Attacked | None) -> Mapping[str, float]:
+    def across(
+        self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
+    ) -> Mapping[str, float]:
         """recovery; nan where the original knows nothing."""
         before, after = original.numbers["before"], unlearned.numbers["after"]
         return {"recovery": after / before if before else math.nan}
 
     def _rotated(
         self,
-        suspect: Suspect,
-        brief: Brief,
+        subject: Subject,
+        setting: AttackSetting,
         folds: Sequence[Sequence[Item]],
         rate: float,
         lora: Lora | None,
         seed: int,
     ) -> Outcome:
         """All folds at one rate. Where a training diverged its items count as unknown, and the rate is not taken."""
-        found = _Found(brief)
+        found = _Found(setting)
         for i, fold in enumerate(folds):
             answers = {normalised(item.gold) for item in fold}
             rows = [item for other in folds if other is not fold for item in other]
@@ -100,35 +102,35 @@ class Retrain:
                 raise Inapplicable("all answers occur in more than one fold: nothing is left to train on")
             again = [item for item in folds[(i + 1) % len(folds)] if item in rows]
 
-            def look(victim: Suspect, _: int, fold: Sequence[Item] = fold, again: Sequence[Item] = again) -> None:
+            def look(victim: Subject, _: int, fold: Sequence[Item] = fold, again: Sequence[Item] = again) -> None:
                 found.ask(victim, fold, again)
 
-            found.whole &= self._train(suspect, rows, rate, lora, seed, look)
+            found.whole &= self._train(subject, rows, rate, lora, seed, look)
         return Outcome(
             f"rate x{rate:g}",
-            np.array([found.known.get(item.index, 0.0) for item in brief.scored]),
-            tuple(found.texts.get(item.index, "") for item in brief.scored),
+            np.array([found.known.get(item.index, 0.0) for item in setting.held_out_items]),
+            tuple(found.texts.get(item.index, "") for item in setting.held_out_items),
             seed=seed,
             taught=_told(found.taught),
-            choice=(mean([found.estimates[item.index] for item in brief.taught]) if found.whole else np.nan),
+            choice=(mean([found.estimates[item.index] for item in setting.attacker_items]) if found.whole else np.nan),
             utility=_told(found.kept),
         )
 
     def _train(
-        self, suspect: Suspect, items: Sequence[Item], rate: float, lora: Lora | None, seed: int, look: Look
+        self, subject: Subject, items: Sequence[Item], rate: float, lora: Lora | None, seed: int, look: Look
     ) -> bool:
         steps = self.epochs * math.ceil(len(items) / self.batch_size)
         warmup = min(self.warmup_steps / steps, 0.5)
         recipe = at_rate(self.recipe, rate, steps=steps, epochs=None, batch_size=self.batch_size, warmup=warmup)
         rows = [Example((item.probe.question,), (item.probe.answer,)) for item in items]
-        return teach(suspect, rows, recipe, seed, look, lora=lora)
+        return teach(subject, rows, recipe, seed, look, lora=lora)
 
 
 class _Found:
     """What was asked over the folds, by item."""
 
-    def __init__(self, brief: Brief) -> None:
-        self.brief = brief
+    def __init__(self, setting: AttackSetting) -> None:
+        self.setting = setting
         self.known: dict[int, float] = {}
         self.texts: dict[int, str] = {}
         self.estimates: dict[int, float] = {}  # of the attacker's own items, when held out
@@ -136,16 +138,16 @@ class _Found:
         self.kept: list[float] = []
         self.whole = True
 
-    def ask(self, victim: Suspect, fold: Sequence[Item], again: Sequence[Item]) -> None:
+    def ask(self, victim: Subject, fold: Sequence[Item], again: Sequence[Item]) -> None:
         """Ask a model that was not taught the fold, but was taught `again`: all at once, which saves passes."""
         n, m = len(fold), len(again)
-        asked = ask(victim, self.brief, [*(item.probe for item in (*fold, *again)), *self.brief.retain])
+        asked = ask(victim, self.setting, [*(item.probe for item in (*fold, *again)), *self.setting.retain])
         self.taught += asked.known[n : n + m].tolist()
         self.kept += asked.known[n + m :].tolist()
         for item, known, text in zip(fold, asked.known, asked.texts, strict=False):
             self.known[item.index], self.texts[item.index] = float(known), text
-        own = [item for item in fold if item in self.brief.taught]
-        likely = ask(victim, self.brief, [item.probe for item in own], "prob").known
+        own = [item for item in fold if item in self.setting.attacker_items]
+        likely = ask(victim, self.setting, [item.probe for item in own], "prob").known
         for item, p in zip(own, likely, strict=True):
             self.estimates[item.index] = self.known[item.index] + TIE * float(p)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unlearn.attacks.base import Suspect
+from unlearn.attacks.base import Subject
 from unlearn.data.task import Example
 from unlearn.models.lora import Lora, remove_adapters
 from unlearn.models.size import is_large
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unlearn.training.plan import Plan
 
-Look = Callable[[Suspect, int], object]
+Look = Callable[[Subject, int], object]
 Adapters = Literal["auto"] | Lora | None
 """What an attack trains: these adapters; None: all weights; "auto": what fits the model's size, see `by_size`."""
 
@@ -41,7 +41,7 @@ def by_size(adapters: Adapters, model: PreTrainedModel) -> Lora | None:
 
 
 def teach(
-    suspect: Suspect,
+    subject: Subject,
     rows: Sequence[Example | str],
     recipe: Recipe,
     seed: int,
@@ -61,14 +61,14 @@ def teach(
 
     from unlearn.training.supervised import plan_answers
 
-    plan = plan_answers(rows, suspect.tokenizer, suspect.prompt, recipe, seed)
+    plan = plan_answers(rows, subject.processor, subject.prompt, recipe, seed)
     steps, seen = len(plan.steps), 0
     due = look_steps(steps, looks)
     recipe = replace(
         recipe, evaluate_at=tuple(s / steps for s in due), evaluate_every=None, checkpoint_seconds=math.inf
     )
 
-    def once(victim: Suspect, step: int) -> None:
+    def once(victim: Subject, step: int) -> None:
         nonlocal seen
         if step > seen:
             look(victim, step)
@@ -76,7 +76,7 @@ def teach(
 
     while True:
         try:
-            return _train(suspect, plan, recipe, seed, once, lora)
+            return _train(subject, plan, recipe, seed, once, lora)
         except RuntimeError as error:
             longest = max(len(row.ids) for row in plan.rows)
             if recipe.micro_tokens <= longest or not should_reduce_batch_size(error):
@@ -95,16 +95,16 @@ def at_rate(recipe: Recipe, rate: float, **changes: Any) -> Recipe:
     return replace(recipe, lr=rate * recipe.lr, muon_lr=rate * recipe.muon_lr, **changes)
 
 
-def _train(suspect: Suspect, plan: Plan, recipe: Recipe, seed: int, look: Look, lora: Lora | None) -> bool:
+def _train(subject: Subject, plan: Plan, recipe: Recipe, seed: int, look: Look, lora: Lora | None) -> bool:
     from unlearn.training.supervised import train_answers
 
     def evaluate(step: int) -> dict[str, float]:
         look(victim, step)
         return {}
 
-    with _pupil(suspect, lora, seed) as victim, tempfile.TemporaryDirectory() as folder:
+    with _pupil(subject, lora, seed) as victim, tempfile.TemporaryDirectory() as folder:
         try:
-            train_answers(victim.model, plan, recipe, Path(folder), seed, evaluate)
+            train_answers(victim.module, plan, recipe, Path(folder), seed, evaluate)
         except UserError:  # of those that training raises, only the gradient's can come up here
             return False
         look(victim, len(plan.steps))
@@ -112,26 +112,26 @@ def _train(suspect: Suspect, plan: Plan, recipe: Recipe, seed: int, look: Look, 
 
 
 @contextmanager
-def _pupil(suspect: Suspect, lora: Lora | None, seed: int) -> Iterator[Suspect]:
+def _pupil(subject: Subject, lora: Lora | None, seed: int) -> Iterator[Subject]:
     """What is trained: a copy, or the model itself with adapters, which come off at the end."""
     if lora is None:
-        victim = suspect.copied()
-        victim.model.float().requires_grad_(True)  # small updates would be lost in bfloat16 weights
+        victim = subject.copied()
+        victim.module.float().requires_grad_(True)  # small updates would be lost in bfloat16 weights
         yield victim
-        victim.model.zero_grad(set_to_none=True)
+        victim.module.zero_grad(set_to_none=True)
         return
     import torch
 
-    required = {parameter: parameter.requires_grad for parameter in suspect.model.parameters()}
+    required = {parameter: parameter.requires_grad for parameter in subject.module.parameters()}
     torch.manual_seed(seed)  # of the adapters' random halves
     try:
-        lora.attach(suspect.model)
-        yield suspect  # whose linear layers now have them
+        lora.attach(subject.module)
+        yield subject  # whose linear layers now have them
     finally:
-        remove_adapters(suspect.model)
+        remove_adapters(subject.module)
         for parameter, flag in required.items():
             parameter.requires_grad_(flag)
-        suspect.model.eval()
+        subject.module.eval()
 
 
 def _free_memory() -> None:

@@ -202,7 +202,7 @@ def pair_facts(subject: Subject, most: int, direction: str, seed: int) -> list[P
             f"none of the first {most} facts of dataset '{subject.task.name}' has a wrong answer that begins with "
             "another token than the right one, so nothing tells them apart"
         )
-    pairs = zip(facts, corrupt_facts(facts, subject.tokenizer, seed), strict=True)
+    pairs = zip(facts, corrupt_facts(facts, subject.processor, seed), strict=True)
     return [(clean, corrupt) if direction == "noising" else (corrupt, clean) for clean, corrupt in pairs]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Block, Kind
 from unlearn.localize.mechanisms.contrasts import Contrasts
 
@@ -44,7 +44,7 @@ class AttributionPatching(Contrasts):
     points: Annotated[int, Ge(0)] = 0
     exact: Annotated[float, Ge(0), Le(1)] = 0.05
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """UserError where no foil begins otherwise than its answer does."""
         import pandas as pd
 
@@ -52,7 +52,7 @@ class AttributionPatching(Contrasts):
         from unlearn.models.layout import layout
         from unlearn.models.sites import at_rest
 
-        model, parts = subject.model, layout(subject.model)
+        model, parts = subject.module, layout(subject.module)
         keys = [(layer, site) for site in SITES for layer in range(len(parts.blocks))]
         with at_rest(model):
             pairs = self.pairs(subject)
@@ -94,7 +94,7 @@ class AttributionPatching(Contrasts):
             with progress("exact patching", total=len(pairs)) as advance:
                 total = np.zeros(len(checked))
                 for base, other in pairs:
-                    total += exact(subject.model, parts, base, other, patches, subject.token_budget).numpy()
+                    total += exact(subject.module, parts, base, other, patches, subject.token_budget).numpy()
                     advance()
             effects[checked.index] = total / len(pairs)
         return effects

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Block, BlockBudget, Kind
 from unlearn.runtime.errors import UserError
 
@@ -62,7 +62,7 @@ class CausalTracing(BlockBudget):
         super().check(task)
         check_facts(task)
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """UserError where the model knows none of the facts."""
         import numpy as np
 
@@ -72,7 +72,7 @@ class CausalTracing(BlockBudget):
         from unlearn.models.sites import at_rest
         from unlearn.runtime.progress import progress
 
-        model, parts = subject.model, layout(subject.model)
+        model, parts = subject.module, layout(subject.module)
         with at_rest(model):
             facts = self._facts(subject)
             seed = subject.seed if self.seed is None else self.seed
@@ -101,7 +101,7 @@ class CausalTracing(BlockBudget):
                     rows = (table["site"] == site) & (table["layer"] == layer)
                     scores[kind, layer] = table["score"][rows].to_numpy()
             return self.select_blocks(subject, parts, scores, numbers, {"sites": table})
-        words = [subject.tokenizer.batch_decode([[token] for token in fact.ids]) for fact in facts]
+        words = [subject.processor.batch_decode([[token] for token in fact.ids]) for fact in facts]
         table = trace_table(facts, words, runs, len(parts.blocks))
         at_subject = table[(table["prompt"] == "average") & (table["token_text"] == "last subject")]
         for kind in SITES:
@@ -181,7 +181,7 @@ def trace_table(
 
 def token_groups(fact: EncodedFact) -> dict[str, list[int]]:
     """ROME's groups of tokens; a single token of the subject is its last."""
-    first, stop = fact.subject
+    first, stop = fact.entity
     after = list(range(stop, fact.position))
     return {
         "first subject": [first] if stop - first > 1 else [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Block, Kind, Pooling
 from unlearn.localize.mechanisms.contrasts import Contrasts
 
@@ -29,7 +29,7 @@ class EdgeAttribution(Contrasts):
 
     pooling: Pooling = "rms"
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """UserError where no foil begins otherwise than its answer does."""
         import numpy as np
         import pandas as pd
@@ -38,7 +38,7 @@ class EdgeAttribution(Contrasts):
         from unlearn.models.layout import layout
         from unlearn.models.sites import at_rest
 
-        model, parts = subject.model, layout(subject.model)
+        model, parts = subject.module, layout(subject.module)
         with at_rest(model):
             pairs = self.pairs(subject)
             found = estimate(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -122,20 +122,20 @@ class FactLookup:
 
             check_facts(task, foils=True)
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The MLPs of the layers found."""
         from unlearn.localize.places.parts import mlps, union
 
-        units, given = mlps(subject.model), self._given
+        units, given = mlps(subject.module), self._given
         if given and max(given) >= len(units):
             where = f"preset '{self.preset}'" if self.preset else "'layers'"
             raise UserError(f"{where} has layer {max(given)}, but the model's are 0 to {len(units) - 1}")
         if self.preset:
-            _check_name(self.preset, getattr(subject.model.config, "_name_or_path", ""))
+            _check_name(self.preset, getattr(subject.module.config, "_name_or_path", ""))
         find = self._probe if self._probes(subject.task) else self._trace
         layers, numbers, tables = (given, {}, {}) if given else find(subject)
-        mask = union(subject.model, [units[layer] for layer in layers])
-        return Located(mask, {**numbers, "layers": len(set(layers)), "parameters": mask.selected}, tables)
+        mask = union(subject.module, [units[layer] for layer in layers])
+        return Localization(mask, {**numbers, "layers": len(set(layers)), "parameters": mask.selected}, tables)
 
     @property
     def _given(self) -> Sequence[int] | None:
@@ -157,17 +157,17 @@ class FactLookup:
         classes = sorted({fact.label for fact in facts})
         labels = torch.tensor([classes.index(fact.label) for fact in facts])
         seed = subject.seed if self.seed is None else self.seed
-        train = _taught([fact.subject for fact in facts], seed)
+        train = _taught([fact.entity for fact in facts], seed)
         penalties = (self.penalty,) if self.penalty else PENALTIES
         labelled = replace(subject, task=replace(subject.task, facts=tuple(facts)))
         prompts = {
             "full": [fact.ids for fact in encode_facts(labelled)],
-            "name": [tuple(subject.tokenizer(fact.subject)["input_ids"]) for fact in facts],
+            "name": [tuple(subject.processor(fact.entity)["input_ids"]) for fact in facts],
         }
         tables = []
         for kind, ids in prompts.items():
             with progress(f"fact lookup: reading {kind} prompts", total=len(ids)) as advance:
-                features = last_residuals(subject.model, ids, subject.token_budget, advance)
+                features = last_residuals(subject.module, ids, subject.token_budget, advance)
             probed = probe(features, labels, train, penalties, torch.Generator().manual_seed(seed))
             columns = {"accuracy": probed.test.numpy(), "control": probed.control.numpy()}
             tables.append(pd.DataFrame({"layer": range(len(features)), "prompt": kind, **columns}))
@@ -191,14 +191,14 @@ class FactLookup:
         from unlearn.models.layout import layout
         from unlearn.runtime.progress import progress
 
-        model, parts, budget = subject.model, layout(subject.model), subject.token_budget
+        model, parts, budget = subject.module, layout(subject.module), subject.token_budget
         facts = [fact for fact in encode_facts(subject, self.path_facts) if fact.foils]
         if not facts:
             raise UserError(f"dataset '{subject.task.name}': no fact has a wrong answer whose first token is another")
         if self.receiver and self.receiver >= len(parts.blocks):
             raise UserError(f"'receiver' is {self.receiver}: the model's layers are 0 to {len(parts.blocks) - 1}")
         seed = subject.seed if self.seed is None else self.seed
-        pairs = list(zip(facts, corrupt_facts(facts, subject.tokenizer, seed), strict=True))
+        pairs = list(zip(facts, corrupt_facts(facts, subject.processor, seed), strict=True))
         with progress("fact lookup: extraction heads", total=len(pairs)) as advance:
             direct = direct_effects(model, parts, pairs, budget, advance)
         if direct.gap <= 0:
@@ -248,17 +248,17 @@ def receiver_layer(scores: Sequence[Sequence[float]], heads: int) -> int:
 
 def _check_name(preset: str, name: str) -> None:
     """Say so where the preset is not for the model of this name; Meta-Llama-3-8B and Llama-3.1-8B are other models."""
-    from unlearn.runtime.progress import say
+    from unlearn.runtime.progress import notify
 
     model = preset.rpartition("/")[2]
     if model not in name.lower():
-        say(f"preset '{preset}' holds the layers of {model}, and the model is '{name}': they may be others here")
+        notify(f"preset '{preset}' holds the layers of {model}, and the model is '{name}': they may be others here")
 
 
-def _taught(subjects: Sequence[str], seed: int) -> Tensor:
+def _taught(entities: Sequence[str], seed: int) -> Tensor:
     """Which facts teach the probes: those of 80% of the subjects, so that no subject is both taught and tested."""
     import torch
 
-    distinct = sorted(set(subjects))
+    distinct = sorted(set(entities))
     taught = set(random.Random(seed).sample(distinct, min(round(0.8 * len(distinct)), len(distinct) - 1)))
-    return torch.tensor([subject in taught for subject in subjects])
+    return torch.tensor([subject in taught for subject in entities])

@@ -17,7 +17,7 @@ from unlearn.localize.base import Subject
 from unlearn.models.policy import projection_at
 from unlearn.models.prompts import collate
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.progress import say
+from unlearn.runtime.progress import notify
 from unlearn.score.batching import map_batches
 
 TRIES = 100
@@ -36,7 +36,7 @@ class EncodedFact:
     """
 
     ids: tuple[int, ...]
-    subject: Span
+    entity: Span
     answer: int
     foils: tuple[int, ...]
     label: str = ""
@@ -45,7 +45,7 @@ class EncodedFact:
     @property
     def mentions(self) -> tuple[Span, ...]:
         """All places where the subject is named; who destroys it destroys all of them."""
-        return *self.earlier, self.subject
+        return *self.earlier, self.entity
 
     @property
     def position(self) -> int:
@@ -68,7 +68,7 @@ def encode_facts(subject: Subject, most: int | None = None) -> list[EncodedFact]
 
     Raises UserError where the tokenizer cannot tell which characters a token stands for.
     """
-    facts, tokenizer = subject.task.facts[:most], subject.tokenizer
+    facts, tokenizer = subject.task.facts[:most], subject.processor
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} does not know where its tokens stand in a text (no fast tokenizer)"
@@ -80,9 +80,9 @@ def answered(subject: Subject, facts: Sequence[EncodedFact]) -> list[EncodedFact
     """Those of the facts whose answer's first token is the model's first choice."""
 
     def choices(batch: list[EncodedFact]) -> list[int]:
-        inputs = collate([fact.ids for fact in batch], subject.model.device)
-        with torch.no_grad(), projection_at(subject.model, inputs.index):
-            return subject.model(input_ids=inputs.ids, use_cache=False).logits[0].argmax(-1).tolist()
+        inputs = collate([fact.ids for fact in batch], subject.module.device)
+        with torch.no_grad(), projection_at(subject.module, inputs.index):
+            return subject.module(input_ids=inputs.ids, use_cache=False).logits[0].argmax(-1).tolist()
 
     first = map_batches(choices, facts, lambda fact: len(fact.ids), subject.token_budget)
     return [fact for fact, token in zip(facts, first, strict=True) if token == fact.answer]
@@ -122,7 +122,7 @@ def signal(effect: float, least: float, measured: str) -> float:
     """What destroying the subjects does, for others' effects to be shares of; below `least` nan, which is said."""
     if effect >= least:
         return effect
-    say(f"the facts' answers hardly depend on their subjects ({measured} {effect:+.3g}): what follows is noise")
+    notify(f"the facts' answers hardly depend on their subjects ({measured} {effect:+.3g}): what follows is noise")
     return math.nan
 
 
@@ -139,13 +139,13 @@ def _encode(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> EncodedFact:
 
     ids, spans, text, n = tokens(fact.answer)
     mentions = []
-    for named in re.finditer(re.escape(fact.subject), text[question:]):
+    for named in re.finditer(re.escape(fact.entity), text[question:]):
         found = _overlapping(spans, question + named.start(), question + named.end())
         mentions.append((found[0], found[-1] + 1))
     foils = dict.fromkeys(other[at] for other, _, _, at in map(tokens, fact.foils))
     return EncodedFact(
         ids=tuple(ids[:n]),
-        subject=mentions[-1],
+        entity=mentions[-1],
         answer=ids[n],
         foils=tuple(token for token in foils if token != ids[n]),
         label=fact.label,

@@ -103,10 +103,10 @@ def subject_noise(
         for fact in facts
     ]
     places = [torch.cat([torch.arange(*span) for span in fact.mentions]) for fact in facts]
-    subjects = [states[where] for where, states in zip(places, embedded, strict=True)]
-    every = float(torch.cat(subjects).std())
+    entities = [states[where] for where, states in zip(places, embedded, strict=True)]
+    every = float(torch.cat(entities).std())
     noises = []
-    for fact, where, states, own in zip(facts, places, embedded, subjects, strict=True):
+    for fact, where, states, own in zip(facts, places, embedded, entities, strict=True):
         deviation = rule if isinstance(rule, float) else 3 * every if rule == "rome3" else (3 * float(own.std())) ** 0.5
         drawn = torch.randn(samples, *own.shape, generator=seeded(seed, fact)) * deviation
         noise = states.new_zeros(samples, *states.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Nonlocalized:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Nothing is looked at but the model's layout."""
         from unlearn.localize.places.parts import matrices, union
 
-        parts = matrices(subject.model)
-        mask = union(subject.model, parts)
-        return Located(mask, {"parts": len(parts), "parameters": mask.selected})
+        parts = matrices(subject.module)
+        mask = union(subject.module, parts)
+        return Localization(mask, {"parts": len(parts), "parameters": mask.selected})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.layers import LayerNumbers
 from unlearn.runtime.errors import UserError
 
@@ -23,13 +23,13 @@ class AllMLPs:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Whole tensors; UserError where the model has no such layer, or a structure that is not known."""
         from unlearn.localize.places.parts import mlps, union
 
-        parts = mlps(subject.model)
+        parts = mlps(subject.module)
         layers = range(len(parts)) if self.layers is None else self.layers
         if max(layers) >= len(parts):
             raise UserError(f"'layers' has {max(layers)}: the model has layers 0 to {len(parts) - 1}")
-        mask = union(subject.model, [parts[layer] for layer in layers])
-        return Located(mask, {"selected": mask.selected})
+        mask = union(subject.module, [parts[layer] for layer in layers])
+        return Localization(mask, {"selected": mask.selected})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
 from unlearn.models.parameters import ATTENTION, layer_of, module_type
 
@@ -23,10 +23,10 @@ class Attention:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
-        layers = known_layers(subject.model, self.layers)
+        layers = known_layers(subject.module, self.layers)
         mask = whole_tensors(
-            subject.model, lambda name: module_type(name) in ATTENTION and layer_of(name) in layers, "attention"
+            subject.module, lambda name: module_type(name) in ATTENTION and layer_of(name) in layers, "attention"
         )
-        return Located(mask, {"selected": mask.selected})
+        return Localization(mask, {"selected": mask.selected})

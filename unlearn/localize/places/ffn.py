@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
 from unlearn.models.parameters import MLP, layer_of, module_type
 
@@ -24,8 +24,8 @@ class FFN:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
-        layers = known_layers(subject.model, self.layers)
-        mask = whole_tensors(subject.model, lambda name: module_type(name) in MLP and layer_of(name) in layers, "MLPs")
-        return Located(mask, {"selected": mask.selected})
+        layers = known_layers(subject.module, self.layers)
+        mask = whole_tensors(subject.module, lambda name: module_type(name) in MLP and layer_of(name) in layers, "MLPs")
+        return Localization(mask, {"selected": mask.selected})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.models.parameters import layer_of, module_type
 from unlearn.runtime.errors import UserError
 
@@ -53,9 +53,9 @@ class Layers:
     def check(self, task: Task) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask, whole tensors; UserError where the model has no such layers or tensors."""
-        model = subject.model
+        model = subject.module
         if self.layers is not None:
             mask = self._mask(model, known_layers(model, self.layers))
         else:
@@ -66,7 +66,7 @@ class Layers:
             ends = [known[:n] if self.end == "first" else known[-n:] for n in numbers]
             mask = min((self._mask(model, end) for end in ends), key=lambda mask: abs(mask.fraction - self.select))
         taken = {layer_of(name) for name, count in mask.counts.items() if count} - {None}
-        return Located(mask, {"layers": len(taken), "selected": mask.selected})
+        return Localization(mask, {"layers": len(taken), "selected": mask.selected})
 
     def _mask(self, model: PreTrainedModel, layers: Sequence[int]) -> Mask:
         projection = {id(p) for p in model.get_output_embeddings().parameters()}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Budget
 
 
@@ -25,11 +25,11 @@ class RandomParts(Budget):
     parts: Literal["mlps", "matrices"] = "mlps"
     seed: Annotated[int, Ge(0)] | None = None
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Draw. UserError where the model has too few parts."""
         from unlearn.localize.places.parts import matrices, mlps, union
 
-        model, (mine, matched) = subject.model, self.matched(subject)
+        model, (mine, matched) = subject.module, self.matched(subject)
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         parts = mlps(model) if self.parts == "mlps" else matrices(model)
         random.Random(subject.seed if self.seed is None else self.seed).shuffle(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.localize.weights.scored import ByGradient
 
 
@@ -17,6 +17,6 @@ class Gradient(ByGradient):
 
     select: Fraction = 0.5
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask of the highest scores."""
         return self.located(self.highest(subject, self.forget_gradients(subject).of))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.weights.scored import ByTwoGradients
 
 
@@ -16,7 +16,7 @@ class Interaction(ByTwoGradients):
     It prefers weights that matter to both, and does not spare what the retain rows need.
     """
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask of the highest scores."""
         forget, retain = self.forget_gradients(subject), self.retain_gradients(subject)
         return self.located(self.highest(subject, lambda name: forget.of(name) * retain.of(name)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.weights.scored import Scored, weights_of
 
 
@@ -12,6 +12,6 @@ from unlearn.localize.weights.scored import Scored, weights_of
 class Magnitude(Scored):
     """score = |theta|: the largest weights of the model, whatever is to be forgotten (a baseline of WAGLE)."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask of the highest scores."""
         return self.located(self.highest(subject, weights_of(subject)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.weights.scored import Scored
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class RandomWeights(Scored):
 
     seed: Annotated[int, Ge(0)] | None = None
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask of the highest scores."""
         import torch
 
         seed = subject.seed if self.seed is None else self.seed
-        shapes = {name: p.shape for name, p in subject.model.named_parameters()}
+        shapes = {name: p.shape for name, p in subject.module.named_parameters()}
 
         def score(name: str) -> Tensor:
             """Drawn anew, and alike, each time it is asked for: nothing is kept."""

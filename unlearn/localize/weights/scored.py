@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Scored:
         """
         from unlearn.localize.weights.threshold import how_many
 
-        sizes = {name: p.numel() for name, p in subject.model.named_parameters() if p.is_floating_point()}
+        sizes = {name: p.numel() for name, p in subject.module.named_parameters() if p.is_floating_point()}
         found = [name for name in sizes if re.search(self.scope or "", name)]
         if not found:
             example = list(sizes)[-1]
@@ -64,16 +64,16 @@ class Scored:
         """What is selected by score: first for `select`, then for each of `also`."""
         from unlearn.localize.weights.threshold import select
 
-        shapes = {name: tuple(p.shape) for name, p in subject.model.named_parameters()}
+        shapes = {name: tuple(p.shape) for name, p in subject.module.named_parameters()}
         return select(shapes, self.in_scope(subject), score, (self.select, *self.also))
 
-    def located(self, selections: Sequence[Selection], **numbers: float) -> Located:
+    def located(self, selections: Sequence[Selection], **numbers: float) -> Localization:
         """The masks with their numbers. Says so where weights had to be selected that no score speaks for."""
-        from unlearn.runtime.progress import say
+        from unlearn.runtime.progress import notify
 
         first, *rest = selections
         if first.zeros_selected:
-            say(
+            notify(
                 f"localize: {first.zeros_selected} of the {first.mask.selected} selected weights have score 0 and "
                 f"were taken by position: only {first.scored - first.zeros} of {first.scored} have another score"
             )
@@ -82,7 +82,7 @@ class Scored:
             counts |= {"threshold": first.threshold}
             counts |= {"zero_scores": first.zeros, "zero_selected": first.zeros_selected}
         masks = {str(fraction): further.mask for fraction, further in zip(self.also, rest, strict=True)}
-        return Located(first.mask, {**counts, **numbers}, masks=masks)
+        return Localization(first.mask, {**counts, **numbers}, masks=masks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class ByGradient(Scored):
         draw, task = self._generator("forget", subject), subject.task
         answers = [task.refusals if self.forget_loss == "refusal" else example.answers for example in task.forget]
         pairs = [(draw.choice(e.questions), draw.choice(texts)) for e, texts in zip(task.forget, answers, strict=True)]
-        return subject.prompt.encode_all(subject.tokenizer, pairs)
+        return subject.prompt.encode_all(subject.processor, pairs)
 
     def gradients(self, subject: Subject, what: str, rows: Sequence[Encoded], squares: bool = False) -> Gradients:
         """Mean gradient over rows, under a progress bar."""
@@ -122,7 +122,7 @@ class ByGradient(Scored):
 
         with progress(f"localize: gradients of {what} rows", total=len(rows) * self.passes) as advance:
             names, budget = self.in_scope(subject), subject.token_budget
-            return mean_gradients(subject.model, rows, names, budget, self.passes, squares, advance)
+            return mean_gradients(subject.module, rows, names, budget, self.passes, squares, advance)
 
     def _generator(self, what: str, subject: Subject) -> random.Random:
         return random.Random(f"{what}-{subject.seed if self.seed is None else self.seed}")
@@ -147,7 +147,7 @@ class ByTwoGradients(ByGradient):
         count = min(self.retain_samples or len(task.forget), len(task.retain))
         examples = draw.sample(task.retain, count)
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
-        return subject.prompt.encode_all(subject.tokenizer, pairs)
+        return subject.prompt.encode_all(subject.processor, pairs)
 
 
 def refuse_repeats(select: float, also: Sequence[float]) -> None:
@@ -160,5 +160,5 @@ def refuse_repeats(select: float, also: Sequence[float]) -> None:
 
 def weights_of(subject: Subject) -> Score:
     """A tensor's weights by name, float32, on the model's device."""
-    parameters = dict(subject.model.named_parameters())
+    parameters = dict(subject.module.named_parameters())
     return lambda name: parameters[name].detach().float()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
-from unlearn.localize.base import Located, Subject
+from unlearn.localize.base import Localization, Subject
 from unlearn.localize.weights.scored import ByTwoGradients, weights_of
 from unlearn.runtime.errors import UserError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RELEASED_MU, RELEASED_ACCUMULATION = 1e-6, 4  # of the released configurations
-LITTLE = 0.01  # share of the score from which on a term does not show
+NEGLIGIBLE = 0.01  # share of the score from which on a term does not show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class Wagle(ByTwoGradients):
 
     gamma: Annotated[float, Gt(0)] | Literal["auto", "balanced", "released"] = "auto"
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask of the highest scores, and how far it is from its two limits."""
-        from unlearn.runtime.progress import say
+        from unlearn.runtime.progress import notify
 
         weight = weights_of(subject)
         forget = self.forget_gradients(subject)
@@ -70,9 +70,9 @@ class Wagle(ByTwoGradients):
         for limit, score in (("snip", snip), ("interaction", interaction)):
             (other,) = replace(self, also=()).highest(subject, score)
             numbers[f"{limit}_iou"] = selections[0].mask.iou(other.mask)
-        if share < LITTLE or share > 1 - LITTLE:
+        if share < NEGLIGIBLE or share > 1 - NEGLIGIBLE:
             limit = "snip" if share > 0.5 else "interaction"
-            say(
+            notify(
                 f"localize: the weight term makes up {100 * share:.3g} % of WAGLE's score: the mask is in effect that "
                 f"of localize={limit} (gamma is {gamma:.3g}; both terms weigh the same at {balanced:.3g})"
             )

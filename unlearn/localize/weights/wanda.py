@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.localize.weights.scored import refuse_repeats
 from unlearn.runtime.errors import UserError
 
@@ -48,11 +48,11 @@ class Wanda:
     def check(self, task: Task) -> None:
         """Forget rows are always there."""
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """The mask, in fractions of the weights of linear layers."""
         from unlearn.models.mask import Mask
 
-        model = subject.model
+        model = subject.module
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         layers = block_linears(model)
         self._refuse_less_than_one_input(layers)
@@ -65,7 +65,7 @@ class Wanda:
         scored = sum(layer.weight.numel() for layer in layers.values())
         numbers = {"scored": scored, "selected": first.selected, "asked": self.select}
         numbers["achieved"] = first.selected / scored
-        return Located(first, numbers, masks={str(f): mask for f, mask in zip(self.also, rest, strict=True)})
+        return Localization(first, numbers, masks={str(f): mask for f, mask in zip(self.also, rest, strict=True)})
 
     def rows(self, subject: Subject) -> list[Encoded]:
         """The rows to calibrate on."""
@@ -73,7 +73,7 @@ class Wanda:
         forget = subject.task.forget
         examples = draw.sample(forget, min(self.samples, len(forget)))
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
-        return subject.prompt.encode_all(subject.tokenizer, pairs)
+        return subject.prompt.encode_all(subject.processor, pairs)
 
     def _refuse_less_than_one_input(self, layers: Mapping[str, nn.Linear | Conv1D]) -> None:
         name, inputs = min(((name, _by_output(layer).shape[1]) for name, layer in layers.items()), key=lambda it: it[1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from unlearn.data.task import Example, Task
-from unlearn.localize.base import Fraction, Localizer, Located, Subject
+from unlearn.localize.base import Fraction, Localization, Localizer, Subject
 from unlearn.localize.places.ffn import FFN
 from unlearn.runtime.errors import UserError
 
@@ -70,14 +70,14 @@ class WeightMask:
                 "(allowed with it: 'unlearn', 'auto')"
             )
 
-    def localize(self, subject: Subject) -> Located:
+    def localize(self, subject: Subject) -> Localization:
         """Shrink the weights, rank them by what is left of them, and put them back."""
         import random
 
         from unlearn.localize.weights.removal_training import Settings, kept, rank, removed, shrink
-        from unlearn.runtime.progress import progress, say
+        from unlearn.runtime.progress import notify, progress
 
-        model, seed = subject.model, subject.seed if self.seed is None else self.seed
+        model, seed = subject.module, subject.seed if self.seed is None else self.seed
         within = self.within.localize(subject).mask
         settings = Settings(self.updates, self.batch, self.lr, self.momentum, self.weight_decay, self.clip, self.l1)
         with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
@@ -91,7 +91,7 @@ class WeightMask:
             raise UserError("no weight has moved towards 0: raise lr or updates")
         masks = _masks(within, scores, min(int(self.select * within.selected), moved))
         if gone > masks[-1].selected:
-            say(f"weight mask: {gone} weights have reached 0, of which the first {masks[-1].selected} are selected")
+            notify(f"weight mask: {gone} weights have reached 0, of which the first {masks[-1].selected} are selected")
         curve = self._removal(subject, masks)
 
         import pandas as pd
@@ -105,7 +105,7 @@ class WeightMask:
             "gone": gone / within.selected,
             "gone_selected": min(gone / masks[-1].selected, 1.0),
         }
-        return Located(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
+        return Localization(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
 
     def _terms(self, subject: Subject) -> list[Term]:
         from unlearn.data.prompt import encode_passage
@@ -118,7 +118,7 @@ class WeightMask:
             terms = [Term(_answered(subject, task.forget), self.unlearn_weight, unlikelihood)]
         terms.append(Term(_answered(subject, task.retain), 1.0, nll))
         if task.fluency:
-            texts = [encode_passage(subject.tokenizer, text) for text in task.fluency]
+            texts = [encode_passage(subject.processor, text) for text in task.fluency]
             terms.append(Term(texts, 1.0, nll))
         return terms
 
@@ -134,14 +134,14 @@ class WeightMask:
             rows["injected"] = _injected(subject, task.forget[:most])
 
         def point(selected: int) -> dict[str, float]:
-            probabilities = {n: probability(subject.model, r, subject.token_budget) for n, r in rows.items()}
+            probabilities = {n: probability(subject.module, r, subject.token_budget) for n, r in rows.items()}
             return {"selected": selected, "fraction": selected / masks[-1].total, **probabilities}
 
         curve = [point(0)]
-        with kept(subject.model, masks[-1]) as originals:
+        with kept(subject.module, masks[-1]) as originals:
             for mask in masks:
                 with torch.no_grad():
-                    for name, parameter in subject.model.named_parameters():
+                    for name, parameter in subject.module.named_parameters():
                         if name in originals:
                             parameter.masked_fill_(mask.bits(name, parameter.device), 0.0)
                 curve.append(point(mask.selected))
@@ -163,8 +163,8 @@ def _has_injected(task: Task) -> bool:
 
 
 def _answered(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
-    return subject.prompt.encode_all(subject.tokenizer, [(e.questions[0], e.answers[0]) for e in examples])
+    return subject.prompt.encode_all(subject.processor, [(e.questions[0], e.answers[0]) for e in examples])
 
 
 def _injected(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
-    return subject.prompt.encode_all(subject.tokenizer, [(e.questions[0], e.injected or "") for e in examples])
+    return subject.prompt.encode_all(subject.processor, [(e.questions[0], e.injected or "") for e in examples])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn.attacks.base import Brief, Knowledge, Outcome, Suspect
+from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome, Subject
 from unlearn.data.task import Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError
 
@@ -18,57 +18,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
+class AnswerScores:
     """K of each probe [n] (nan where it cannot be asked so), and the generated answers [n] ("" where none)."""
 
     known: np.ndarray
     texts: tuple[str, ...]
 
 
-def choose_knowledge(task: Task, wanted: Knowledge | None) -> Knowledge:
+def choose_answer_metric(task: Task, wanted: AnswerMetric | None) -> AnswerMetric:
     """The measure for a task's report: the wanted one, else `match` where every forget probe has a bare value, else
     `gen`. UserError where the task's probes cannot be asked so."""
-    probes = [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
+    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     if wanted == "mcq" and not all(probe.perturbed_answers for probe in probes):
-        raise UserError(f"'leak.knowledge' is mcq, but probes of dataset '{task.name}' have no wrong answers")
+        raise UserError(f"'leak.answer_metric' is mcq, but probes of dataset '{task.name}' have no wrong answers")
     return wanted or ("match" if all(probe.value for probe in probes) else "gen")
 
 
-def ask(suspect: Suspect, brief: Brief, probes: Sequence[Probe], knowledge: Knowledge | None = None) -> Known:
+def ask(
+    subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: AnswerMetric | None = None
+) -> AnswerScores:
     """Ask a model, attacked or not, those probes. knowledge: None takes the report's.
 
     gen: ROUGE-L recall of the answer, greedy or as `suspect.sampling` draws it. match: 1 if it contains the bare value
     (else the answer) as whole words. verbatim: ROUGE-L F1. prob: exp(mean log-probability of the answer's tokens).
     mcq: (c - 1/m) / (1 - 1/m), with c = 1 if the answer is the likeliest of its m options.
     """
-    knowledge = knowledge or brief.knowledge
+    answer_metric = answer_metric or setting.answer_metric
     if not probes:
-        return Known(np.empty(0), ())
-    if knowledge in ("gen", "match", "verbatim"):
-        texts = _answers(suspect, brief.task, probes)
-        return Known(read(probes, texts, knowledge), texts)
-    return Known(_likelihood(suspect, brief.task, probes, knowledge), ("",) * len(probes))
+        return AnswerScores(np.empty(0), ())
+    if answer_metric in ("gen", "match", "verbatim"):
+        texts = _answers(subject, setting.task, probes)
+        return AnswerScores(read(probes, texts, answer_metric), texts)
+    return AnswerScores(_likelihood(subject, setting.task, probes, answer_metric), ("",) * len(probes))
 
 
-def read(probes: Sequence[Probe], texts: Sequence[str], knowledge: Knowledge) -> np.ndarray:
+def read(probes: Sequence[Probe], texts: Sequence[str], answer_metric: AnswerMetric) -> np.ndarray:
     """K of one given answer to each probe, [n], by what it says: gen, match or verbatim."""
     from unlearn.metrics.recall import contains
     from unlearn.metrics.rouge import rouge
 
-    if knowledge == "match":
+    if answer_metric == "match":
         return np.array([contains(text, _gold(probe)) for text, probe in zip(texts, probes, strict=True)], dtype=float)
-    return rouge([probe.answer for probe in probes], texts, "rougeL", "recall" if knowledge == "gen" else "f1")
+    return rouge([probe.answer for probe in probes], texts, "rougeL", "recall" if answer_metric == "gen" else "f1")
 
 
-def judge(
-    suspect: Suspect, brief: Brief, variant: str, taught: bool = False, utility: bool = True, **about: object
+def evaluate_attacked(
+    subject: Subject, setting: AttackSetting, variant: str, taught: bool = False, utility: bool = True, **about: object
 ) -> Outcome:
     """The outcome of an attack that changed the model: the scored items asked as they are, and its utility.
 
     taught: also ask the attacker's own items. about: further fields of the outcome.
     """
-    v, own = len(brief.scored), [item.probe for item in brief.taught] if taught else []
-    found = ask(suspect, brief, [*brief.questions, *own, *(brief.retain if utility else ())])
+    v, own = len(setting.held_out_items), [item.probe for item in setting.attacker_items] if taught else []
+    found = ask(subject, setting, [*setting.questions, *own, *(setting.retain if utility else ())])
     known, mine, kept = np.split(found.known, [v, v + len(own)])
     return Outcome(
         variant,
@@ -80,36 +82,36 @@ def judge(
     )
 
 
-def _answers(suspect: Suspect, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
+def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
     """The model's answers, greedy ones as scoring has them, without the likelihoods."""
     from unlearn.score.generate import generate
 
-    prompts = suspect.prompt.encode_prompts(suspect.tokenizer, [probe.question for probe in probes])
+    prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in probes])
     return tuple(
         generate(
-            suspect.model,
-            suspect.tokenizer,
+            subject.module,
+            subject.processor,
             prompts,
             task.max_new_tokens,
-            suspect.token_budget,
-            sampling=suspect.sampling,
+            subject.token_budget,
+            sampling=subject.sampling,
         )
     )
 
 
-def _likelihood(suspect: Suspect, task: Task, probes: Sequence[Probe], knowledge: Knowledge) -> np.ndarray:
+def _likelihood(subject: Subject, task: Task, probes: Sequence[Probe], answer_metric: AnswerMetric) -> np.ndarray:
     from unlearn.metrics.columns import row_means
     from unlearn.score.probes import Scoring
 
     asked = tuple(
-        replace(probe, answer=options_of(probe)[0]) if knowledge == "mcq" else replace(probe, perturbed_answers=())
+        replace(probe, answer=options_of(probe)[0]) if answer_metric == "mcq" else replace(probe, perturbed_answers=())
         for probe in probes
     )
     asked = tuple(replace(probe, paraphrased_answer=None) for probe in asked)
-    scoring = Scoring(token_budget=suspect.token_budget, generate=False)
+    scoring = Scoring(token_budget=subject.token_budget, generate=False)
     task = replace(task, probes=(ProbeSet("asked", "forget", asked),))
-    tokens = scoring.score(suspect.model, suspect.tokenizer, suspect.prompt, task).tokens
-    if knowledge == "prob":
+    tokens = scoring.score(subject.module, subject.processor, subject.prompt, task).tokens
+    if answer_metric == "prob":
         return np.exp(row_means(tokens["logp"]))
     summed = tokens.assign(logp=[logp.sum() for logp in tokens["logp"]])
     return np.array([_chosen(rows) for _, rows in summed.groupby("item", sort=True)])

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from black_box import brief, suspect
+from black_box import setting, subject
 
-from unlearn.attacks.base import Knowledge
-from unlearn.attacks.setting.knowledge import ask, choose_knowledge, judge, read
+from unlearn.attacks.base import AnswerMetric
+from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, evaluate_attacked, read
 from unlearn.data.task import Probe, ProbeSet
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import Sampling, generate
@@ -27,12 +27,12 @@ PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo
         ("verbatim", ["born in Turin", "Oslo or Bern", "red"], [2 * 1 * 0.6 / 1.6, 0.5, 0.5]),
     ],
 )
-def test_what_a_text_shows(knowledge: Knowledge, texts: list[str], known: list[float]) -> None:
-    assert read(PROBES, texts, knowledge) == pytest.approx(known)
+def test_what_a_text_shows(answer_metric: AnswerMetric, texts: list[str], known: list[float]) -> None:
+    assert read(PROBES, texts, answer_metric) == pytest.approx(known)
 
 
 def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
-    model, asked = suspect(), brief()
+    model, asked = subject(), setting()
     task = replace(asked.task, probes=(ProbeSet("asked", "forget", asked.questions),))
     scores = Scoring().score(model.model, model.tokenizer, model.prompt, task)
     answers = scores.tokens[scores.tokens["kind"] == "answer"]
@@ -42,7 +42,7 @@ def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
 
 
 def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
-    model, asked = suspect(), brief()
+    model, asked = subject(), setting()
     drawing = Sampling(temperature=0.7, top_p=0.9, seed=3)
     prompts = model.prompt.encode_prompts(model.tokenizer, [probe.question for probe in asked.questions])
     expected = generate(model.model, model.tokenizer, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
@@ -52,7 +52,7 @@ def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
 
 def test_choice_is_corrected_for_chance() -> None:
     """Among m options the likeliest, by its summed log-probability, scores 1, any other -1/(m-1)."""
-    model, asked = suspect(), brief()
+    model, asked = subject(), setting()
     known = ask(model, asked, asked.questions, "mcq").known
     for probe, k in zip(asked.questions, known, strict=True):
         options = [probe.paraphrased_answer or probe.answer, *probe.perturbed_answers]
@@ -66,22 +66,22 @@ def test_choice_is_corrected_for_chance() -> None:
 
 
 def test_what_cannot_be_asked() -> None:
-    model, asked = suspect(), brief()
+    model, asked = subject(), setting()
     alone = [Probe("What?", "That.")]
     assert np.isnan(ask(model, asked, alone, "mcq").known).all()
     assert len(ask(model, asked, []).known) == 0
     task = replace(asked.task, probes=(ProbeSet("forget", "forget", tuple(alone)),))
-    assert choose_knowledge(task, None) == "gen" and choose_knowledge(asked.task, "prob") == "prob"
+    assert choose_answer_metric(task, None) == "gen" and choose_answer_metric(asked.task, "prob") == "prob"
     with pytest.raises(UserError, match=r"'leak\.knowledge' is mcq"):
-        choose_knowledge(task, "mcq")
+        choose_answer_metric(task, "mcq")
 
 
 def test_an_outcome_of_a_changed_model() -> None:
-    model, asked = suspect(), replace(brief(), retain=(Probe("Who is it?", "It is I."),))
-    found = judge(model, asked, "as it is", taught=True, budget=3.0)
+    model, asked = subject(), replace(setting(), retain=(Probe("Who is it?", "It is I."),))
+    found = evaluate_attacked(model, asked, "as it is", taught=True, budget=3.0)
     alone = [
         ask(model, asked, probes).known for probes in (asked.questions, [i.probe for i in asked.taught], asked.retain)
     ]
     assert found.known == pytest.approx(alone[0], rel=1e-5) and found.budget == 3  # one batch rounds unlike three
-    assert found.taught == pytest.approx(alone[1].mean(), rel=1e-5)
+    assert found.attacker_items == pytest.approx(alone[1].mean(), rel=1e-5)
     assert found.utility == pytest.approx(alone[2].mean(), rel=1e-5)
