@@ -33,6 +33,7 @@ from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import MANIFEST, read_json, write_json
 from unlearn.score.table import Scores
+from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Model, ask, cache, finetune_key, has_control, references, score_key
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 KNOWING = ("full", "paraphrased", "biography")
 IGNORANT = ("retain", "perturbed", "others")
 FORMAT = "nf4"  # of quantisation, as in the paper
-_UNUSED = ("attack", "experiment", "leak", "localize", "method", "control_model", "run", "stages", "tracker")
 _STAGE = {"full": "original", "retain": "control"}  # what ordinary runs train, too
 
 
@@ -73,7 +73,7 @@ def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) ->
     """Audit what the composed configuration says. choices: the names chosen for each group; given: the keys that the
     command sets. UserError where one of them is not an audit's."""
     for key in given:
-        if (root := key.partition(".")[0]) in _UNUSED:
+        if (root := key.partition(".")[0]) == "experiment" or (root in KEYS and root not in AUDIT_KEYS):
             hint = ": name methods as +method@audit.methods.NAME=NAME" if root == "method" else ""
             raise UserError(f"an audit has no '{root}'{hint}")
     from omegaconf import OmegaConf
@@ -290,8 +290,7 @@ class _Bench:
 
 def _folder(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> Path:
     """Where the audit of that configuration is or will be. UserError where something else is there."""
-    parts = ("model", "dataset", "train", "relearn", "evaluate", "metric", "lora", "seed")
-    decides = {role: cache_key(getattr(experiment, role)) for role in parts}
+    decides = {key: cache_key(getattr(experiment, key)) for key in AUDITED}
     name = "-".join(["audit", *(choices.get(group, "") for group in ("dataset", "model"))])
     folder = local(experiment.output or f"outputs/{name}-{digest([decides, cache_key(pools)])[:6]}")
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {*FILES}):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.stages.experiment import Experiment
 
+if TYPE_CHECKING:
+    import torch
 
-def hardware(experiment: Experiment) -> tuple[Any, int]:
+
+def hardware(experiment: Experiment) -> tuple[torch.device, int]:
     """The device to work on and the number of CPU threads, with the processes of a launch connected."""
     import torch
 

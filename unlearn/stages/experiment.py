@@ -12,6 +12,7 @@ from unlearn.attacks.base import Attack
 from unlearn.data.task import Ask, Task
 from unlearn.leak.settings import LeakSettings
 from unlearn.localize.base import Localizer
+from unlearn.localize.no_localization import NoLocalization
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
 from unlearn.models.base import ModelFamily, Threads
@@ -70,6 +71,22 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
             raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
+
+    @property
+    def localizes(self) -> bool:
+        """Whether a localizer chooses which weights may change."""
+        return not isinstance(self.localize, NoLocalization)
+
+    @property
+    def attacks(self) -> bool:
+        """Whether anything is attacked."""
+        return "attack" in self.stages and bool(self.attack)
+
+    @property
+    def only_localizes(self) -> bool:
+        """Whether a mask is all that is made: there is nothing to compare with."""
+        stages = set(self.stages)
+        return self.localizes and "localize" in stages and stages <= {"prepare", "localize", "report"}
 
     def with_prompt_of(self, task: Task) -> Experiment:
         """The experiment with the task's own prompt format, where it has one, in the place of the model's."""

@@ -12,9 +12,7 @@ from unlearn.models.lora import base_of
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.store import read_json
-
-RERUN_KEYS = ("attack", "leak", "relearn", "stages", "run", "cache", "tracker", "device", "threads")
-"""What is taken from this command; all else from the earlier run."""
+from unlearn.stages.config_keys import RERUN_KEYS
 
 
 def is_model(folder: Path) -> bool:
@@ -23,10 +21,11 @@ def is_model(folder: Path) -> bool:
 
 
 def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The configuration and choices to run: the given ones, or those of the run that `run=` names with MINE from here.
+    """Return the configuration and choices to run: the given ones, or those of the run that `run=` names.
 
-    given: keys that the command sets. UserError where `run` is neither a run nor a model folder, where another stage
-    than attack and report is asked for, or where the command sets what the earlier run decides.
+    RERUN_KEYS are taken from here, all else from that run. given: keys that the command sets. UserError where `run` is
+    neither a run nor a model folder, where another stage than attack and report is asked for, or where the command sets
+    what the earlier run decides.
     """
     if config.get("run") is None:
         return config, dict(choices)
