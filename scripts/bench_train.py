@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from unlearn.methods.base import Loss
 from unlearn.methods.npo import NPO
+from unlearn.models.batches import IGNORE, Batch
 from unlearn.models.mask import Mask
-from unlearn.models.policy import IGNORE, Batch, Policy, TokenScores
+from unlearn.models.policy import Policy, TokenScores
 from unlearn.training.loop import train
 from unlearn.training.plan import Plan, plan_unlearning
 from unlearn.training.reference import reference_nll

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unlearn.models.policy import IGNORE, Batch, Segment, TokenScores
+from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.policy import TokenScores
 
 
 def step(targets: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[float]] | None = None) -> Batch:

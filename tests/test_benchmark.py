@@ -17,7 +17,8 @@ from helpers import ROOT, SMALL
 from three_rows import make_batch, tiny_llama
 
 from unlearn.methods.npo import NPO
-from unlearn.models.policy import Policy, projection_at
+from unlearn.models.policy import Policy
+from unlearn.models.projection import projection_at
 from unlearn.score.batching import map_batches
 from unlearn.training.plan import Plan
 

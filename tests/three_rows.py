@@ -10,7 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.methods.grad_diff import GradDiff
-from unlearn.models.policy import IGNORE, Batch, Policy, Segment
+from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.policy import Policy
 
 METHOD = GradDiff(retain_loss="kl")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from unlearn.methods import divergence as module
 from unlearn.methods.divergence import divergence
-from unlearn.models.policy import Segment, TokenScores
+from unlearn.models.batches import Segment
+from unlearn.models.policy import TokenScores
 
 logits = arrays(np.float64, (3, 5), elements=st.floats(-30, 30))
 

@@ -19,7 +19,8 @@ from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
 from unlearn.methods.simnpo import SimNPO
-from unlearn.models.policy import Batch, Policy
+from unlearn.models.batches import Batch
+from unlearn.models.policy import Policy
 
 METHODS: list[Method] = [
     GradAscent(),

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn.data.prompt import Encoded
-from unlearn.models.batches import micro_batches, pad_rows
-from unlearn.models.policy import IGNORE
+from unlearn.models.batches import IGNORE, micro_batches, pad_rows
 
 rows_strategy = st.lists(
     st.tuples(st.integers(1, 6), st.integers(1, 9)).map(lambda s: Encoded(tuple(range(3, 3 + sum(s))), s[0])),

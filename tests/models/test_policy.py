@@ -22,7 +22,9 @@ from transformers import (
     Qwen2Config,
 )
 
-from unlearn.models.policy import IGNORE, Batch, Policy, Positions, Segment, TokenScores, projection_at
+from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.policy import Policy, Positions, TokenScores
+from unlearn.models.projection import projection_at
 
 SHAPE = {
     "vocab_size": 40,

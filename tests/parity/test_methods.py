@@ -24,8 +24,9 @@ from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
 from unlearn.methods.simnpo import SimNPO
+from unlearn.models.batches import IGNORE, Batch, Segment
 from unlearn.models.mask import Mask
-from unlearn.models.policy import IGNORE, Batch, Policy, Segment
+from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.training.masking import Masking
 from unlearn.training.update import make_optimizers, set_lr

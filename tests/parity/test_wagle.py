@@ -23,8 +23,8 @@ from unlearn.localize.weights.magnitude import Magnitude
 from unlearn.localize.weights.snip import Snip
 from unlearn.localize.weights.wagle import Wagle, importance
 from unlearn.localize.weights.wanda import Wanda
+from unlearn.models.batches import IGNORE
 from unlearn.models.mask import Mask
-from unlearn.models.policy import IGNORE
 
 Named = dict[str, Tensor]
 Make = Callable[..., Localizer]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unlearn.data.task import Task
-    from unlearn.models.policy import Batch, Policy
+    from unlearn.models.batches import Batch
+    from unlearn.models.policy import Policy
 
 
 class Need(Enum):

@@ -42,7 +42,7 @@ def _chunked(kind: Divergence, logits: Tensor, reference: Tensor) -> Tensor:
 
 
 def _each(kind: Divergence, logits: Tensor, reference: Tensor) -> Tensor:
-    from unlearn.models.policy import precise
+    from unlearn.models.projection import precise
 
     z, z_ref = precise(logits), precise(reference)
     if kind == "kl_muse":

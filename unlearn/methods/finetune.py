@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from unlearn.methods.base import Loss, Need
 
 if TYPE_CHECKING:
-    from unlearn.models.policy import Batch, Policy
+    from unlearn.models.batches import Batch
+    from unlearn.models.policy import Policy
 
 
 @dataclass(frozen=True)

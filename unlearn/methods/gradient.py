@@ -13,7 +13,8 @@ from unlearn.methods.divergence import divergence
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.models.policy import Batch, Policy, Positions, TokenScores
+    from unlearn.models.batches import Batch
+    from unlearn.models.policy import Policy, Positions, TokenScores
 
     Scores = dict[str, TokenScores]
     Terms = dict[str, tuple[float, Tensor]]

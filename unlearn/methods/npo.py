@@ -46,7 +46,7 @@ class NPO(ForgetRetain):
         """The preference loss."""
         from torch.nn.functional import logsigmoid
 
-        from unlearn.models.policy import precise
+        from unlearn.models.projection import precise
 
         row = scores["forget"]
         if self.reduction == "logits_muse":

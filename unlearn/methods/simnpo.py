@@ -42,7 +42,7 @@ class SimNPO(ForgetRetain):
         """The preference loss."""
         from torch.nn.functional import logsigmoid
 
-        from unlearn.models.policy import precise
+        from unlearn.models.projection import precise
 
         row = scores["forget"]
         if self.reduction == "logits_muse":

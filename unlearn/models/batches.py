@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from unlearn.data.prompt import Encoded
-from unlearn.models.policy import IGNORE, Batch, Segment
 
+IGNORE = -100
 PAIRED = ("forget", "alternate", "injected")  # answers to the same questions, row for row
 _PADDING = (
     1024  # tokens that a longer row may add to the shorter ones before it; beyond, a forward of its own is cheaper
 )
 SEGMENTS = (*PAIRED, "retain", "fluency")  # the order of segments inside a micro-batch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows `start:stop` of a micro-batch that play one part (forget, retain, alternate).
+
+    total_rows and total_tokens count that part over the whole optimizer step, all micro-batches and processes: dividing
+    by them makes any split of a step give the same gradient. reference_nll is the reference model's summed nll [rows]
+    (nats), from the cached table; None where the method did not ask for it.
+    """
+
+    start: int
+    stop: int
+    total_rows: int
+    total_tokens: int
+    reference_nll: Tensor | None = None
+
+    @property
+    def rows(self) -> slice:
+        """Where the segment's rows are in the micro-batch."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch: right-padded ids [B, T], attention mask [B, T], labels [B, T] (-100: none), and its segments."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        segments = {}
+        for name, segment in self.segments.items():
+            known = segment.reference_nll
+            segments[name] = segment if known is None else replace(segment, reference_nll=move(known))
+        return Batch(move(self.input_ids), move(self.attention_mask), move(self.labels), segments)
+
+    def part(self, *names: str) -> Batch:
+        """The rows of these segments alone, with the same width and totals; the batch itself where that is all."""
+        if set(names) == set(self.segments):
+            return self
+        rows = [self.segments[name].rows for name in names]
+        segments, start = {}, 0
+        for name, taken in zip(names, rows, strict=True):
+            stop = start + taken.stop - taken.start
+            segments[name] = replace(self.segments[name], start=start, stop=stop)
+            start = stop
+
+        def cut(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor[r] for r in rows])
+
+        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments)
 
 
 def micro_batches(

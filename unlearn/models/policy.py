@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IGNORE = -100
+from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.projection import precise, projection_at
+
 Positions = Literal["labels", "attended", "all"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The rows `start:stop` of a micro-batch that play one part (forget, retain, alternate).
-
-    total_rows and total_tokens count that part over the whole optimizer step, all micro-batches and processes: dividing
-    by them makes any split of a step give the same gradient. reference_nll is the reference model's summed nll [rows]
-    (nats), from the cached table; None where the method did not ask for it.
-    """
-
-    start: int
-    stop: int
-    total_rows: int
-    total_tokens: int
-    reference_nll: Tensor | None = None
-
-    @property
-    def rows(self) -> slice:
-        """Where the segment's rows are in the micro-batch."""
-        return slice(self.start, self.stop)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A micro-batch: right-padded ids [B, T], attention mask [B, T], labels [B, T] (-100: none), and its segments."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    segments: Mapping[str, Segment] = field(default_factory=dict)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        segments = {}
-        for name, segment in self.segments.items():
-            known = segment.reference_nll
-            segments[name] = segment if known is None else replace(segment, reference_nll=move(known))
-        return Batch(move(self.input_ids), move(self.attention_mask), move(self.labels), segments)
-
-    def part(self, *names: str) -> Batch:
-        """The rows of these segments alone, with the same width and totals; the batch itself where that is all."""
-        if set(names) == set(self.segments):
-            return self
-        rows = [self.segments[name].rows for name in names]
-        segments, start = {}, 0
-        for name, taken in zip(names, rows, strict=True):
-            stop = start + taken.stop - taken.start
-            segments[name] = replace(self.segments[name], start=start, stop=stop)
-            start = stop
-
-        def cut(tensor: Tensor) -> Tensor:
-            return torch.cat([tensor[r] for r in rows])
-
-        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments)
 
 
 @dataclass(frozen=True)
@@ -164,27 +106,3 @@ class Policy(nn.Module):
                 first, last = torch.searchsorted(index, ends).tolist()  # rows are contiguous: a view, not a copy
                 scores[name] = replace(scores[name], logits=flat[first:last], positions=wanted[rows])
         return scores
-
-
-def precise(values: Tensor) -> Tensor:
-    """`values` in at least float32, which a log-softmax needs however the model computes."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-@contextmanager
-def projection_at(model: nn.Module, index: Tensor) -> Iterator[None]:
-    """While active, a causal LM's `.logits` are [1, n, V]: those of the flat positions `index` [n] of its input [B, T].
-
-    The hidden states are picked out just before the vocabulary projection, so soft caps, scales and biases after it are
-    the model's own code, whatever the architecture.
-    """
-
-    def pick(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden, *rest = inputs
-        return (hidden.flatten(0, -2).index_select(0, index).unsqueeze(0), *rest)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        handle.remove()

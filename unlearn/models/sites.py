@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.models.layout import Layout, Site
-from unlearn.models.policy import precise, projection_at
+from unlearn.models.projection import precise, projection_at
 from unlearn.models.prompts import PromptBatch
 
 Key = tuple[int, str]  # a layer and the name of one of its sites

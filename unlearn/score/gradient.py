@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from unlearn.models.policy import projection_at
+from unlearn.models.projection import projection_at
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from unlearn.models.policy import projection_at
+from unlearn.models.projection import projection_at
 from unlearn.score.batching import map_batches
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from unlearn.methods.base import Method
-from unlearn.models.batches import micro_batches
+from unlearn.models.batches import Batch, micro_batches
 from unlearn.models.mask import Mask
-from unlearn.models.policy import Batch, Policy
+from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from unlearn.data.prompt import Encoded
-from unlearn.models.batches import micro_batches
-from unlearn.models.policy import Batch, Policy
+from unlearn.models.batches import Batch, micro_batches
+from unlearn.models.policy import Policy
 
 
 def reference_nll(

@@ -11,7 +11,7 @@ from families import family
 
 from unlearn.attacks.setting.effort import Effort
 from unlearn.models.lora import Lora
-from unlearn.models.policy import projection_at
+from unlearn.models.projection import projection_at
 from unlearn.models.sites import at_rest
 
 IDS = torch.arange(2, 12)[None]  # ten tokens

@@ -28,8 +28,9 @@ from unlearn.localize.weights.removal_training import (
     unlikelihood,
 )
 from unlearn.localize.weights.weight_mask import WeightMask
+from unlearn.models.batches import Batch, Segment
 from unlearn.models.mask import Mask
-from unlearn.models.policy import Batch, Policy, Segment
+from unlearn.models.policy import Policy
 from unlearn.runtime.errors import UserError
 
 SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.models.layout import layout
-from unlearn.models.policy import precise
+from unlearn.models.projection import precise
 
 LOGITS = 1 << 24  # at most so many exist at once
 

@@ -16,8 +16,8 @@ from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.prompt import Encoded
 from unlearn.data.task import Probe
-from unlearn.models.batches import pad_rows
-from unlearn.models.policy import Batch, Policy, Segment
+from unlearn.models.batches import Batch, Segment, pad_rows
+from unlearn.models.policy import Policy
 from unlearn.models.sites import at_rest
 from unlearn.score.batching import map_batches
 

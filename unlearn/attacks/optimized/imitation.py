@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.tokens import Frame, Ids, one_hot_gradient
 from unlearn.models.layout import layout
-from unlearn.models.policy import precise, projection_at
+from unlearn.models.projection import precise, projection_at
 from unlearn.models.sites import edited
 from unlearn.score.batching import map_batches
 from unlearn.score.generate import generate

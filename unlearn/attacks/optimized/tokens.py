@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearn.attacks.base import Inapplicable, Subject
-from unlearn.models.policy import precise, projection_at
+from unlearn.models.projection import precise, projection_at
 from unlearn.score.batching import map_batches
 from unlearn.score.likelihood import LOGITS
 

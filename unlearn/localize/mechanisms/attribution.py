@@ -14,7 +14,7 @@ from unlearn.localize.base import Subject
 from unlearn.localize.mechanisms.facts import LEAST_GAP, EncodedFact, corrupt_facts, encode_facts, signal
 from unlearn.localize.mechanisms.patching import Patch, contrast, run_patched
 from unlearn.models.layout import Block, Layout, Site, matrix
-from unlearn.models.policy import precise
+from unlearn.models.projection import precise
 from unlearn.models.prompts import PromptBatch, collate
 from unlearn.models.sites import Edit, Key, capture, edited, logits_at
 from unlearn.runtime.errors import UserError

@@ -14,7 +14,7 @@ import torch
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Fact, Task
 from unlearn.localize.base import Subject
-from unlearn.models.policy import projection_at
+from unlearn.models.projection import projection_at
 from unlearn.models.prompts import collate
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.data.prompt import Encoded
-from unlearn.models.batches import micro_batches
+from unlearn.models.batches import Batch, micro_batches
 from unlearn.models.mask import Mask
-from unlearn.models.policy import Batch, Policy, TokenScores, precise
+from unlearn.models.policy import Policy, TokenScores
+from unlearn.models.projection import precise
 from unlearn.runtime.errors import UserError
 
 _ROWS = "retain"  # the segment that rows are scored as, whatever their part
