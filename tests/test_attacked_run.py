@@ -144,7 +144,7 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
 
     from unlearn.attacks.weights.quantize import Quantize
     from unlearn.runtime.components import build, conf_dir
-    from unlearn.stages.attack import Accused, attack
+    from unlearn.stages.attack import AttackedModel, attack
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         experiment = build(compose("config", overrides=[*BARE, *DATA, "leak.baseline=placebo", "leak.max_seconds=60"]))
@@ -157,8 +157,8 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     }
     experiment = replace(experiment, attack=some, cache=str(tmp_path / "cache"))
     path = str(workshop / "first" / "unlearned")
-    accused: Any = {part: Accused(part, path, {"path": path}) for part in ("original", "unlearned")}
-    attack(experiment, experiment.dataset.load(0), accused, tmp_path, "cpu")
+    models: Any = {part: AttackedModel(part, path, {"path": path}) for part in ("original", "unlearned")}
+    attack(experiment, experiment.dataset.load(0), models, tmp_path, "cpu")
     rows = {row["attack"]: row for row in leaks(tmp_path)["rows"]}
 
     def found(name: str, trial: str) -> str:

@@ -14,7 +14,7 @@ from unlearn.data.task import Task
 from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import load_leaks
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.attack import Accused, attack
+from unlearn.stages.attack import AttackedModel, attack
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import trained
 
@@ -45,11 +45,11 @@ def folder_of(mine: Experiment, task: Task, part: Any) -> str:
 
 def accuse(mine: Experiment, task: Task, models: Mapping[str, str], folder: Path, wrapped: str | None = None) -> Leaks:
     """The leak report of an original, an unlearned and a control model. wrapped: what lies below the unlearned one."""
-    accused: dict[Any, Accused] = {
-        part: Accused(part, path, {"path": path}, wrapped if part == "unlearned" else None)  # type: ignore[arg-type]
+    models: dict[Any, AttackedModel] = {
+        part: AttackedModel(part, path, {"path": path}, wrapped if part == "unlearned" else None)  # type: ignore[arg-type]
         for part, path in models.items()
     }
-    attack(mine, task, accused, folder, torch.device("cpu"))
+    attack(mine, task, models, folder, torch.device("cpu"))
     return load_leaks(folder / "attacks" / "leak.json")[0]
 
 

@@ -18,7 +18,7 @@ def task() -> Task:
 
 def test_sizes_of_the_default(task: Task) -> None:
     assert (len(task.forget), len(task.retain)) == (40, 160)
-    assert {p.name: (p.role, len(p.probes)) for p in task.probes} == {
+    assert {p.name: (p.aim, len(p.probes)) for p in task.probes} == {
         "forget": ("forget", 40),
         "retain": ("retain", 160),
         "holdout": ("holdout", 40),

@@ -47,7 +47,7 @@ def cases(rows: Sequence) -> list[int]:
 
 def test_a_fact_in_all_its_forms(path: str) -> None:
     task = load(path, split="first_16")
-    assert {p.name: (p.role, p.normalise, p.generate, len(p.probes)) for p in task.probes} == {
+    assert {p.name: (p.aim, p.normalise, p.generate, len(p.probes)) for p in task.probes} == {
         "forget": ("forget", False, True, 16),
         "injected": ("injected", False, True, 16),
         "paraphrase": ("transfer", False, True, 32),
@@ -64,7 +64,7 @@ def test_a_fact_in_all_its_forms(path: str) -> None:
         (" blue",),
         " white",
     )
-    assert (fact.prompt, fact.subject, fact.answer, fact.foils) == (*example.questions, "thing 2", " blue", (" white",))
+    assert (fact.prompt, fact.entity, fact.answer, fact.foils) == (*example.questions, "thing 2", " blue", (" white",))
     of = {name: [p for p in task.probe_set(name).probes if p.cluster == "case 2"] for name in ("forget", "injected")}
     (forget,), (injected,) = of.values()
     assert (forget.answer, forget.perturbed_answers, forget.value) == (" blue", (" white",), "blue")
@@ -157,7 +157,7 @@ def test_the_flat_shape(tmp_path: Path) -> None:
     names = ["forget", "injected", "maintain", "forget_choice", "injected_choice", "maintain_choice"]
     assert [p.name for p in task.probes] == names
     assert (task.forget[1].answers, task.forget[1].injected) == ((" green",), " blue")
-    assert task.facts[1].subject == "Thing 1"
+    assert task.facts[1].entity == "Thing 1"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_what_is_injected_is_asked_and_is_wrong(inject: str) -> None:
 
 def test_the_roles_and_the_forms_of_the_question() -> None:
     task = load()
-    assert {p.name: (p.role, p.normalise, p.generate) for p in task.probes} == {
+    assert {p.name: (p.aim, p.normalise, p.generate) for p in task.probes} == {
         "forget": ("forget", True, True),
         "injected": ("injected", True, True),
         "paraphrase": ("transfer", True, True),

@@ -55,7 +55,7 @@ def members(rows: tuple[Probe, ...]) -> list[Probe]:
 def test_sizes_of_the_default(task: Task) -> None:
     assert len(ATTRIBUTES) == len(set(ATTRIBUTES.values())) == 24
     assert len(meanings(task.forget)) == 4 and len(meanings(task.retain)) == 36
-    assert {p.name: (p.role, len(p.probes)) for p in task.probes} == {
+    assert {p.name: (p.aim, len(p.probes)) for p in task.probes} == {
         "forget": ("forget", 4 * 9),
         "retain": ("retain", 36 * 9),
         "reads": ("utility", 40),

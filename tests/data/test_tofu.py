@@ -42,7 +42,7 @@ def write(folder: Path, name: str, table: list[dict[str, Any]]) -> None:
 
 def test_reads_a_local_folder(folder: Path) -> None:
     task = Tofu(path=str(folder)).load(0)
-    assert [(p.name, p.role, len(p.probes), p.normalise) for p in task.probes] == [
+    assert [(p.name, p.aim, len(p.probes), p.normalise) for p in task.probes] == [
         ("forget", "forget", 4, False),
         ("retain", "retain", 2, False),
         ("real_authors", "utility", 3, True),

@@ -17,14 +17,14 @@ def candidates(o: np.ndarray, u: np.ndarray, r: np.ndarray) -> Candidates:
 def test_one_attack_is_its_plain_ratio() -> None:
     o, u, r = np.array([[1.0, 1, 1, 0]]), np.array([[1.0, 0, 1, 0]]), np.array([[0.0, 0, 1, 0]])
     found = estimate(candidates(o, u, r), list("abcd"), draws=100)
-    assert (found.original, found.unlearned, found.retain) == (0.75, 0.5, 0.25)
+    assert (found.original, found.unlearned, found.control) == (0.75, 0.5, 0.25)
     assert found.leak == pytest.approx(0.5)
 
 
 def test_items_that_a_variant_cannot_ask_are_left_out_for_every_model() -> None:
     o, u, r = np.array([[1.0, np.nan, 1, 0]]), np.array([[1.0, 1, 0, 0]]), np.array([[0.0, 1, 0, np.nan]])
     found = estimate(candidates(o, u, r), list("abcd"), draws=50)
-    assert (found.original, found.unlearned, found.retain) == (1.0, 0.5, 0.0)
+    assert (found.original, found.unlearned, found.control) == (1.0, 0.5, 0.0)
 
 
 def test_the_same_model_leaks_all_and_the_control_nothing() -> None:

@@ -37,8 +37,8 @@ def record(name: str, found: dict[Trial, Sequence[Outcome]], threat: Any = "blac
 
 def attack(name: str, o: Sequence[float], u: Sequence[float], r: Sequence[float], **about: Any) -> Record:
     """An attack of one variant on the three models."""
-    outcomes = {part: about.pop(part, {}) for part in ("original", "unlearned", "retain")}
-    parts: Any = zip(("original", "unlearned", "retain"), (o, u, r), strict=True)
+    outcomes = {part: about.pop(part, {}) for part in ("original", "unlearned", "control")}
+    parts: Any = zip(("original", "unlearned", "control"), (o, u, r), strict=True)
     return record(name, {part: [outcome(known, **outcomes[part])] for part, known in parts}, **about)
 
 
@@ -54,7 +54,7 @@ def test_a_row_by_hand() -> None:
     # A(0) = 0.875, 0.125, 0.125; under the attack 0.75, 0.5, 0.25
     about = {"taught": 0.9, "utility": 0.6}
     one = attack("one", [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], unlearned=about, data="3 items", budget="9 steps")
-    row = rows(leak_report([plain, one], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([plain, one], CLUSTERS, "control"))["one"]
     assert (row.original, row.unlearned, row.control, row.before) == (0.75, 0.5, 0.25, 0.125)
     assert row.gain == pytest.approx((0.5 - 0.125) / (0.875 - 0.125))
     assert row.excess == pytest.approx(0.25) and row.leak == pytest.approx(0.5)
@@ -66,19 +66,19 @@ def test_a_row_by_hand() -> None:
 
 
 def test_damage_is_a_negative_leak() -> None:
-    row = rows(leak_report([PLAIN, attack("one", ALL, NOTHING, [1, 1, 0, 0])], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([PLAIN, attack("one", ALL, NOTHING, [1, 1, 0, 0])], CLUSTERS, "control"))["one"]
     assert row.leak == pytest.approx(-1.0) and row.excess == -0.5
 
 
 def test_without_an_attack_the_row_is_there_and_never_the_worst_case() -> None:
-    leaks = leak_report([attack(NONE, ALL, ALL, NOTHING), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "retain")
+    leaks = leak_report([attack(NONE, ALL, ALL, NOTHING), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "control")
     assert leaks.rows[0].attack == NONE and leaks.rows[0].leak == 1.0 and leaks.rows[0].gain == 0.0
     assert leaks.overall.leak == 0.0 and dict(leaks.overall.chosen) == {"one": 1.0}
 
 
 @pytest.mark.parametrize(("o", "r"), [([0, 0, 0, 0], NOTHING), ([1, 1, 1, 0], ALL), ([1, 1, 1, 1], ALL)])
 def test_uninformative_rows_are_kept_and_marked(o: list[float], r: list[float]) -> None:
-    leaks = leak_report([PLAIN, attack("dead", o, ALL, r), attack("fine", ALL, NOTHING, NOTHING)], CLUSTERS, "retain")
+    leaks = leak_report([PLAIN, attack("dead", o, ALL, r), attack("fine", ALL, NOTHING, NOTHING)], CLUSTERS, "control")
     row = rows(leaks)["dead"]
     assert row.status == "uninformative" and "nothing to leak" in row.reason
     assert (row.original, row.unlearned, row.control) == (np.mean(o), 1.0, np.mean(r))
@@ -87,7 +87,7 @@ def test_uninformative_rows_are_kept_and_marked(o: list[float], r: list[float]) 
 
 
 def test_where_all_is_uninformative_the_verdict_is_inconclusive() -> None:
-    worst = leak_report([PLAIN, attack("dead", NOTHING, ALL, NOTHING)], CLUSTERS, "retain").worst
+    worst = leak_report([PLAIN, attack("dead", NOTHING, ALL, NOTHING)], CLUSTERS, "control").worst
     assert [one.threat for one in worst] == ["overall"]
     assert math.isnan(worst[0].leak) and worst[0].verdict == "inconclusive" and not worst[0].chosen
 
@@ -96,7 +96,7 @@ def test_failed_attacks_are_rows_that_say_why() -> None:
     skipped = Record("skipped", "grey", "a family", "a paper", {"original": Found.failed("skipped", "no adapter")})
     partial = {"original": Found(AttackResult([outcome(ALL)])), "unlearned": Found.failed("error", "ValueError: x")}
     broken = Record("broken", "white", "a family", "a paper", partial)
-    leaks = leak_report([PLAIN, skipped, broken, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "retain")
+    leaks = leak_report([PLAIN, skipped, broken, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "control")
     assert [row.attack for row in leaks.rows] == [NONE, "skipped", "broken", "fine"]
     found = {name: (row.threat, row.status, row.reason) for name, row in rows(leaks).items() if row.status != "ok"}
     assert found == {"skipped": ("grey", "skipped", "no adapter"), "broken": ("white", "error", "ValueError: x")}
@@ -107,40 +107,40 @@ def test_failed_attacks_are_rows_that_say_why() -> None:
 
 def test_where_asking_plainly_failed_there_is_no_gain() -> None:
     plain = Record(NONE, "black", "none", "", {"original": Found.failed("error", "x")})
-    row = rows(leak_report([plain, attack("one", ALL, ALL, NOTHING)], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([plain, attack("one", ALL, ALL, NOTHING)], CLUSTERS, "control"))["one"]
     assert row.leak == 1.0 and math.isnan(row.gain)
 
 
 def test_no_gain_where_there_was_nothing_to_forget() -> None:
-    row = rows(leak_report([attack(NONE, ALL, ALL, ALL), attack("one", ALL, ALL, NOTHING)], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([attack(NONE, ALL, ALL, ALL), attack("one", ALL, ALL, NOTHING)], CLUSTERS, "control"))["one"]
     assert math.isnan(row.gain) and row.leak == 1.0
 
 
 DIFFERENT: dict[str, Any] = {
-    "other variants": {"retain": [outcome(NOTHING, "b")]},
-    "other rows": {"retain": [outcome(NOTHING, row="x")]},
-    "more": {"retain": [outcome(NOTHING), outcome(NOTHING, "b")]},
-    "fewer items": {trial: [outcome([1, 1])] for trial in ("original", "unlearned", "retain")},
+    "other variants": {"control": [outcome(NOTHING, "b")]},
+    "other rows": {"control": [outcome(NOTHING, row="x")]},
+    "more": {"control": [outcome(NOTHING), outcome(NOTHING, "b")]},
+    "fewer items": {trial: [outcome([1, 1])] for trial in ("original", "unlearned", "control")},
 }
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_models_that_were_not_asked_the_same_are_an_error_of_that_attack_alone(name: str) -> None:
     odd = record("odd", {"original": [outcome(ALL)], "unlearned": [outcome(ALL)], **DIFFERENT[name]})
-    leaks = leak_report([PLAIN, odd, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "retain")
+    leaks = leak_report([PLAIN, odd, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "control")
     assert rows(leaks)["odd"].status == "error" and "not asked the same" in rows(leaks)["odd"].reason
     assert leaks.overall.leak == 1.0
 
 
 def test_an_attack_that_was_not_made_on_the_control_is_skipped() -> None:
     half = record("half", {"original": [outcome(ALL)], "unlearned": [outcome(ALL)]})
-    row = rows(leak_report([PLAIN, half], CLUSTERS, "retain"))["half"]
+    row = rows(leak_report([PLAIN, half], CLUSTERS, "control"))["half"]
     assert (row.status, row.reason) == ("skipped", "it was not made on every model")
 
 
 def test_no_item_that_all_models_can_be_asked() -> None:
     nan = math.nan
-    row = rows(leak_report([PLAIN, attack("one", [1, 1, nan, nan], [nan, nan, 1, 1], NOTHING)], CLUSTERS, "retain"))
+    row = rows(leak_report([PLAIN, attack("one", [1, 1, nan, nan], [nan, nan, 1, 1], NOTHING)], CLUSTERS, "control"))
     assert row["one"].status == "uninformative" and "no item could be asked" in row["one"].reason
 
 
@@ -149,7 +149,7 @@ def test_placebo_items_are_the_control_where_they_are_named() -> None:
     plain = record(NONE, {**found, "placebo": [outcome(NOTHING)]})
     one = record("one", {**found, "placebo": [outcome([1, 0, 0, 0])]})
     leaks = leak_report([plain, one], CLUSTERS, "placebo")
-    assert leaks.baseline == "placebo" and rows(leaks)["one"].retain == 0.25
+    assert leaks.baseline == "placebo" and rows(leaks)["one"].control == 0.25
     assert rows(leaks)["one"].leak == pytest.approx((0.5 - 0.25) / (1 - 0.25))
 
 
@@ -174,10 +174,10 @@ def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
         + two({"mild": ALL, "harsh": [1, 1, 0, 0]}, {"mild": 0.1, "harsh": 0.9}, 1),
         "unlearned": two({"mild": [1, 0, 0, 0], "harsh": ALL}, {"mild": 0.9, "harsh": 0.1}, 0)
         + two({"mild": ALL, "harsh": [1, 1, 1, 0]}, {"mild": math.nan, "harsh": -0.5}, 1),
-        "retain": two({"mild": ALL, "harsh": NOTHING}, {"mild": 0.1, "harsh": 0.2}, 0)
+        "control": two({"mild": ALL, "harsh": NOTHING}, {"mild": 0.1, "harsh": 0.2}, 0)
         + two({"mild": ALL, "harsh": NOTHING}, {"mild": 0.1, "harsh": 0.2}, 1),
     }
-    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
     assert row.original == (1.0 + 0.5) / 2
     assert row.unlearned == (0.25 + 0.75) / 2  # nan is the worst choice of all
     assert row.control == 0.0
@@ -189,9 +189,9 @@ def test_variants_without_a_choice_are_cross_fitted_and_the_usual_one_named() ->
     found: dict[Trial, Sequence[Outcome]] = {
         "original": [outcome(ALL, v) for v in known],
         "unlearned": [outcome(k, v, taught=0.2 if v == "weak" else 0.7) for v, k in known.items()],
-        "retain": [outcome(NOTHING, v) for v in known],
+        "control": [outcome(NOTHING, v) for v in known],
     }
-    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
     assert row.leak == 1.0 and row.variant == "strong" and row.taught == 0.7
 
 
@@ -199,8 +199,8 @@ def test_a_variant_that_is_made_once_stands_beside_one_with_several_seeds() -> N
     def of(known: Sequence[float]) -> list[Outcome]:
         return [outcome(NOTHING, "fixed"), *(outcome(known, "random", seed=seed) for seed in range(3))]
 
-    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of([1, 1, 0, 0]), "retain": of(NOTHING)}
-    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "retain"))["one"]
+    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of([1, 1, 0, 0]), "control": of(NOTHING)}
+    row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
     assert row.status == "ok" and row.variant == "random"
 
 
@@ -208,8 +208,8 @@ def test_parts_are_rows_of_their_own_and_diagnostics_do_not_count() -> None:
     def of(known: Sequence[float]) -> list[Outcome]:
         return [outcome(known, row="direct"), outcome(known, row="hidden", counts=False)]
 
-    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of(ALL), "retain": of(NOTHING)}
-    leaks = leak_report([PLAIN, record("one", found, threat="white")], CLUSTERS, "retain")
+    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of(ALL), "control": of(NOTHING)}
+    leaks = leak_report([PLAIN, record("one", found, threat="white")], CLUSTERS, "control")
     assert [(row.attack, row.counts, row.leak) for row in leaks.rows[1:]] == [
         ("one_direct", True, 1.0), ("one_hidden", False, 1.0),
     ]  # fmt: skip
@@ -218,14 +218,14 @@ def test_parts_are_rows_of_their_own_and_diagnostics_do_not_count() -> None:
 
 def test_another_measure_has_no_gain_and_is_named() -> None:
     one = attack("one", [0.9] * 4, [0.7] * 4, [0.5] * 4, measure="AUC")
-    row = rows(leak_report([PLAIN, one], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([PLAIN, one], CLUSTERS, "control"))["one"]
     assert row.measure == "AUC" and math.isnan(row.gain) and math.isnan(row.before)
     assert row.leak == pytest.approx(0.5)
 
 
 def test_worst_cases_by_threat_level() -> None:
     made = [PLAIN, attack("b", ALL, NOTHING, NOTHING), attack("w", ALL, ALL, NOTHING, threat="white")]
-    leaks = leak_report(made, CLUSTERS, "retain")
+    leaks = leak_report(made, CLUSTERS, "control")
     assert [(one.threat, one.leak, one.verdict) for one in leaks.worst] == [
         ("black", 0.0, "no leak found"), ("white", 1.0, "leaks"), ("overall", 1.0, "leaks"),
     ]  # fmt: skip
@@ -256,7 +256,7 @@ def ladder(**leaks: Sequence[float]) -> list[Record]:
         found: dict[Trial, Sequence[Outcome]] = {
             "original": [outcome(ALL, names[b], budget=b) for b in budgets],
             "unlearned": [outcome([k] * 4, names[b], budget=b) for b, k in zip(budgets, known, strict=True)],
-            "retain": [outcome(NOTHING, names[b], budget=b) for b in budgets],
+            "control": [outcome(NOTHING, names[b], budget=b) for b in budgets],
         }
         made.append(record(name, found))
     return made
@@ -264,7 +264,7 @@ def ladder(**leaks: Sequence[float]) -> list[Record]:
 
 def test_ladders() -> None:
     leaks = leak_report(
-        [PLAIN, *ladder(rising=(0.0, 0.5, 0.8), never=(0.1, 0.2, 0.4), single=(1.0,))], CLUSTERS, "retain"
+        [PLAIN, *ladder(rising=(0.0, 0.5, 0.8), never=(0.1, 0.2, 0.4), single=(1.0,))], CLUSTERS, "control"
     )
     found = rows(leaks)
     assert [(step_.attack, step_.budget, step_.leak) for step_ in leaks.ladder_steps] == [
@@ -288,19 +288,19 @@ def test_the_cost_of_recovery_by_hand() -> None:
 
 def test_notes_say_what_the_interval_rests_on() -> None:
     made = [PLAIN, attack("one", ALL, [1, 0, 0, 0], NOTHING)]
-    leaks = leak_report(made, CLUSTERS, "retain")
+    leaks = leak_report(made, CLUSTERS, "control")
     half = (leaks.overall.high - leaks.overall.low) / 2
     assert half > 0.15 and leaks.notes == (
         f"the interval is {half:.2f} wide on either side with 16 items; about {math.ceil(16 * (half / 0.15) ** 2)} "
         "items would narrow it to 0.15",
     )
-    few = leak_report(made, ["a"] * 8 + ["b"] * 8, "retain")
+    few = leak_report(made, ["a"] * 8 + ["b"] * 8, "control")
     assert few.notes[0].startswith("2 clusters are too few to resample")
 
 
 def test_the_same_again() -> None:
     made = [PLAIN, *ladder(one=(0.2, 0.4))]
-    first, second = (leak_report(made, CLUSTERS, "retain", seed=5) for _ in range(2))
+    first, second = (leak_report(made, CLUSTERS, "control", seed=5) for _ in range(2))
     assert repr(first) == repr(second) and isinstance(first.overall, Worst)
 
 
@@ -309,7 +309,7 @@ def test_the_gain_is_over_the_items_that_could_be_asked() -> None:
     nan = math.nan
     plain = attack(NONE, [1, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0])
     one = attack("one", [1, 1, nan, nan], [1, 1, nan, nan], [0, 0, nan, 1])
-    row = rows(leak_report([plain, one], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([plain, one], CLUSTERS, "control"))["one"]
     assert row.before == 0.5 and row.gain == pytest.approx((1 - 0.5) / (1 - 0))
 
 
@@ -320,17 +320,17 @@ def test_the_gain_is_over_the_items_of_the_variants_chosen() -> None:
     parts: Any = {
         "original": [[1, 1, nan, nan], [nan, nan, 1, 1]],
         "unlearned": [[0, 0, nan, nan], [nan, nan, 1, 1]],
-        "retain": [[0, 0, nan, nan], [nan, nan, 0, 0]],
+        "control": [[0, 0, nan, nan], [nan, nan, 0, 0]],
     }
     both: Any = {p: [outcome(known, name) for known, name in zip(ks, "ab", strict=True)] for p, ks in parts.items()}
-    row = rows(leak_report([plain, record("one", both)], CLUSTERS, "retain"))["one"]
+    row = rows(leak_report([plain, record("one", both)], CLUSTERS, "control"))["one"]
     assert row.variant == "b" and (row.before, row.gain, row.leak) == (0.0, 1.0, 1.0)
 
 
 HALF: dict[Trial, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 1, 0])]}
 
 
-@pytest.mark.parametrize("knowledge", ["gen", "prob", "verbatim"])
+@pytest.mark.parametrize("answer_metric", ["gen", "prob", "verbatim"])
 def test_guessing_is_no_control_of_how_an_answer_is_worded(answer_metric: Any) -> None:
     made = [record(NONE, HALF), record("one", HALF)]
     leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
@@ -361,9 +361,9 @@ def test_placebo_answers_worded_otherwise_need_a_larger_leak(known: list[float],
     leaks = leak_report(made, CLUSTERS, "placebo", 0, "gen")
     assert leaks.overall.verdict == verdict_ and "above 0.25 only" in leaks.notes[0]
     assert leak_report(made, CLUSTERS, "placebo", 0, "match").overall.verdict == "leaks"  # bare facts have no wording
-    never: dict[Trial, Sequence[Outcome]] = {**found, "retain": [outcome(NOTHING)]}
+    never: dict[Trial, Sequence[Outcome]] = {**found, "control": [outcome(NOTHING)]}
     made = [record(NONE, never), record("one", never)]
-    assert leak_report(made, CLUSTERS, "retain", 0, "gen").overall.verdict == "leaks"
+    assert leak_report(made, CLUSTERS, "control", 0, "gen").overall.verdict == "leaks"
 
 
 def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
@@ -372,27 +372,30 @@ def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
         for part, known, control in (
             ("original", ALL, ALL),
             ("unlearned", [1, 0, 0, 0], [1, 1, 0, 0]),
-            ("retain", NOTHING, NOTHING),
+            ("control", NOTHING, NOTHING),
         )
     }
-    leaks = leak_report([PLAIN, record("soft", both)], CLUSTERS, "retain")
+    leaks = leak_report([PLAIN, record("soft", both)], CLUSTERS, "control")
     assert rows(leaks)["soft"].status == "uninformative" and "0.50 to 0.25" in rows(leaks)["soft"].reason
     assert math.isnan(leaks.overall.leak) and rows(leaks)["soft_shuffled"].leak == 0.5
     open_book = attack(
         NONE, ALL, [1, 0, 0, 0], NOTHING
     )  # what plain questions show, too, is no work of the soft prompt
-    assert rows(leak_report([open_book, record("soft", both)], CLUSTERS, "retain"))["soft"].status == "ok"
+    assert rows(leak_report([open_book, record("soft", both)], CLUSTERS, "control"))["soft"].status == "ok"
 
 
 def test_a_few_items_give_no_verdict() -> None:
     few: list[Any] = [
         record(
             name,
-            {p: [Outcome("only", np.full(4, float(k)))] for p, k in (("original", 1), ("unlearned", u), ("retain", 0))},
+            {
+                p: [Outcome("only", np.full(4, float(k)))]
+                for p, k in (("original", 1), ("unlearned", u), ("control", 0))
+            },
         )
         for name, u in ((NONE, 0), ("one", 1))
     ]
-    leaks = leak_report(few, list("abcd"), "retain")
+    leaks = leak_report(few, list("abcd"), "control")
     assert leaks.overall.leak == 1.0 and leaks.overall.verdict == "inconclusive"
     assert "4 scored items are too few for a verdict" in leaks.notes[0]
 
@@ -400,26 +403,27 @@ def test_a_few_items_give_no_verdict() -> None:
 def test_a_row_has_its_own_measure() -> None:
     found: Any = {
         part: [outcome(known, measure="mcq")]
-        for part, known in (("original", ALL), ("unlearned", NOTHING), ("retain", NOTHING))
+        for part, known in (("original", ALL), ("unlearned", NOTHING), ("control", NOTHING))
     }
-    row = rows(leak_report([PLAIN, record("choice", found)], CLUSTERS, "retain"))["choice"]
+    row = rows(leak_report([PLAIN, record("choice", found)], CLUSTERS, "control"))["choice"]
     assert row.measure == "mcq" and math.isnan(row.gain) and math.isnan(row.before)
 
 
 def test_a_broken_model_has_not_forgotten() -> None:
-    kept = {"original": {"utility": 0.9}, "unlearned": {"utility": 0.05}, "retain": {"utility": 0.9}}
+    kept = {"original": {"utility": 0.9}, "unlearned": {"utility": 0.05}, "control": {"utility": 0.9}}
     leaks = leak_report(
-        [attack(NONE, ALL, NOTHING, NOTHING, **kept), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "retain"
+        [attack(NONE, ALL, NOTHING, NOTHING, **kept), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "control"
     )
     row = rows(leaks)["one"]
     assert row.status == "uninformative" and "it is broken" in row.reason
     assert leaks.overall.verdict == "inconclusive" and math.isnan(leaks.overall.leak)
     caught = attack("one", ALL, [1, 1, 1, 0], NOTHING)
-    found = leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), caught], CLUSTERS, "retain")
+    found = leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), caught], CLUSTERS, "control")
     assert rows(found)["one"].leak == 0.75 and found.overall.verdict == "leaks"  # it answers nothing, and still knows
     mended = attack("two", ALL, [1, 0, 0, 0], NOTHING, unlearned={"utility": 0.5}, original={"utility": 0.9})
     assert (
-        rows(leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), mended], CLUSTERS, "retain"))["two"].leak == 0.25
+        rows(leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), mended], CLUSTERS, "control"))["two"].leak
+        == 0.25
     )
 
 
@@ -428,10 +432,10 @@ def test_variants_that_have_nothing_to_leak_are_no_candidates() -> None:
     parts = {
         "original": [[0, 0, 0, 0], ALL],
         "unlearned": [[0, 0, 1, 0], [0, 0.1, 0, 0]],
-        "retain": [[0, 0, 0, 0], NOTHING],
+        "control": [[0, 0, 0, 0], NOTHING],
     }
     both: Any = {p: [outcome(known, name) for known, name in zip(ks, "ab", strict=True)] for p, ks in parts.items()}
-    row = rows(leak_report([PLAIN, record("two", both)], CLUSTERS, "retain"))["two"]
+    row = rows(leak_report([PLAIN, record("two", both)], CLUSTERS, "control"))["two"]
     assert row.variant == "b" and row.leak == pytest.approx(0.025)
 
 
@@ -443,9 +447,9 @@ def test_who_guesses_has_the_measures_chance_level() -> None:
 
 def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
     weak = {"least": 0.3}
-    few = attack("few", [1, 0, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, retain=weak)
-    enough = attack("enough", [1, 1, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, retain=weak)
-    found = rows(leak_report([PLAIN, few, enough], CLUSTERS, "retain"))
+    few = attack("few", [1, 0, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
+    enough = attack("enough", [1, 1, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
+    found = rows(leak_report([PLAIN, few, enough], CLUSTERS, "control"))
     assert found["enough"].status == "ok" and found["few"].status == "uninformative"
     assert found["few"].reason.startswith("the attacked original shows 0.25: below 0.3")
 
@@ -453,11 +457,11 @@ def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
 def test_an_original_that_guesses_has_nothing_to_leak() -> None:
     """Though the control guesses worse."""
     below = attack("below", [-0.2] * 4, [-0.2] * 4, [-0.6] * 4)
-    row = rows(leak_report([PLAIN, below], CLUSTERS, "retain"))["below"]
+    row = rows(leak_report([PLAIN, below], CLUSTERS, "control"))["below"]
     assert row.status == "uninformative" and "no more than guessing" in row.reason
 
 
 def test_an_attacker_with_the_original_is_named() -> None:
     helped = attack("helped", ALL, NOTHING, NOTHING, unlearned={"with_original": True})
-    found = rows(leak_report([PLAIN, helped], CLUSTERS, "retain"))
+    found = rows(leak_report([PLAIN, helped], CLUSTERS, "control"))
     assert found["helped"].with_original and not found[NONE].with_original

@@ -101,4 +101,4 @@ def test_the_first_failure_is_the_records() -> None:
     fine, failed = Found(AttackResult([Outcome("a", np.ones(1))])), Found.failed("error", "first")
     assert Record("x", "black", "f", "r", {"original": fine, "unlearned": failed}).failure is failed
     one = Record("x", "black", "f", "r", {"original": fine})
-    assert one.failure is None and len(one.outcomes("original")) == 1 and one.outcomes("retain") == ()
+    assert one.failure is None and len(one.outcomes("original")) == 1 and one.outcomes("control") == ()

@@ -15,7 +15,7 @@ from unlearn.leak.leak_table import NONE, Leaks, Verdict, leak_report
 from unlearn.leak.record import Found, Record, Trial
 
 ATTACKS, VARIANTS = 4, 5
-TRIALS: tuple[Trial, ...] = ("original", "unlearned", "retain")
+TRIALS: tuple[Trial, ...] = ("original", "unlearned", "control")
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def reports(times: int, n: int, leak: float, knows: float) -> list[Leaks]:
         shown = dict(zip(TRIALS, simulated(rng, n, (ATTACKS, VARIANTS), leak, knows), strict=True))
         attacks = [_record(f"attack {i}", {trial: of[i] for trial, of in shown.items()}) for i in range(ATTACKS)]
         plain = _record(NONE, {trial: of[0, :1] for trial, of in shown.items()})
-        found.append(leak_report([plain, *attacks], [str(i // 2) for i in range(n)], "retain", seed))
+        found.append(leak_report([plain, *attacks], [str(i // 2) for i in range(n)], "control", seed))
     return found
 
 

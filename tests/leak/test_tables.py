@@ -18,7 +18,7 @@ from unlearn.leak.tables import load_leaks, save_leaks
 from unlearn.runtime.errors import UserError
 
 COLUMNS = (
-    "attack family threat data budget original unlearned retain before gain excess leak low high taught utility "
+    "attack family threat data budget original unlearned control before gain excess leak low high taught utility "
     "seconds gflop status reason variant counts cost area reference measure with_original"
 )
 
@@ -28,7 +28,7 @@ def leaks(number: float = 0.5) -> Leaks:
     failed = Row("two", "f", "grey", "", "", status="error", reason="line\nline")
     step_ = LadderStep("one", 5.0, 1.0, number, 0.0, number)
     worst = Worst("overall", number, -number, math.nan, "inconclusive", {"one": 0.75, "two": 0.25})
-    return Leaks((row, failed), (step_,), (worst,), "retain", ("a note",))
+    return Leaks((row, failed), (step_,), (worst,), "control", ("a note",))
 
 
 def same(one: object, other: object) -> bool:
@@ -71,7 +71,7 @@ def test_the_table_has_a_fixed_schema(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"rows": [{"attack": "x"}]}, "is damaged: rows.0.family"),
-        ({"control": "nobody"}, "is damaged: control"),
+        ({"baseline": "nobody"}, "is damaged: baseline"),
         ({"worst": [asdict(leaks().worst[0]) | {"leak": "x"}]}, "is damaged: worst.0.leak"),
         (None, "is damaged"),
     ],

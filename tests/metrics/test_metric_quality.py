@@ -90,15 +90,15 @@ def test_no_other_threshold_tells_more_models_apart(knowing: np.ndarray, ignoran
     ],
 )
 def test_two_models_tell_how_a_metric_is_read(
-    values: tuple[float, ...], target: float, retain: float, how: str, seen: tuple[float, ...]
+    values: tuple[float, ...], original: float, retain: float, how: str, seen: tuple[float, ...]
 ) -> None:
-    assert reading(np.array(values), target, retain) == how
-    np.testing.assert_allclose(read(np.array(values), reading(np.array(values), target, retain)), seen)
+    assert reading(np.array(values), original, retain) == how
+    np.testing.assert_allclose(read(np.array(values), reading(np.array(values), original, retain)), seen)
 
 
 @pytest.mark.parametrize(("original", "retain"), [(0.5, 0.5), (math.nan, 0.5), (0.5, math.nan)])
-def test_a_metric_that_does_not_tell_the_two_is_not_read(target: float, retain: float) -> None:
-    assert reading(np.array([0.1, 0.9]), target, retain) == "none"
+def test_a_metric_that_does_not_tell_the_two_is_not_read(original: float, retain: float) -> None:
+    assert reading(np.array([0.1, 0.9]), original, retain) == "none"
     assert np.isnan(read(np.array([0.1, 0.9]), "none")).all()
 
 
@@ -134,8 +134,8 @@ POOL = Pool(
     unlearned=np.array([0.1, 0.05, 0.1, 0.2, 0.6]),
     relearned=np.array([0.2, 0.45, 0.3, 0.9, 0.9]),
     quantised=np.array([0.1, 0.1, 0.4, 0.9, 0.9]),
-    retain=np.full(5, 0.1),
-    retain_relearned=np.full(5, 0.3),
+    control=np.full(5, 0.1),
+    control_relearned=np.full(5, 0.3),
     useful=np.array([True, True, True, False, True]),
 )
 

@@ -112,5 +112,5 @@ def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) ->
     assert family.published(tofu, "original") == "org/full"
     assert family.published(tofu, "retain") == "org/retain95"
     assert replace(family, path="org/other").published(tofu, "original") is None
-    assert replace(family, path="org/other", target="org/mine").published(tofu, "original") == "org/mine"
+    assert replace(family, path="org/other", original="org/mine").published(tofu, "original") == "org/mine"
     assert [retain_split(s) for s in ("forget01", "forget10", "mine")] == ["retain99", "retain90", "retain_mine"]

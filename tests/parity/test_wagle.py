@@ -115,7 +115,7 @@ class Fixture:
                         attended[:] = old[: len(row)]
             return args, inputs | {"attention_mask": mask}
 
-        handle = self.entity.model.register_forward_pre_hook(hide, with_kwargs=True) if "_CL_" in kind else None
+        handle = self.entity.module.register_forward_pre_hook(hide, with_kwargs=True) if "_CL_" in kind else None
         yield
         if handle:
             handle.remove()
@@ -149,7 +149,7 @@ def test_gradients(fixture: Fixture) -> None:
 
 def test_scores(fixture: Fixture) -> None:
     """Of every kind; the fixtures hold minus the importance."""
-    weights = {name: p.detach() for name, p in fixture.entity.model.named_parameters()}
+    weights = {name: p.detach() for name, p in fixture.entity.module.named_parameters()}
     checked = 0
     for kind in fixture.kinds():
         expected = fixture.part(fixture.scores, kind)

@@ -23,7 +23,7 @@ from unlearn.report.folder import Attacks, read_attacks
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
-LEVELS = {"original": (0.93, 0.92), "unlearned": (0.21, 0.81), "retain": (0.15, 0.9)}  # forget, the rest
+LEVELS = {"original": (0.93, 0.92), "unlearned": (0.21, 0.81), "control": (0.15, 0.9)}  # forget, the rest
 MakeRun = Callable[..., Path]
 SHAPES = {  # 20 weights
     "model.embed_tokens.weight": (3, 2),
@@ -43,7 +43,7 @@ def result(
 def results(model: str, has_control: bool) -> list[dict[str, Any]]:
     """The metrics of one model: what it knows of the forget set and of the rest is in LEVELS."""
     forget, rest = LEVELS[model]
-    quality = {"original": 3.2e-13, "unlearned": 0.37, "retain": 1.0}[model]
+    quality = {"original": 3.2e-13, "unlearned": 0.37, "control": 1.0}[model]
     missing = "" if has_control else "no control model"
     found = [
         result("forget_quality", "", quality if has_control else None, 0, note=missing),
@@ -90,7 +90,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        models = ["original", "unlearned", *(["retain"] if has_control else [])]
+        models = ["original", "unlearned", *(["control"] if has_control else [])]
         metrics = {model: results(model, has_control) for model in models}
         for row in metrics["unlearned"]:
             key = f"{row['probe']}/{row['name']}" if row["probe"] else row["name"]
@@ -219,24 +219,26 @@ def records() -> list[Record]:
     own items tell the better rate. ruin: shows nothing on any model. lens: 6, but a diagnostic.
     """
     every, nothing = first(N), PLAIN
-    of = dict(zip(("original", "unlearned", "retain"), (every, nothing, nothing), strict=True))
+    of = dict(zip(("original", "unlearned", "control"), (every, nothing, nothing), strict=True))
 
     def three(name: str, threat: Any, family: str, make: Callable[[str], Found]) -> Record:
         found = {trial: make(trial) for trial in of}
         return Record(name, threat, family, "arXiv 0000.00000", found)  # type: ignore[misc]
 
     def prompts(trial: str) -> Found:
-        known = {"original": every, "unlearned": first(3), "retain": nothing}[trial]
+        known = {"original": every, "unlearned": first(3), "control": nothing}[trial]
         return found(trial, Outcome("hint", nothing), Outcome("role play", known), budget="2 questions an item")
 
     def sample(trial: str) -> Found:
-        ladder_steps = {"original": (N, N), "unlearned": (3, 6), "retain": (0, 0)}[trial]
+        ladder_steps = {"original": (N, N), "unlearned": (3, 6), "control": (0, 0)}[trial]
         outcomes = [Outcome(f"{b} draws", first(n), budget=b) for b, n in zip((1.0, 16.0), ladder_steps, strict=True)]
         return found(trial, *outcomes, budget="16 draws")
 
     def relearn(trial: str) -> Found:
         last = np.roll(first(1), -1)
-        ladder_steps = {"original": (every, every), "unlearned": (first(2), first(9)), "retain": (nothing, last)}[trial]
+        ladder_steps = {"original": (every, every), "unlearned": (first(2), first(9)), "control": (nothing, last)}[
+            trial
+        ]
         outcomes = []
         for budget, known in zip((5.0, 10.0), ladder_steps, strict=True):
             about: dict[str, Any] = {"budget": budget, "taught": 0.9, "utility": 0.8}
@@ -248,7 +250,7 @@ def records() -> list[Record]:
         return found(trial, Outcome("ruin", nothing, utility=0.0))
 
     def lens(trial: str) -> Found:
-        known = {"original": every, "unlearned": first(6), "retain": nothing}[trial]
+        known = {"original": every, "unlearned": first(6), "control": nothing}[trial]
         table = pd.DataFrame({"layer": [0, 1], "stream": ["block", "mlp"], "score": [0.1, 0.6]})
         probe = pd.DataFrame({"layer": [0, 1], "accuracy": [0.3, 0.9], "control": [0.25, 0.26]})
         return found(
@@ -278,7 +280,7 @@ def attack() -> Callable[..., Leaks]:
     def add(
         folder: Path,
         made: list[Record] | None = None,
-        control: Any = "retain",
+        control: Any = "control",
         only: tuple[str, ...] | None = None,
         **about: Any,
     ) -> Leaks:

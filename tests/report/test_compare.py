@@ -59,7 +59,7 @@ def test_seeds_are_pooled_and_settings_named(make_run: MakeRun) -> None:
     rows = _rows(*npo, strong, other)
     assert [(row.kind, row.setting, row.seeds) for row in rows] == [
         ("original", "original model", (0, 1, 2)),
-        ("retain", "control model", (0, 1, 2)),
+        ("control", "control model", (0, 1, 2)),
         ("pooled", "NPO beta=0.1", (0, 1, 2)),
         ("run", "NPO beta=0.1", (0,)),
         ("run", "NPO beta=0.1", (1,)),
@@ -80,7 +80,7 @@ def test_a_repeated_seed_counts_once(make_run: MakeRun) -> None:
     again = make_run("again", seed=1, change={"model_utility": 0.9})
     second = make_run("second", seed=2, change={"model_utility": 0.7})
     kinds = [row.kind for row in _rows(first, again)]
-    assert kinds == ["original", "retain", "run", "run"]  # one seed: nothing to pool
+    assert kinds == ["original", "control", "run", "run"]  # one seed: nothing to pool
     pooled = next(row for row in _rows(first, again, second) if row.kind == "pooled")
     assert pooled.seeds == (1, 2) and pooled.values["model_utility"][0] == pytest.approx(0.6)
 
@@ -110,7 +110,7 @@ def test_components_go_by_their_chosen_names(make_run: MakeRun, localize: Callab
 def test_tasks_are_kept_apart(make_run: MakeRun) -> None:
     rows = _rows(make_run("a"), make_run("b", split="forget05"))
     assert [(row.kind, row.task) for row in rows] == [
-        (kind, f"authors {split}") for split in ("forget10", "forget05") for kind in ("original", "retain", "run")
+        (kind, f"authors {split}") for split in ("forget10", "forget05") for kind in ("original", "control", "run")
     ]
 
 
@@ -120,7 +120,7 @@ def test_files(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[
     out = tmp_path / "comparison"
     compare([*runs, bare, runs[0]], out)
     csv = pd.read_csv(out / "compare.csv")
-    assert list(csv["kind"]) == ["original", "retain", "pooled", "run", "run", "run"]
+    assert list(csv["kind"]) == ["original", "control", "pooled", "run", "run", "run"]
     pooled = csv[csv["kind"] == "pooled"].iloc[0]
     ends = stats.t.interval(0.95, 1, loc=0.65, scale=0.05)
     assert (pooled["model_utility_low"], pooled["model_utility_high"]) == pytest.approx(ends)

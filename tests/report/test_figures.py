@@ -40,7 +40,7 @@ def _lines(axes: Any) -> dict[str, Any]:
     return {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
 
 
-def test_tradeoff_runs_from_the_target_to_the_unlearned_model(make_run: MakeRun) -> None:
+def test_tradeoff_runs_from_the_original_to_the_unlearned_model(make_run: MakeRun) -> None:
     run = read_run(make_run())
     over_steps: Any
     over_steps, plane, quality = figures.tradeoff(run).axes
@@ -129,9 +129,9 @@ def test_pareto_plot_of_forget_quality() -> None:
         _at("original", 0.9, 1e-20),
     ]
     axes = pareto(points, "forget_quality", "model_utility", "a task").axes[0]
-    assert _lines(axes)["Pareto front"].tolist() == [[0.7, 1e-3], [0.6, 0.5]]  # the target is no part of it
+    assert _lines(axes)["Pareto front"].tolist() == [[0.7, 1e-3], [0.6, 0.5]]  # the original is no part of it
     assert axes.get_yscale() == "log"
-    assert _lines(axes)["target 0.9"].tolist() == [[0.9, 1e-20]]
+    assert _lines(axes)["original 0.9"].tolist() == [[0.9, 1e-20]]
     lowest = min(points[0, 1] for points in _lines(axes).values() if len(points) == 1)
     assert 0 < lowest < 1e-20  # p = 0 is below all others, not lost
 

@@ -21,17 +21,17 @@ UP = "model.layers.0.mlp.up_proj.weight"
 
 def test_reads_everything(make_run: MakeRun) -> None:
     run = read_run(make_run(seed=3, change={"forget/probability": 0.25}))
-    assert run.models == ["original", "unlearned", "retain"]
+    assert run.models == ["original", "unlearned", "control"]
     found = run.result("unlearned", "forget/probability")
     assert found is not None
     assert (found.value, found.low, found.high, found.n) == (0.25, 0.21, 0.29, 40)
     assert run.about.seed == 3 and str(run.about.task) == "authors forget10"
     assert run.about.stages[1].seconds == 10.25 and run.about.stages[0].cached
-    assert run.roles == {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
+    assert run.aims == {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
     assert [point["step"] for point in run.curve] == [10, 20, 30]
     assert len(run.history) == 40 and run.history[0]["loss"] == 2.0
     assert run.method == "NPO" and run.config["method"]["beta"] == 0.1
-    assert run.generations("original")["generation"].iloc[0] == "target says forget 0"
+    assert run.generations("original")["generation"].iloc[0] == "original says forget 0"
 
 
 def test_the_chosen_name_of_the_method_wins(make_run: MakeRun) -> None:
@@ -47,11 +47,11 @@ def test_what_may_be_missing(make_run: MakeRun) -> None:
     shutil.rmtree(folder / "scores")
     run = read_run(folder)
     assert run.models == ["original", "unlearned"]
-    assert run.result("retain", "model_utility") is None
+    assert run.result("control", "model_utility") is None
     undefined = run.result("unlearned", "forget/probability")
     assert undefined is not None and math.isnan(undefined.value) and math.isnan(undefined.low)
     assert not run.curve and not run.history and run.generations("original").empty
-    assert run.roles["world"] == "utility" and run.roles["forget"] == "forget"
+    assert run.aims["world"] == "utility" and run.aims["forget"] == "forget"
 
 
 def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None:
@@ -132,10 +132,10 @@ BROKEN = {
     "config without keys": (lambda f: (f / "config.yaml").write_text("- 1\n"), "config.yaml.*no configuration"),
     "binary metrics": (lambda f: (f / "metrics.json").write_bytes(b"\xff\xfe\x00"), "metrics.json"),
     "result without value": (
-        lambda f: _set(f / "metrics.json", target=[{"name": "a", "probe": "", "low": 0, "high": 1, "n": 1}]),
-        r"metrics.json is damaged: target.0.value",
+        lambda f: _set(f / "metrics.json", original=[{"name": "a", "probe": "", "low": 0, "high": 1, "n": 1}]),
+        r"metrics.json is damaged: original.0.value",
     ),
-    "no target": (lambda f: (f / "metrics.json").write_text('{"unlearned": []}'), "no results of the target"),
+    "no original": (lambda f: (f / "metrics.json").write_text('{"unlearned": []}'), "no results of the original"),
     "wrong seed": (lambda f: _set(f / "run.json", seed="x"), "run.json is damaged: seed"),
     "stage without time": (lambda f: _set(f / "run.json", stages=[{"name": "a"}]), "run.json is damaged: stages.0"),
     "history is no list": (lambda f: (f / "unlearned/history.json").write_text("{}"), "history.json is damaged"),
@@ -180,11 +180,11 @@ def test_attacks(make_run: MakeRun, attack: Callable[..., Any]) -> None:
     found = run.attacks
     assert found is not None and run.leaks is found.leaks and run.title == "NPO on authors forget10"
     assert [row.attack for row in found.leaks.rows] == found.names and found.names[:2] == ["none", "prompts"]
-    assert (found.answer_metric, found.seeds, found.leaks.baseline, found.models) == ("match", (3, 4), "retain", {})
+    assert (found.answer_metric, found.seeds, found.leaks.baseline, found.models) == ("match", (3, 4), "control", {})
     relearn = found.found("relearn", "unlearned")
     assert relearn is not None and len(relearn.attacked.outcomes) == 4
     assert found.found("relearn", "placebo") is None
-    assert [item.index for item in found.items()] == list(range(12)) and len(found.items("taught")) == 3
+    assert [item.index for item in found.items()] == list(range(12)) and len(found.items("attacker_items")) == 3
 
 
 def test_an_attack_alone_is_a_run(make_run: MakeRun, attack: Callable[..., Any]) -> None:
@@ -201,7 +201,7 @@ def test_an_attack_alone_is_a_run(make_run: MakeRun, attack: Callable[..., Any])
 BROKEN_ATTACKS = {
     "cut": (lambda f: _cut(f / "leak.json"), "cannot read .*leak.json"),
     "no rows": (lambda f: (f / "leak.json").write_text('{"rows": 1}'), "leak.json is damaged: rows"),
-    "no about": (lambda f: _set(f / "leak.json", about={}), "leak.json is damaged: knowledge"),
+    "no about": (lambda f: _set(f / "leak.json", about={}), "leak.json is damaged: answer_metric"),
     "no items": (lambda f: (f / "items.json").unlink(), "there is no file .*items.json"),
     "item without side": (lambda f: (f / "items.json").write_text('[{"index": 1}]'), "items.json is damaged: 0.side"),
     "cut outcomes": (lambda f: _cut(f / "relearn/unlearned/outcomes.parquet"), "cannot read the attack in .*relearn"),

@@ -47,7 +47,7 @@ def test_every_metric_of_the_program_that_is_shown_has_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "low", "high", "retain", "expected"),
+    ("name", "value", "low", "high", "control", "expected"),
     [
         ("mia_min_k", 0.3, 0.25, 0.35, None, True),
         ("mia_min_k", 0.48, 0.4, 0.55, None, False),  # 0.5 lies in the interval: no sign of it
@@ -64,20 +64,20 @@ def test_every_metric_of_the_program_that_is_shown_has_words() -> None:
     ],
 )
 def test_over_unlearning(
-    name: str, value: float, low: float, high: float, retain: float | None, expected: bool
+    name: str, value: float, low: float, high: float, control: float | None, expected: bool
 ) -> None:
     results = {"unlearned": Result(name, "forget", value, low, high, 10)}
-    if retain is not None:
-        results["retain"] = Result(name, "forget", retain, retain, retain, 10)
+    if control is not None:
+        results["control"] = Result(name, "forget", control, control, control, 10)
     assert Line(f"forget/{name}", name, "", "", "", results).over_unlearned is expected
 
 
 def test_each_kind_of_probe_set_has_its_group(make_run: MakeRun) -> None:
     run = read_run(make_run())
-    roles = {"forget": "forget", "asked_otherwise": "transfer", "new": "injected", "maintain": "retain"}
-    results = [Result(name, probe, 0.5, 0.4, 0.6, 9) for probe in roles for name in ("probability", "choice")]
+    aims = {"forget": "forget", "asked_otherwise": "transfer", "new": "injected", "maintain": "retain"}
+    results = [Result(name, probe, 0.5, 0.4, 0.6, 9) for probe in aims for name in ("probability", "choice")]
     results += [Result(name, "", 0.5, 0.4, 0.6, 9) for name in ("counterfact_scores", "neighbourhood_score")]
-    run = replace(run, roles=roles, results={"unlearned": {result.key: result for result in results}})
+    run = replace(run, aims=aims, results={"unlearned": {result.key: result for result in results}})
     assert [(line.group, line.title) for line in headline(run)] == [
         ("Forgetting", "Probability"),
         ("Forgetting", "Probability, asked_otherwise"),

@@ -27,7 +27,7 @@ def test_tables_are_drawn(attacks: Attacks) -> None:
 def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder)
-    for trial in ("original", "unlearned", "retain"):
+    for trial in ("original", "unlearned", "control"):
         place = folder / "attacks/lens" / trial
         pd.DataFrame({"layer": [], "stream": [], "score": []}).to_parquet(place / "lens.parquet")
         if trial != "original":  # which is drawn alone
@@ -38,10 +38,10 @@ def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack:
     assert json.loads((folder / "attacks/lens/original/attack.json").read_text())["tables"] == ["lens", "probe"]
     attacks = read_attacks(folder / "attacks")
     assert list(inside(attacks)) == ["attack-lens-probe"]
-    assert [found[:3] for found in undrawn(attacks)] == [("lens", "unlearned", "probe"), ("lens", "retain", "probe")]
+    assert [found[:3] for found in undrawn(attacks)] == [("lens", "unlearned", "probe"), ("lens", "control", "probe")]
     page = write_report(folder).read_text()
     assert "Table probe of lens, unlearned model" in page and "Table probe of lens, original model" not in page
-    assert f"{ROWS} of 30 rows of <code>attacks/lens/retain/probe.parquet</code>" in page
+    assert f"{ROWS} of 30 rows of <code>attacks/lens/control/probe.parquet</code>" in page
     assert "<td>0</td><td>–</td>" in page and f"<td>{ROWS - 1}</td><td>0.333</td>" in page
     assert f"<td>{ROWS}</td><td>0.333</td>" not in page
     assert "&lt;b&gt;A fact" in page and "<b>A fact" not in page

@@ -15,7 +15,7 @@ from unlearn.report.inside import INSIDE
 from unlearn.report.style import COLOURS, to_svg
 
 NAN = np.nan
-TRIO = ("original", "unlearned", "retain")
+TRIO = ("original", "unlearned", "control")
 
 
 def _line(axes: Any, label: str) -> tuple[list[float], list[float]]:
@@ -86,8 +86,8 @@ def test_patching_has_a_panel_for_each_way() -> None:
     def table(*scores: float) -> pd.DataFrame:
         return pd.DataFrame({"layer": [0, 1, 0, 1], "direction": ["into"] * 2 + ["out of"] * 2, "score": scores})
 
-    into, out = drawing.patch({"original": table(1, 1, 1, 1), "retain": table(0.1, 0.2, 0.3, 0.4)}).axes
-    assert _line(into, "retain") == ([0, 1], [0.1, 0.2]) and _line(out, "retain")[1] == [0.3, 0.4]
+    into, out = drawing.patch({"original": table(1, 1, 1, 1), "control": table(0.1, 0.2, 0.3, 0.4)}).axes
+    assert _line(into, "control") == ([0, 1], [0.1, 0.2]) and _line(out, "control")[1] == [0.3, 0.4]
     assert into.get_title() != out.get_title()
 
 
@@ -102,14 +102,14 @@ def test_a_conversation_by_turn() -> None:
     known = dict(zip(TRIO, ([1.0, 0.9], [0.0, NAN], [0.0, 0.1]), strict=True))
     tables: Any = {trial: pd.DataFrame({"turn": [1, 10], "known": values}) for trial, values in known.items()}
     (axes,) = drawing.dialogue(tables).axes
-    assert _line(axes, "original") == ([1, 10], [1.0, 0.9]) and _line(axes, "retain")[1] == [0.0, 0.1]
-    assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("original", "unlearned", "retain")]
+    assert _line(axes, "original") == ([1, 10], [1.0, 0.9]) and _line(axes, "control")[1] == [0.0, 0.1]
+    assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("original", "unlearned", "control")]
 
 
 def test_rings_by_distance() -> None:
     table = pd.DataFrame({"ring": ["forget", "field"], "distance": [0, 3], "n": [36, 40], "known": [0.1, 0.7]})
-    (axes,) = drawing.rings({"unlearned": table, "retain": table[:1]}).axes
-    assert _line(axes, "unlearned") == ([0, 3], [0.1, 0.7]) and _line(axes, "retain") == ([0], [0.1])
+    (axes,) = drawing.rings({"unlearned": table, "control": table[:1]}).axes
+    assert _line(axes, "unlearned") == ([0, 3], [0.1, 0.7]) and _line(axes, "control") == ([0], [0.1])
     assert _ticks(axes) == ["forget\nn = 36", "field\nn = 40"]
 
 
@@ -124,14 +124,14 @@ def test_the_ladder_with_its_control() -> None:
         ("C4", "options", -0.3, "C1 n=4"),
     ]
     table = pd.DataFrame(rows, columns=["level", "size", "known", "control"])
-    figure = drawing.ladder({"unlearned": table, "retain": table[table["level"] != "C4"]})
+    figure = drawing.ladder({"unlearned": table, "control": table[table["level"] != "C4"]})
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["C0", "C1", "C4"]
     plain, facts, hint = figure.axes
     hollow = "unlearned, control of that length"
     assert _line(facts, "unlearned")[1] == [0.2, 0.6] and _line(facts, hollow)[1] == [0.1, 0.05]
     assert _line(hint, "unlearned")[1] == [0.4, -0.3] and _line(hint, hollow)[1] == [0.1, 0.05]
     assert _ticks(facts) == ["n=1", "n=4"] and _ticks(hint) == ["letter", "options"]
-    assert np.isnan(_line(plain, hollow)[1]).all() and np.isnan(_line(hint, "retain")[1]).all()
+    assert np.isnan(_line(plain, hollow)[1]).all() and np.isnan(_line(hint, "control")[1]).all()
     assert facts.lines[0].get_linestyle() == "-" and hint.lines[0].get_linestyle() == "None"  # those have no order
     assert all(axes.get_ylim()[0] < -0.3 and axes.get_ylim()[1] > 1 for axes in figure.axes)
 
@@ -217,7 +217,7 @@ def _table(name: str, value: float) -> pd.DataFrame:
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize(
     ("models", "value"),
-    [(["unlearned"], NAN), (["original", "unlearned", "placebo"], NAN), (["original", "retain"], np.inf)],
+    [(["unlearned"], NAN), (["original", "unlearned", "placebo"], NAN), (["original", "control"], np.inf)],
 )
 @pytest.mark.filterwarnings("error")
 def test_models_and_values_that_are_missing(name: str, models: list[Any], value: float) -> None:

@@ -161,7 +161,7 @@ def test_what_is_tracked_has_no_nan(attacks: Attacks) -> None:
 def test_threat_levels_and_further_numbers_are_tracked(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder)
-    for trial, bound in (("unlearned", 0.25), ("retain", math.nan)):
+    for trial, bound in (("unlearned", 0.25), ("control", math.nan)):
         place = folder / "attacks/sample" / trial
         one = Found.load(place)
         replace(one, attacked=replace(one.attacked, numbers={"bound": bound})).save(place)
@@ -209,5 +209,5 @@ def test_damage(make_run: MakeRun, attack: Attack) -> None:
     path = folder / "attacks/leak.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"about": {"seeds": [0]}}))
-    with pytest.raises(UserError, match=r"leak.json is damaged: knowledge"):
+    with pytest.raises(UserError, match=r"leak.json is damaged: answer_metric"):
         read_attacks(folder / "attacks")

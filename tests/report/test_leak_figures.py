@@ -44,7 +44,7 @@ def test_bars(attacks: Attacks) -> None:
     y = names.index("relearn")
     dots = [line for line in right.lines if line.get_marker() == "o" and list(line.get_ydata()) == [y]]
     assert [(dot.get_xdata()[0], dot.get_color()) for dot in dots] == [
-        (1.0, COLOURS["original"]), (0.75, COLOURS["unlearned"]), (pytest.approx(1 / 12), COLOURS["retain"]),
+        (1.0, COLOURS["original"]), (0.75, COLOURS["unlearned"]), (pytest.approx(1 / 12), COLOURS["control"]),
     ]  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_leaks_outside_the_axis_are_marked(make_run: MakeRun, attack: Attack) ->
 
     u, r = found([0.0, 0.0, 0.0, 0.2]), found([0.9, 0.9, 0.9, 0.7])
     made = [
-        Record(name, "black", "f", "", {"original": found([1.0] * 4), "unlearned": u, "retain": r})
+        Record(name, "black", "f", "", {"original": found([1.0] * 4), "unlearned": u, "control": r})
         for name in ("none", "x")
     ]
     folder = make_run()
@@ -67,12 +67,12 @@ def test_leaks_outside_the_axis_are_marked(make_run: MakeRun, attack: Attack) ->
 
 
 def test_budgets(attacks: Attacks) -> None:
-    figure = budgets(attacks.leaks, "retain")
+    figure = budgets(attacks.leaks, "control")
     panels = [axes for axes in figure.axes if axes.lines]
     shown, below = panels[1], panels[3]  # the second column
     assert shown.get_title() == "relearn"
     assert list(_lines(shown, "unlearned")) == pytest.approx([2 / 12, 9 / 12])
-    assert list(_lines(shown, "retain")) == pytest.approx([0, 1 / 12])
+    assert list(_lines(shown, "control")) == pytest.approx([0, 1 / 12])
     assert list(below.lines[0].get_xdata()) == [5, 10]
     assert list(below.lines[0].get_ydata()) == pytest.approx([2 / 12, 8 / 11])
     assert "up to 10 forget rows" in below.get_xlabel().replace("\n", " ")

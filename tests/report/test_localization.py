@@ -224,7 +224,7 @@ def test_removal() -> None:
 
 def test_only_what_there_is_a_table_for(tmp_path: Path) -> None:
     assert list(drawing.figures(located(tmp_path))) == ["localize-selected"]
-    edges = pd.DataFrame({"source": ["a"], "original": ["b"], "score": [1.0]})
+    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [1.0]})
     found = located(tmp_path, edges=edges, blocks=pd.DataFrame(columns=TABLES["blocks"][0]), trace=TRACE)
     drawn = drawing.figures(found)
     assert list(drawn) == ["localize-selected", "localize-trace", "localize-edges"]

@@ -96,7 +96,7 @@ def test_in_the_comparison(make_run: MakeRun, localize: Localize, tmp_path: Path
     csv = pd.read_csv(out / "compare.csv")
     assert dict(zip(csv["folder"].fillna(csv["kind"]), csv["selected"], strict=True)) == {
         "original": pytest.approx(np.nan, nan_ok=True),
-        "retain": pytest.approx(np.nan, nan_ok=True),
+        "control": pytest.approx(np.nan, nan_ok=True),
         "pooled": 0.2,
         str(folders[0]): 0.3,
         str(folders[1]): 0.2,

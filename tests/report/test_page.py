@@ -137,7 +137,7 @@ def test_without_control_model(make_run: MakeRun) -> None:
 def test_without_curve_history_and_answers(make_run: MakeRun) -> None:
     folder = make_run(change={"forget/probability": None})
     shutil.rmtree(folder / "unlearned")
-    for model in ("original", "unlearned", "retain"):
+    for model in ("original", "unlearned", "control"):
         (folder / "scores" / model / "generations.parquet").unlink()
     page, md = _pages(folder)
     assert page.row("Probability")[2] == "–"
@@ -154,9 +154,9 @@ def test_examples_are_evenly_spaced_and_complete(make_run: MakeRun) -> None:
     assert found[3]["texts"] == [
         ("question", "question retain 0?"),
         ("true answer", "answer retain 0"),
-        ("before (target)", "target says retain 0"),
+        ("before (original)", "original says retain 0"),
         ("after (unlearned)", "unlearned says retain 0"),
-        ("control model", "retain says retain 0"),
+        ("control model", "control says retain 0"),
     ]
 
 

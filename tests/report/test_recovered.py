@@ -56,7 +56,7 @@ def test_what_the_attacked_control_says_is_not_recovered(make_run: MakeRun, atta
     folder = make_run()
     attack(folder)
     for name in ("relearn", "sample", "prompts"):
-        _change(folder, name, "retain", every=np.ones(12))
+        _change(folder, name, "control", every=np.ones(12))
     found = _found(folder)
     assert found.count == 0 and not found.examples
     assert found.reverse == 9  # all that the unlearned model does not show under one of them: under prompts it shows 3

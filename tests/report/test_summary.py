@@ -41,7 +41,7 @@ def test_without_control_model(make_run: MakeRun, capsys: pytest.CaptureFixture[
 def test_nothing_of_the_data_is_printed(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(texts={("forget", 0): "a secret"})
     lines = "\n".join(_printed(folder, capsys).values())
-    for model in ("original", "unlearned", "retain"):
+    for model in ("original", "unlearned", "control"):
         for column in ("question", "answer", "generation"):
             assert not any(text in lines for text in read_run(folder).generations(model)[column])
 

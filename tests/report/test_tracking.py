@@ -191,7 +191,7 @@ def test_what_is_sent(client: Client, tmp_path: Path) -> None:
     assert client.metrics == [("step", None), ("*", "step")]
     undefined = Result("forget_quality", "", math.nan, math.nan, math.nan, 0, note="no control model")
     tracker.log_results({"original": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9), undefined]})
-    assert client.summary == {"target/forget/rouge": 0.5}
+    assert client.summary == {"original/forget/rouge": 0.5}
     rows = client.logged[-1]["results"]["data"]
     assert rows[0] == ("original", "forget/rouge", 0.5, 0.4, 0.6, 9, "") and rows[1][1] == "forget_quality"
     figure = Figure(figsize=(2, 1))
@@ -202,7 +202,7 @@ def test_what_is_sent(client: Client, tmp_path: Path) -> None:
     tracker.log_table("mask", pd.DataFrame({"a": [1, 2], "b": [0.5, math.nan], "c": ["x", "y"]}))
     assert client.logged[-1]["mask"] == {"columns": ["a", "b", "c"], "data": [(1, 0.5, "x"), (2, None, "y")]}
     tracker.log_summary({"leak": 0.5, "undefined": math.nan, "endless": math.inf, "verdict": "leaks"})
-    assert client.summary == {"target/forget/rouge": 0.5, "leak": 0.5, "verdict": "leaks"}
+    assert client.summary == {"original/forget/rouge": 0.5, "leak": 0.5, "verdict": "leaks"}
 
 
 def test_a_run_that_fails_is_marked(client: Client, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from unlearn.data.task import Task
 from unlearn.metrics.metric_quality import Scored
 from unlearn.models.base import Role
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.audit import evaluate_variants, variants
+from unlearn.stages.audit import judged, variants
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import cache, finetune_key
 
@@ -40,7 +40,7 @@ TINY = [
 
 
 def forgotten(task: Task) -> list[Any]:
-    return [probe for probe_set in task.probes if probe_set.role == "forget" for probe in probe_set.probes]
+    return [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
 
 
 def test_models_with_the_knowledge_are_told_the_answers_in_three_ways() -> None:
@@ -70,12 +70,12 @@ def test_models_that_a_task_has_no_data_for_are_left_out() -> None:
         replace(p, paraphrased_answer=None, paraphrased_question=None, perturbed_answers=(), cluster="")
         for p in forgotten(TASK)
     )
-    sets = tuple(replace(s, probes=bare) if s.role == "forget" else s for s in TASK.probes)
+    sets = tuple(replace(s, probes=bare) if s.aim == "forget" else s for s in TASK.probes)
     made = variants(replace(TASK, probes=sets), seed=0)
     assert list(made) == ["full", "biography", "retain"]
     assert len(made["biography"]) == len(bare)  # whose subject is not known: each for itself
     half = tuple(
-        replace(s, probes=(bare[0], *forgotten(TASK)[1:])) if s.role == "forget" else s for s in TASK.probes
+        replace(s, probes=(bare[0], *forgotten(TASK)[1:])) if s.aim == "forget" else s for s in TASK.probes
     )  # a part of the knowledge is neither with nor without
     assert not {"paraphrased", "perturbed"} & set(variants(replace(TASK, probes=half), seed=0))
 
@@ -107,7 +107,7 @@ TARGET, RETAIN = model("reference", "original", 0.9, seed=0), model("reference",
 
 def test_the_verdict_on_a_metric() -> None:
     """Only npo keeps 80% of the original's utility; its metric rises by 0.4 where the control model's rises by 0.2."""
-    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
     known = verdicts["known"].quality
     assert (known.faithfulness, known.n) == (1, 1)
     assert known.relearning == pytest.approx(0.5) and known.quantization == pytest.approx(0.5)
@@ -116,19 +116,19 @@ def test_the_verdict_on_a_metric() -> None:
 
 
 def test_a_metric_of_which_less_means_knowledge_is_turned() -> None:
-    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
     assert verdicts["gone"].reading == "1 - m" and verdicts["known"].reading == "m"
     assert verdicts["gone"].quality.overall == pytest.approx(verdicts["known"].quality.overall)
 
 
 def test_a_metric_that_says_the_same_of_target_and_control_model_is_not_judged() -> None:
-    verdict = evaluate_variants(SCORED, TARGET, RETAIN, 0.8)[-1]
+    verdict = judged(SCORED, TARGET, RETAIN, 0.8)[-1]
     assert (verdict.metric, verdict.reading) == ("flat", "none")
     assert math.isnan(verdict.quality.faithfulness) and verdict.quality.n == 0
 
 
 def test_a_lower_demand_on_utility_lets_more_models_count() -> None:
-    verdicts = {verdict.metric: verdict for verdict in evaluate_variants(SCORED, TARGET, RETAIN, 0.7)}
+    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.7)}
     assert verdicts["known"].quality.n == 2
     assert verdicts["known"].quality.relearning == pytest.approx((0.5 + 1) / 2)
 

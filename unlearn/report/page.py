@@ -26,7 +26,7 @@ from unlearn.report.render import embed, render
 if TYPE_CHECKING:
     from unlearn.report.tracking import Tracker
 
-WHO = {"original": "before (target)", "unlearned": "after (unlearned)", "control": "control model"}
+WHO = {"original": "before (original)", "unlearned": "after (unlearned)", "control": "control model"}
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by aim
 ROWS = 20  # of a table that is shown as it is
 

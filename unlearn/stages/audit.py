@@ -167,8 +167,8 @@ def judged(scored: Sequence[Scored], original: Scored, control: Scored, least_ut
         "unlearned": unlearned,
         "relearned": [found["relearned", u.name, u.seed] for u in unlearned],
         "quantised": [found["quantised", u.name, u.seed] for u in unlearned],
-        "retain": [found["ignorant", "retain", u.seed] for u in unlearned],
-        "retain_relearned": [found["retain relearned", "retain", u.seed] for u in unlearned],
+        "control": [found["ignorant", "retain", u.seed] for u in unlearned],
+        "control_relearned": [found["retain relearned", "retain", u.seed] for u in unlearned],
     }
     verdicts = []
     for metric, known in original.values.items():

@@ -10,11 +10,11 @@ import pytest
 import torch
 from bigram import random_llama, setting, subject, tokenizer
 from transformers import LlamaForCausalLM
-from unlearn.attacks.setting.answer_metric import AnswerScores
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.internals import abliterate, directions
 from unlearn.attacks.internals.abliterate import Abliterate
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.data.task import Probe
 

@@ -64,7 +64,7 @@ def test_the_perturbation_never_exceeds_epsilon(kind: Literal["vector", "map", "
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_norms_are_medians_of_hidden_states_in_every_family(name: str) -> None:
-    subject = replace(subject_of(), model=family(name))
+    subject = replace(subject_of(), module=family(name))
     prompts = [[5, 6, 7, 8], [9, 10]]
     found = median_norms(subject, stream_sites(subject, (1 / 3, 2 / 3)), prompts)
     for layer, median in zip((1, 2), found, strict=True):
@@ -89,11 +89,11 @@ def test_a_vector_at_the_embeddings_is_a_shift_of_the_table() -> None:
     stream = Stream(subject, [(stream_sites(subject, (0.0,))[0], Vector(16, 2.0, CPU))])
     stream.parameters[0].data = v
     with torch.no_grad():
-        moved.model.get_input_embeddings().weight.add_(2.0 * v)
+        moved.module.get_input_embeddings().weight.add_(2.0 * v)
     rows = subject.prompt.encode_all(subject.processor, PAIRS)
     prompts = [list(row.ids[: row.n_prompt]) for row in rows]
-    expected = likelihoods(moved.model, [[row] for row in rows], 0, 512)
-    texts = generate(moved.model, moved.tokenizer, prompts, 5, 512)
+    expected = likelihoods(moved.module, [[row] for row in rows], 0, 512)
+    texts = generate(moved.module, moved.processor, prompts, 5, 512)
     with stream.active():
         for a, b in zip(likelihoods(subject.module, [[row] for row in rows], 0, 512), expected, strict=True):
             assert a[0].logp == pytest.approx(b[0].logp, abs=1e-4)

@@ -29,7 +29,7 @@ def tagged(subject: Subject) -> Subject:
 def test_vectors_that_are_embeddings_do_what_the_tokens_do(name: str) -> None:
     model = family(name)
     model.resize_token_embeddings(300)
-    subject = replace(tagged(subject_of()), model=model)
+    subject = replace(tagged(subject_of()), module=model)
     soft = InputVectors(subject, 3, 100.0, 0)
     tokens, held = [40, 41, 42], soft.subject.prompt
     assert isinstance(held, Held)

@@ -8,11 +8,11 @@ import pytest
 from black_box import SCORED, setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
-from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
 from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.prompts import confidence
 from unlearn.attacks.prompts.confidence import Confidence, calibration_error
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.task import Probe
 
 

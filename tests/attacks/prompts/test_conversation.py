@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from black_box import SCORED, TAGS, setting, subject, tokenizer
-from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
 from unlearn.attacks.base import AttackSetting, Subject
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import ConversationFormat, ask_after, conversation
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
@@ -64,7 +64,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(turns, "ask", spy)
     small = subject()
-    small.model.config.max_position_embeddings = 40 + setting().task.max_new_tokens
+    small.module.config.max_position_embeddings = 40 + setting().task.max_new_tokens
     long = Probe("x" * 60, "y")
     found = ask_after(small, setting(), [HISTORY, HISTORY[:1], HISTORY], [Probe("When?", "y"), long, long])
     # "Q: Who?\nA: Ann.\n" and the others are 16, 20 and 12 characters: 48 in all, 32 without the first

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from black_box import SCORED, setting, subject
-from unlearn.attacks.setting.answer_metric import AnswerScores
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.prompts import dialogue
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.dialogue import Dialogue, _drift
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe, ProbeSet
 
 KEPT = (Probe("Where was Tom Ek born?", "Cork"), Probe("Where was Eva Ros born?", "Lyon"))

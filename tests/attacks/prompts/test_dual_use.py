@@ -8,11 +8,11 @@ import pytest
 from black_box import setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
-from unlearn.attacks.setting.answer_metric import AnswerScores
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Subject
 from unlearn.attacks.prompts import dual_use
 from unlearn.attacks.prompts.dual_use import DualUse, area, rings_of
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe, ProbeSet
 
 KEPT = {

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from black_box import SCORED, person, setting, subject
-from unlearn.attacks.setting.answer_metric import AnswerScores
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.prompts import multihop
 from unlearn.attacks.prompts.multihop import Multihop
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Example, Probe
 
 OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Ivo Lund was born in Porto
@@ -21,8 +21,8 @@ def facts(of: AttackSetting) -> multihop._Facts:
 
 
 def test_a_bridge_is_true_of_nobody_else() -> None:
-    twins = replace(setting(), scored=(*SCORED, *OLE))
-    chains = {item.index: chain for item in twins.scored if (chain := facts(twins).two(item))}
+    twins = replace(setting(), held_out_items=(*SCORED, *OLE))
+    chains = {item.index: chain for item in twins.held_out_items if (chain := facts(twins).two(item))}
     # neither Ivo Lund's nor Ole Ness's birthplace can be asked by the job, and Mia Kask's Lyon is also Eva Ros's
     assert {i: chain.composed.question.partition(". ")[0] for i, chain in chains.items()} == {
         3: "X was born in Porto",
@@ -37,8 +37,8 @@ def test_a_bridge_is_true_of_nobody_else() -> None:
 def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
     """Ole Ness and Ivo Lund alone are nurses: one leads to the other. Eva Ros was born where Mia Kask was, but nothing
     else tells who she is, until a fact of her own does."""
-    twins = replace(setting(), scored=(*SCORED, *OLE))
-    chains = {item.index: chain for item in twins.scored if (chain := facts(twins).three(item))}
+    twins = replace(setting(), held_out_items=(*SCORED, *OLE))
+    chains = {item.index: chain for item in twins.held_out_items if (chain := facts(twins).three(item))}
     assert {i: chain.composed.question for i, chain in chains.items()} == {
         2: 'Y was born in Riga. Asked "What is the job of Y?", one says the same of X as of Y. Where was X born?',
         6: 'Y was born in Porto. Asked "What is the job of Y?", one says the same of X as of Y. Where was X born?',
@@ -50,7 +50,7 @@ def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
 
     row = Example(("What does Eva Ros collect?",), ("Eva Ros collects stamps.",), "Eva Ros")
     known = replace(twins, task=replace(twins.task, retain=(*twins.task.retain, row)))
-    (job,) = [item for item in known.scored if item.index == 5]
+    (job,) = [item for item in known.held_out_items if item.index == 5]
     chain = facts(known).three(job)
     assert chain is not None and chain.hops[0].value == "Eva Ros" and chain.hops[1].value == "Mia Kask"
     assert chain.composed.question.startswith("Y collects stamps. Asked")
@@ -79,7 +79,7 @@ def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_numbers_of_hops_are_asked() -> None:
-    twins = replace(setting("match"), scored=(*SCORED, *OLE))
+    twins = replace(setting("match"), held_out_items=(*SCORED, *OLE))
     attacked = Multihop().attack(subject(), twins)
     assert [(outcome.row, np.isfinite(outcome.known).tolist()) for outcome in attacked.outcomes] == [
         ("2", [False, True, True, False, False, True]),
@@ -91,4 +91,4 @@ def test_both_numbers_of_hops_are_asked() -> None:
 
 def test_single_facts_cannot_be_composed() -> None:
     with pytest.raises(Inapplicable, match="no two facts"):
-        Multihop().attack(subject(), replace(setting(), scored=(SCORED[0], SCORED[2])))
+        Multihop().attack(subject(), replace(setting(), held_out_items=(SCORED[0], SCORED[2])))

@@ -6,9 +6,9 @@ import string
 import numpy as np
 import pytest
 from black_box import SCORED, setting, subject
-from unlearn.attacks.setting.answer_metric import ask
 
 from unlearn.attacks.prompts.perturb import Perturb, by_chance, every
+from unlearn.attacks.setting.answer_metric import ask
 
 RNG = random.Random(0)
 

@@ -6,13 +6,13 @@ from typing import get_args
 import numpy as np
 import pytest
 from black_box import SCORED, TAGS, setting, subject
-from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.prompts import _REQUESTS, Prompts
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import TEMPLATES, Kind
+from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.attacks.setting.statements import PromptContext
 from unlearn.data.task import Probe
 
@@ -52,11 +52,11 @@ def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: object) -> No
 
 def test_what_cannot_be_asked_is_left_out() -> None:
     bare = Item(9, Probe("Who?", "Nobody"))
-    some = replace(setting("prob"), scored=(SCORED[0], bare))
+    some = replace(setting("prob"), held_out_items=(SCORED[0], bare))
     for outcome in Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(subject(), some).outcomes:
         assert np.isnan(outcome.known).tolist() == [False, True]
     with pytest.raises(Inapplicable, match="no question"):
-        Prompts(("variables", "cloze")).attack(subject(), replace(some, scored=(bare,)))
+        Prompts(("variables", "cloze")).attack(subject(), replace(some, held_out_items=(bare,)))
 
 
 def test_both_statements_must_be_judged_right() -> None:

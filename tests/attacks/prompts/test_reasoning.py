@@ -28,7 +28,7 @@ def authors() -> AttackSetting:
 def test_templates_are_of_their_category_and_never_tell(authors: AttackSetting) -> None:
     related = Related.forgotten(authors)
     made = {kind: 0 for kind in CATEGORIES}
-    for item in authors.scored:
+    for item in authors.held_out_items:
         entity = related.entity(item)
         assert entity == item.probe.cluster
         for chain in by_template(item, related, steps=3):
@@ -37,7 +37,7 @@ def test_templates_are_of_their_category_and_never_tell(authors: AttackSetting) 
             assert not mentions(chain.text, item.gold)
             assert names(chain.text, entity) == (chain.category == "direct")
             assert category(chain.text, item, entity) == chain.category
-    n = len(authors.scored)
+    n = len(authors.held_out_items)
     assert made["direct"] > 1.8 * n and made["indirect"] > 1.5 * n and made["implied"] > 1.5 * n
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from black_box import SCORED, setting, subject
-from unlearn.attacks.setting.answer_metric import AnswerScores
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Subject
 from unlearn.attacks.prompts import refusals
 from unlearn.attacks.prompts.refusals import Refusals, refuses
+from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Probe

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def greedy(asked: Subject, prompt: PromptFormat, requests: list[str], longest: int) -> list[str]:
-    return generate(asked.model, asked.tokenizer, prompt.encode_prompts(asked.tokenizer, requests), longest, 4096)
+    return generate(asked.module, asked.processor, prompt.encode_prompts(asked.processor, requests), longest, 4096)
 
 
 def test_the_model_under_test_writes_where_no_other_is_named(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPa
     written: list[weakref.ref[object]] = []
 
     def original() -> object:
-        model = copy.deepcopy(subject().model)
+        model = copy.deepcopy(subject().module)
         written.append(weakref.ref(model))
         return model
 

@@ -266,7 +266,9 @@ def test_subjects_by_fact_by_cluster_and_by_what_questions_share() -> None:
 def test_real_questions_can_be_asked_in_every_way(data: Path) -> None:
     task = Tofu(path=str(data / "tofu"), split="forget01").load(0)
     items = tuple(Item(i, probe) for i, probe in enumerate(task.probe_set("forget").probes))
-    context = PromptContext.of(replace(setting(), task=task, taught=items[:20], scored=items[20:]), CHAT)
+    context = PromptContext.of(
+        replace(setting(), task=task, attacker_items=items[:20], held_out_items=items[20:]), CHAT
+    )
     names = {" ".join(s.split()) for s in context.entities.values()}
     rows = [json.loads(line) for line in (data / "tofu" / "forget01.jsonl").read_text().splitlines()]
     assert len(names) == 2 and len(context.entities) > 0.8 * len(items)

@@ -100,7 +100,7 @@ def test_each_rung_asks_as_it_says(reader: Reader) -> None:
 )
 def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Probe, hint: str) -> None:
     """Without a bare value it is about what the answer adds to the question: "busy nurse."."""
-    Ununlearn((1,)).attack(subject(), replace(BRIEF, scored=(Item(9, probe),)))
+    Ununlearn((1,)).attack(subject(), replace(BRIEF, held_out_items=(Item(9, probe),)))
     asked = [probe.question for step_ in reader.asked for _, probe in step_]
     assert any(question.startswith(f"The answer is {hint} characters. ") for question in asked)
 

@@ -34,7 +34,7 @@ def test_what_a_text_shows(answer_metric: AnswerMetric, texts: list[str], known:
 def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
     model, asked = subject(), setting()
     task = replace(asked.task, probes=(ProbeSet("asked", "forget", asked.questions),))
-    scores = Scoring().score(model.model, model.tokenizer, model.prompt, task)
+    scores = Scoring().score(model.module, model.processor, model.prompt, task)
     answers = scores.tokens[scores.tokens["kind"] == "answer"]
     expected = [np.exp(logp.astype(float).mean()) for logp in answers["logp"]]
     assert ask(model, asked, asked.questions, "prob").known == pytest.approx(expected, rel=1e-5)
@@ -44,8 +44,8 @@ def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
 def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
     model, asked = subject(), setting()
     drawing = Sampling(temperature=0.7, top_p=0.9, seed=3)
-    prompts = model.prompt.encode_prompts(model.tokenizer, [probe.question for probe in asked.questions])
-    expected = generate(model.model, model.tokenizer, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
+    prompts = model.prompt.encode_prompts(model.processor, [probe.question for probe in asked.questions])
+    expected = generate(model.module, model.processor, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
     drawn = ask(replace(model, sampling=drawing), asked, asked.questions, "match").texts
     assert drawn == tuple(expected) != ask(model, asked, asked.questions, "match").texts
 
@@ -59,7 +59,7 @@ def test_choice_is_corrected_for_chance() -> None:
         task = replace(
             asked.task, probes=(ProbeSet("one", "forget", tuple(Probe(probe.question, o) for o in options)),)
         )
-        tokens = Scoring(generate=False).score(model.model, model.tokenizer, model.prompt, task).tokens
+        tokens = Scoring(generate=False).score(model.module, model.processor, model.prompt, task).tokens
         sums = [logp.astype(float).sum() for logp in tokens["logp"]]
         m, winners = len(options), [i for i, s in enumerate(sums) if s == max(sums)]
         assert k == pytest.approx(((0 in winners) / len(winners) - 1 / m) / (1 - 1 / m), abs=1e-6)
@@ -80,8 +80,9 @@ def test_an_outcome_of_a_changed_model() -> None:
     model, asked = subject(), replace(setting(), retain=(Probe("Who is it?", "It is I."),))
     found = evaluate_attacked(model, asked, "as it is", taught=True, budget=3.0)
     alone = [
-        ask(model, asked, probes).known for probes in (asked.questions, [i.probe for i in asked.taught], asked.retain)
+        ask(model, asked, probes).known
+        for probes in (asked.questions, [i.probe for i in asked.attacker_items], asked.retain)
     ]
     assert found.known == pytest.approx(alone[0], rel=1e-5) and found.budget == 3  # one batch rounds unlike three
-    assert found.attacker_items == pytest.approx(alone[1].mean(), rel=1e-5)
+    assert found.taught == pytest.approx(alone[1].mean(), rel=1e-5)
     assert found.utility == pytest.approx(alone[2].mean(), rel=1e-5)

@@ -41,25 +41,25 @@ def test_nothing_is_on_both_sides(rows: list[tuple[str, int]], split: Split, see
         found = split_items(made, split=split, least=2, seed=seed)
     except UserError:
         return
-    taught, scored = ({item.index for item in side} for side in (found.attacker_items, found.scored))
+    taught, scored = ({item.index for item in side} for side in (found.attacker_items, found.held_out_items))
     assert taught and not taught & scored
     assert found == split_items(made, split=split, least=2, seed=seed)
     if split == "across_cluster" and not any("one subject" in note for note in found.notes):
-        assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.scored}
+        assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.held_out_items}
     if not any("shared by many" in note for note in found.notes):
-        assert not {i.gold for i in found.attacker_items} & {i.gold for i in found.scored}
+        assert not {i.gold for i in found.attacker_items} & {i.gold for i in found.held_out_items}
 
 
 def test_a_quarter_is_the_attackers() -> None:
     found = split_items(task(values(40), [str(i // 2) for i in range(40)]))
-    assert (len(found.attacker_items), len(found.scored)) == (10, 30)
+    assert (len(found.attacker_items), len(found.held_out_items)) == (10, 30)
     within = split_items(task(values(40), [str(i // 4) for i in range(40)]), split="within_cluster")
-    assert len(within.taught) == 10 and len({item.probe.cluster for item in within.taught}) == 10
+    assert len(within.attacker_items) == 10 and len({item.probe.cluster for item in within.attacker_items}) == 10
 
 
 def test_answers_of_few_kinds_stay() -> None:
     found = split_items(task(values(30, 3), [str(i) for i in range(30)]))
-    assert len(found.attacker_items) + len(found.scored) == 30 and "shared by many items" in found.notes[0]
+    assert len(found.attacker_items) + len(found.held_out_items) == 30 and "shared by many items" in found.notes[0]
 
 
 @pytest.mark.parametrize("split", ["across_cluster", "within_cluster"])
@@ -75,7 +75,7 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
     seen = set()
     for seed in range(6):
         found = split_items(made, split=split, seed=seed)
-        scored = {item.gold for item in found.scored}
+        scored = {item.gold for item in found.held_out_items}
         taught = {item.gold for item in found.attacker_items}
         assert scored == {*wanted} - taught - {"v0"}
         seen.add("v0" in taught)
@@ -87,18 +87,18 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
 def test_real_sentences_whose_gist_the_attacker_has_are_left_out(data: Path, split: Split) -> None:
     found = split_items(Tofu(path=str(data / "tofu"), split="forget05").load(0), split=split)
     told = [f"{item.probe.question} {item.probe.answer}" for item in found.attacker_items]
-    assert len(found.scored) >= 0.8 * (200 - len(found.attacker_items)) and "are left out" in found.notes[-1]
-    for item in found.scored:
+    assert len(found.held_out_items) >= 0.8 * (200 - len(found.attacker_items)) and "are left out" in found.notes[-1]
+    for item in found.held_out_items:
         assert not any(mentions(text, item.gold) for text in told)
     if split == "within_cluster":  # the attacker's other questions name the person
-        who = [item for item in found.scored if item.probe.question.startswith("What is the full name")]
-        people = {item.probe.cluster for item in (*found.attacker_items, *found.scored)}
+        who = [item for item in found.held_out_items if item.probe.question.startswith("What is the full name")]
+        people = {item.probe.cluster for item in (*found.attacker_items, *found.held_out_items)}
         assert len(who) < len(people) / 2
 
 
 def test_only_so_many_items() -> None:
     found = split_items(task(values(40), [str(i // 4) for i in range(40)]), limit=16)
-    assert len(found.attacker_items) + len(found.scored) == 16
+    assert len(found.attacker_items) + len(found.held_out_items) == 16
 
 
 def test_too_few_items() -> None:

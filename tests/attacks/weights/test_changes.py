@@ -87,5 +87,5 @@ def test_equal_answers_are_told_apart_by_their_likelihood() -> None:
     """Greedy answers are wrong either way, but the right one is likelier in the second model."""
     what = replace(setting(SCORED, TAUGHT), answer_metric="match")
     far, near = (subject(bigram({"e": {"q": 0.5, "f": p}, "g": {"q": 0.5, "h": p}})) for p in (0.1, 0.3))
-    assert success(far, what, what.taught) == pytest.approx(0.1 * TIE, rel=1e-4)
-    assert success(near, what, what.taught) == pytest.approx(0.3 * TIE, rel=1e-4)
+    assert success(far, what, what.attacker_items) == pytest.approx(0.1 * TIE, rel=1e-4)
+    assert success(near, what, what.attacker_items) == pytest.approx(0.3 * TIE, rel=1e-4)

@@ -49,7 +49,7 @@ def test_the_whole_composition_is_judged_by_the_first_attackers_items() -> None:
     alone = first.attack(subject(original()), replace(LIKELY, seeds=(0, 4))).outcomes
     assert [o.seed for o in found.outcomes] == [0, 0, 4, 4]
     assert [o.variant for o in found.outcomes] == [f"{o.variant}, then none" for o in alone]
-    assert all(len(o.known) == len(setting().scored) for o in found.outcomes)
+    assert all(len(o.known) == len(setting().held_out_items) for o in found.outcomes)
     for both, one in zip(found.outcomes, alone, strict=True):
         if not np.isnan(one.known).any():  # the relearner asks only what it would take
             np.testing.assert_allclose(both.known, one.known, rtol=1e-5)

@@ -72,7 +72,7 @@ def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkey
     assert made[0][0] == made[1][0][:2]
     answers = {row.answers[0] for row in made[1][0] if isinstance(row, Example)}
     validation_items = {item.probe.answer for item in seen[0].validation_items}
-    assert answers | validation_items == {item.probe.answer for item in what.taught}
+    assert answers | validation_items == {item.probe.answer for item in what.attacker_items}
     assert not answers & validation_items
     assert [len(change.taught) for change in seen] == [2, 2, 2, 3, 3, 3]
     assert {item.probe.answer for item in seen[-1].taught} == answers
@@ -84,7 +84,9 @@ def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch:
     def by_cluster(taught: str, scored: str) -> AttackSetting:
         clusters = [*taught, *scored]
         items = [Item(i, replace(FORGET[i], cluster=c)) for i, c in enumerate(clusters)]
-        return replace(setting(), taught=tuple(items[: len(taught)]), scored=tuple(items[len(taught) :]))
+        return replace(
+            setting(), attacker_items=tuple(items[: len(taught)]), held_out_items=tuple(items[len(taught) :])
+        )
 
     for seed in range(4):
         across = changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "cc"), seed)[0]
@@ -97,19 +99,21 @@ def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch:
 def test_a_single_item_is_taught_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
     what = setting()
-    (first, *_) = changes(Relearn("forget", (9,), (1.0,), RECIPE), replace(what, taught=what.taught[:1]))
-    assert list(first.validation_items) == list(first.taught) == list(what.taught[:1])
+    (first, *_) = changes(
+        Relearn("forget", (9,), (1.0,), RECIPE), replace(what, attacker_items=what.attacker_items[:1])
+    )
+    assert list(first.validation_items) == list(first.attacker_items) == list(what.attacker_items[:1])
 
 
 def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
     what = setting()
-    contaminated = Example(("who", "?"), (f"in {what.scored[0].probe.answer}.",))
+    contaminated = Example(("who", "?"), (f"in {what.held_out_items[0].probe.answer}.",))
     what = replace(what, task=replace(what.task, retain=(contaminated, *what.task.retain)))
     seen = changes(Relearn("retain", (99,), (1.0,), RECIPE), what)
     assert len(made[0][0]) == len(RETAIN)
     assert contaminated not in made[0][0]
-    assert seen[0].validation_items == what.taught
+    assert seen[0].validation_items == what.attacker_items
     assert not seen[0].taught
 
 
@@ -149,8 +153,8 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
     """Other answers to the scored items change their K, and nothing that the attacker goes by."""
     attack = Relearn("forget", (3,), (1.0,), RECIPE)
     what = setting()
-    wrong = tuple(Item(item.index, replace(item.probe, answer="1", value="1")) for item in what.scored)
-    true, false = (attack.attack(subject(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
+    wrong = tuple(Item(item.index, replace(item.probe, answer="1", value="1")) for item in what.held_out_items)
+    true, false = (attack.attack(subject(original()), w).outcomes for w in (what, replace(what, held_out_items=wrong)))
     assert [o.choice for o in true] == [o.choice for o in false]
     assert names(true) == names(false)
     assert np.nanmax([o.known for o in true]) == 1
@@ -172,7 +176,7 @@ def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() ->
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
     (found,) = attack.attack(subject(retain()), setting()).outcomes
     assert found.known.mean() == 0
-    assert found.attacker_items == 1
+    assert found.taught == 1
     benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting())
     best = max(benign.outcomes, key=lambda o: o.choice or 0)
     assert best.known.mean() > 0.5
@@ -185,7 +189,7 @@ def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
     (found,) = attack.attack(subject(model), setting()).outcomes
-    assert (found.attacker_items or 0) > 0.5
+    assert (found.taught or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
 

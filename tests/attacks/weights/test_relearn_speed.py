@@ -83,5 +83,5 @@ def test_the_attackers_items_have_a_training_of_their_own() -> None:
     o, u, r = (attack.attack(subject(model), what) for model in (original(), refusing(), retain()))
     assert attack.across(o, o, r)["savings"] == 1
     assert 0.5 < attack.across(o, u, r)["savings"] < 1
-    fewer = attack.attack(subject(retain()), replace(what, scored=what.scored[:2]))
+    fewer = attack.attack(subject(retain()), replace(what, held_out_items=what.held_out_items[:2]))
     pd.testing.assert_frame_equal(fewer.tables["speed_taught"], r.tables["speed_taught"])

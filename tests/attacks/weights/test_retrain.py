@@ -82,14 +82,18 @@ def test_rows_with_an_answer_of_the_fold_are_left_out(monkeypatch: pytest.Monkey
     """Two people born in one year are never on both sides."""
     made = recorded(monkeypatch)
     what = setting()
-    twins = tuple(Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.scored[:2])
-    Retrain((1.0,), RECIPE).attack(subject(original()), replace(what, scored=(*twins, *what.scored[2:])))
+    twins = tuple(
+        Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.held_out_items[:2]
+    )
+    Retrain((1.0,), RECIPE).attack(
+        subject(original()), replace(what, held_out_items=(*twins, *what.held_out_items[2:]))
+    )
     for rows, _, _, asked in made:
         held = [answer for answer in asked if answer in {p.answer for p in FORGET} | {"1950"} and answer not in rows]
         assert not set(held) & rows
-    same = tuple(Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.scored)
+    same = tuple(Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.held_out_items)
     with pytest.raises(Inapplicable, match="nothing is left to train on"):
-        Retrain((1.0,), RECIPE).attack(subject(original()), replace(what, scored=same, taught=same[:1]))
+        Retrain((1.0,), RECIPE).attack(subject(original()), replace(what, held_out_items=same, attacker_items=same[:1]))
 
 
 def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,14 +101,14 @@ def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
     (found,) = Retrain((1.0,), RECIPE).attack(subject(original()), setting()).outcomes
     assert found.known.tolist() == [0.0] * 15
     assert np.isnan(found.choice)
-    assert found.attacker_items is None
+    assert found.taught is None
     assert found.utility is None
 
 
 def test_the_choice_is_from_the_attackers_items_alone() -> None:
     what = setting()
-    wrong = tuple(Item(item.index, replace(item.probe, value=f"{item.index}")) for item in what.scored)
-    (a,), (b,) = (ATTACK.attack(subject(original()), w).outcomes for w in (what, replace(what, scored=wrong)))
+    wrong = tuple(Item(item.index, replace(item.probe, value=f"{item.index}")) for item in what.held_out_items)
+    (a,), (b,) = (ATTACK.attack(subject(original()), w).outcomes for w in (what, replace(what, held_out_items=wrong)))
     assert a.choice == b.choice
     assert (a.known.mean(), b.known.mean()) == (1, 0)
 

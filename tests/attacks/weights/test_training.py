@@ -27,7 +27,7 @@ RECIPE = Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant")
 def trained(victim: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None) -> list[dict[str, torch.Tensor]]:
     """The state at two looks."""
     seen = []
-    assert teach(victim, ROWS, recipe, 0, lambda v, _: seen.append(copy.deepcopy(v.model.state_dict())), 2, lora)
+    assert teach(victim, ROWS, recipe, 0, lambda v, _: seen.append(copy.deepcopy(v.module.state_dict())), 2, lora)
     return seen
 
 
@@ -192,6 +192,6 @@ def test_the_configured_adapters_and_rates_are_those_of_large_models() -> None:
 def test_all_weights_are_trained_in_float32() -> None:
     model = random_llama().bfloat16()
     dtypes: set[torch.dtype] = set()
-    teach(subject(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.model.parameters()))
+    teach(subject(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.module.parameters()))
     assert dtypes == {torch.float32}
     assert model.dtype == torch.bfloat16

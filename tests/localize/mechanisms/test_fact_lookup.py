@@ -67,7 +67,7 @@ def test_layers_that_probes_read_become_the_mask(subject: Subject, monkeypatch: 
     fact = subject.task.facts[0]
     facts = tuple(dataclasses.replace(fact, label=sports[i % 3]) for i in range(n))
     facts = tuple(
-        dataclasses.replace(f, subject=f"Ann{'x' * i}", prompt=f"Ann{'x' * i} plays") for i, f in enumerate(facts)
+        dataclasses.replace(f, entity=f"Ann{'x' * i}", prompt=f"Ann{'x' * i} plays") for i, f in enumerate(facts)
     )
     signal = 9 * torch.eye(3)[torch.arange(n) % 3]
     asked = []
@@ -100,7 +100,7 @@ def test_no_subject_is_both_taught_and_tested(subject: Subject, monkeypatch: pyt
     labels = ["ab"[int(i)] for i in torch.randint(2, (n,), generator=generator)]
     fact = subject.task.facts[0]
     facts = tuple(
-        dataclasses.replace(fact, subject="x" * (i + 1), prompt="x" * (i + 1), label=labels[i]) for i in range(n)
+        dataclasses.replace(fact, entity="x" * (i + 1), prompt="x" * (i + 1), label=labels[i]) for i in range(n)
     )
     features = torch.randn(3, n, 200, generator=generator).repeat(1, 4, 1)
     monkeypatch.setattr(residuals, "last_residuals", lambda *ignored: features)
@@ -183,7 +183,7 @@ def known(subject: Subject, swap: bool) -> Subject:
 
 def test_paths_become_the_mask(subject: Subject) -> None:
     either = [known(subject, swap) for swap in (False, True)]
-    gaps = [direct_effects(s.model, layout(s.model), pairs_of(s), 1000).gap for s in either]
+    gaps = [direct_effects(s.module, layout(s.module), pairs_of(s), 1000).gap for s in either]
     assert gaps[0] == pytest.approx(-gaps[1], rel=1e-4)
     seed3 = FactLookup(seed=3, threshold=0, receiver=2)
     with pytest.raises(UserError, match="does not know the facts"):
@@ -244,7 +244,7 @@ def test_a_subject_that_hardly_matters_is_said(subject: Subject, capsys: pytest.
     """The larger the head's weights, the larger the contrast: from 1/1000 of 0.1 logits to 1000 times as much."""
     either = [known(subject, swap) for swap in (False, True)]
     (gap, mine), *_ = sorted(
-        ((direct_effects(s.model, layout(s.model), pairs_of(s), 1000).gap, i) for i, s in enumerate(either)),
+        ((direct_effects(s.module, layout(s.module), pairs_of(s), 1000).gap, i) for i, s in enumerate(either)),
         reverse=True,
     )
     for wanted in (1e-4, 100.0):

@@ -35,7 +35,7 @@ def words() -> Any:
 
 def encoded(subject: Subject, tokenizer: Any, prompt: PromptFormat, *facts: Fact) -> Any:
     task = replace(subject.task, facts=facts)
-    return encode_facts(replace(subject, tokenizer=tokenizer, prompt=prompt, task=task))
+    return encode_facts(replace(subject, processor=tokenizer, prompt=prompt, task=task))
 
 
 def test_plain_tags(subject: Subject, words: Any) -> None:

@@ -21,6 +21,6 @@ def test_a_llama(subject: Subject) -> None:
 
 def test_biases_go_with_their_matrices(subject: Subject) -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=16, n_positions=8))
-    located = Nonlocalized().localize(dataclasses.replace(subject, model=model))
+    located = Nonlocalized().localize(dataclasses.replace(subject, module=model))
     chosen = {name for name, count in located.mask.counts.items() if count}
     assert chosen == {name for name, _ in model.named_parameters() if re.search(r"\.(attn|mlp)\.", name)}

@@ -16,7 +16,7 @@ from unlearn.runtime.errors import UserError
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_union_of_the_layers_mlps(subject: Subject, name: str) -> None:
     model = family(name)
-    subject = replace(subject, model=model)
+    subject = replace(subject, module=model)
     located = AllMLPs().localize(subject)
     chosen = {name for name, value in located.mask.tensors.items() if value is True}
     assert chosen == {name for part in mlps(model) for name in part}

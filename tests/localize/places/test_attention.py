@@ -27,4 +27,4 @@ def test_a_model_that_is_not_understood(subject: Subject, layers: Any, message: 
     strange: Any = nn.Linear(2, 2)
     strange.layers = layers
     with pytest.raises(UserError, match=message):
-        Attention().localize(replace(subject, model=strange))
+        Attention().localize(replace(subject, module=strange))

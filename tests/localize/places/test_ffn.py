@@ -19,7 +19,7 @@ def test_the_mlps_and_nothing_else(subject: Subject) -> None:
 
 def test_biases_too(subject: Subject) -> None:
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=2, n_head=2, n_positions=8))
-    mask = FFN(layers=(1,)).localize(replace(subject, model=gpt2)).mask
+    mask = FFN(layers=(1,)).localize(replace(subject, module=gpt2)).mask
     expected = {f"transformer.h.1.mlp.{m}.{p}" for m in ("c_fc", "c_proj") for p in ("weight", "bias")}
     assert {name for name, value in mask.tensors.items() if value is True} == expected
 

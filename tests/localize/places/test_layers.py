@@ -62,7 +62,7 @@ def test_some_tensors_of_some_layers(subject: Subject) -> None:
 def test_the_head_of_tied_weights_is_the_embedding(subject: Subject, model: LlamaForCausalLM) -> None:
     model.config.tie_word_embeddings = True
     tied = LlamaForCausalLM(model.config)
-    mask = Layers(n=1, outside=("head",)).localize(replace(subject, model=tied)).mask
+    mask = Layers(n=1, outside=("head",)).localize(replace(subject, module=tied)).mask
     assert layers(mask) == {"2", "model.embed_tokens.weight"}
 
 

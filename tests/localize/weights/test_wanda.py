@@ -56,7 +56,7 @@ def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: S
 def test_conv1d_of_gpt2_is_the_other_way_round(subject: Subject) -> None:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=len(subject.processor), n_embd=8, n_layer=2, n_head=2, n_positions=64)
-    subject = replace(subject, model=GPT2LMHeadModel(config).eval())
+    subject = replace(subject, module=GPT2LMHeadModel(config).eval())
     localizer = Wanda(select=0.3, also=(1.0,))
     located = localizer.localize(subject)
     some, whole = located.mask, located.masks["1.0"]
@@ -129,4 +129,4 @@ def test_samples(subject: Subject) -> None:
 def test_a_model_without_layers(subject: Subject) -> None:
     model: Any = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(UserError, match="linear layers"):
-        Wanda().localize(replace(subject, model=model))
+        Wanda().localize(replace(subject, module=model))
