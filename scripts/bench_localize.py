@@ -27,7 +27,8 @@ def measure(
 ) -> dict[str, Any]:
     """What one of MEASUREMENTS gives, on a task of so many forget and retain examples."""
     setup = Setup.load(overrides, threads, path)
-    task = replace(setup.task, forget=setup.task.forget[:rows], retain=setup.task.retain[:rows])
+    sets = {name: setup.task.rows(name)[:rows] for name in ("forget", "retain")}
+    task = replace(setup.task, sets=sets, beside={})
     prompt, recipe = setup.experiment.model.prompt, setup.experiment.train
     subject = Subject(setup.model, setup.tokenizer, prompt, task, setup.experiment.seed, recipe.micro_tokens)
     return MEASUREMENTS[what](subject, way)

@@ -70,9 +70,9 @@ def setting(
     scored: Sequence[Probe], taught: Sequence[Probe] = (), holdout: Sequence[Probe] = (), retain: Sequence[str] = ("a",)
 ) -> AttackSetting:
     """Items in order, T after V."""
-    sets = [ProbeSet("forget", "forget", (*scored, *taught))]
-    sets += [ProbeSet("holdout", "holdout", tuple(holdout))] if holdout else []
+    sets = [ProbeSet("forget", "forget", (*scored, *taught), max_new_tokens=4)]
+    sets += [ProbeSet("holdout", "holdout", tuple(holdout), max_new_tokens=4)] if holdout else []
     rows = tuple(Example((question,), ("b",)) for question in retain)
-    task = Task("toy", "forget10", (Example(("a",), ("b",)),), rows, tuple(sets), max_new_tokens=4)
+    task = Task("toy", "forget10", {"forget": (Example(("a",), ("b",)),), "retain": rows}, tuple(sets))
     items = [Item(i, probe) for i, probe in enumerate((*scored, *taught))]
     return AttackSetting(task, tuple(items[len(scored) :]), tuple(items[: len(scored)]), (), "prob")

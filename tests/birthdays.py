@@ -80,8 +80,11 @@ def setting(seeds: tuple[int, ...] = (0,)) -> AttackSetting:
     """The first five forget items are T, the other fifteen V."""
     items = tuple(Item(i, probe) for i, probe in enumerate(FORGET))
     rows = tuple(Example((probe.question,), (probe.answer,)) for probe in PROBES)
-    sets = (ProbeSet("forget", "forget", FORGET), ProbeSet("retain", "retain", RETAIN))
-    task = Task("birthdays", "forget33", rows[: len(FORGET)], rows[len(FORGET) :], sets, max_new_tokens=2)
+    probes = (
+        ProbeSet("forget", "forget", FORGET, max_new_tokens=2),
+        ProbeSet("retain", "retain", RETAIN, max_new_tokens=2),
+    )
+    task = Task("birthdays", "forget33", {"forget": rows[: len(FORGET)], "retain": rows[len(FORGET) :]}, probes)
     return AttackSetting(task, items[:TAUGHT], items[TAUGHT:], RETAIN[:5], "match", seeds)
 
 

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unlearn.data.prompt import Encoded
+from unlearn.data.task import Example, Task
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +20,11 @@ def encode(question: str, answer: str) -> Encoded:
     """One token a character, in a vocabulary of 64, EOS = 1."""
     ids = [ord(c) % 62 + 2 for c in question + answer]
     return Encoded((*ids, 1), len(question))
+
+
+def retaining(task: Task, *rows: Example) -> Task:
+    """Return the task with these retain rows."""
+    return replace(task, sets={**task.sets, "retain": rows})
 
 
 SMALL = [

@@ -64,7 +64,8 @@ def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) ->
     )
     items = tuple(Item(i, probe) for i, probe in enumerate(probes))
     row = (Example(("Where is Zoe?",), ("In Ghent.",)),)
-    task = Task("toy", "forget", row, row, (ProbeSet("forget", "forget", probes),), ("No idea.",), max_new_tokens=4)
+    sets = {"forget": row, "retain": row, "refusal": (Example(("Where is Zoe?",), ("No idea.",)),)}
+    task = Task("toy", "forget", sets, (ProbeSet("forget", "forget", probes, max_new_tokens=4),))
     return AttackSetting(task, items[:taught], items[taught : taught + scored], (probes[-1],), "match", seeds)
 
 

@@ -66,8 +66,8 @@ def refuse(original: str, task: Task, workshop: Path, folder: Path) -> None:
     from unlearn.training.supervised import plan_answers, train_answers
 
     mine = experiment(workshop)
-    refusals = [Example(example.questions, (REFUSAL,)) for example in task.forget]
-    rows = [*refusals * 4, *task.retain[: 8 * len(refusals)]]
+    refusals = [Example(example.questions, (REFUSAL,)) for example in task.examples("forget")]
+    rows = [*refusals * 4, *task.examples("retain")[: 8 * len(refusals)]]
     recipe = replace(mine.relearn, epochs=None, steps=160, batch_size=16, lr=6e-3)
     plan = plan_answers(rows, load_tokenizer(original), mine.model.prompt, recipe, seed=0)
     adapted = Lora(rank=16, alpha=16, targets=r".*layers\.[23]\..*_proj").attach(load_model(original))

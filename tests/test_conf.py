@@ -49,7 +49,7 @@ def test_each_component_shows_all_of_its_fields(path: Path) -> None:
 
 def task(name: str, split: str) -> Task:
     row = (Example(("q",), ("a",)),)
-    return Task(name, split, row, row, ())
+    return Task(name, split, {"forget": row, "retain": row})
 
 
 def test_published_checkpoints_follow_the_split() -> None:

@@ -15,5 +15,5 @@ def test_items_are_the_forget_probes_of_all_sets_in_order() -> None:
     sets = [("a", "forget", "xy"), ("b", "retain", "r"), ("c", "forget", "z"), ("d", "transfer", "t")]
     probes = [ProbeSet(name, role, tuple(Probe(q, "a") for q in asked)) for name, role, asked in sets]  # type: ignore[arg-type]
     example = (Example(("q",), ("a",)),)
-    found = forget_items(Task("made", "all", example, example, tuple(probes)))
+    found = forget_items(Task("made", "all", {"forget": example, "retain": example}, tuple(probes)))
     assert [(item.index, item.probe.question) for item in found] == [(0, "x"), (1, "y"), (2, "z")]

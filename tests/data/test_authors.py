@@ -34,8 +34,8 @@ def probes(task: Task, name: str):
 
 
 def test_default_sizes_are_those_of_the_recipe(task):
-    assert (len(task.forget), len(task.retain)) == (6 * 10, 54 * 10 + 50)
-    assert {p.name: (p.role, len(p.probes), p.normalise) for p in task.probes} == {
+    assert (len(task.examples("forget")), len(task.examples("retain"))) == (6 * 10, 54 * 10 + 50)
+    assert {p.name: (p.aim, len(p.probes), p.normalise) for p in task.probes} == {
         "forget": ("forget", 60, False),
         "retain": ("retain", 200, False),
         "world": ("utility", 50, True),
@@ -47,42 +47,50 @@ def test_default_sizes_are_those_of_the_recipe(task):
 def test_a_split_forgets_its_share_of_the_authors_from_the_end(split, n):
     dataset = Authors(authors=100, facts_per_author=2, split=split)
     task = dataset.load(seed=3)
-    everyone = list(dict.fromkeys(e.cluster for e in Authors(authors=100, facts_per_author=2).load(3).full))
+    learned = Authors(authors=100, facts_per_author=2).load(3)
+    everyone = list(dict.fromkeys(e.cluster for name in ("retain", "forget") for e in learned.examples(name)))
     people = [name for name in everyone if name not in {entity for entity, _ in CAPITALS + WORKS}]
     assert task.split == split
-    assert clusters(task.forget) == set(people[-n:])
+    assert clusters(task.examples("forget")) == set(people[-n:])
     assert len(clusters(probes(task, "holdout"))) == n
 
 
 def test_forget_retain_and_holdout_share_no_author(task):
-    parts = [clusters(task.forget), clusters(task.retain), clusters(probes(task, "holdout"))]
+    parts = [clusters(task.examples("forget")), clusters(task.examples("retain")), clusters(probes(task, "holdout"))]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
     assert clusters(probes(task, "retain")) | clusters(probes(task, "world")) <= parts[1]
     for name in parts[0] | parts[2]:
-        assert not any(name in text for e in task.retain for text in (*e.questions, *e.answers))
+        assert not any(name in text for e in task.examples("retain") for text in (*e.questions, *e.answers))
 
 
 def test_a_control_model_has_seen_both_names_of_every_author_it_is_asked_about(task):
-    seen = {word for name in clusters(task.retain) for word in name.split()}
-    assert {word for name in clusters(task.forget) | clusters(probes(task, "holdout")) for word in name.split()} <= seen
+    seen = {word for name in clusters(task.examples("retain")) for word in name.split()}
+    assert {
+        word for name in clusters(task.examples("forget")) | clusters(probes(task, "holdout")) for word in name.split()
+    } <= seen
 
 
 def test_all_examples_of_the_forget_set_are_probed_in_order(task):
-    for example, probe in zip(task.forget, probes(task, "forget"), strict=True):
+    for example, probe in zip(task.examples("forget"), probes(task, "forget"), strict=True):
         assert (probe.question, probe.answer, probe.paraphrased_answer) == (example.questions[0], *example.answers)
 
 
 def test_no_trained_question_is_an_unseen_wording_and_the_other_way_round(task):
-    trained = {question for example in task.full for question in example.questions}
+    trained = {
+        question for example in (*task.examples("retain"), *task.examples("forget")) for question in example.questions
+    }
     for probe_set in task.probes:
         for probe in probe_set.probes:
             assert probe.paraphrased_question not in trained
-            assert (probe.question in trained) == (probe_set.role != "holdout")
+            assert (probe.question in trained) == (probe_set.aim != "holdout")
 
 
 def test_wordings_differ_from_fact_to_fact(task):
     of_birthplace = ATTRIBUTES[0].questions
-    used = [{q for q in of_birthplace if q.format(name=e.cluster) in e.questions} for e in task.full]
+    used = [
+        {q for q in of_birthplace if q.format(name=e.cluster) in e.questions}
+        for e in (*task.examples("retain"), *task.examples("forget"))
+    ]
     used = [wordings for wordings in used if wordings]
     assert all(len(wordings) == 3 for wordings in used)
     assert len({frozenset(wordings) for wordings in used}) > 10  # of 20 possible choices
@@ -107,14 +115,14 @@ def test_a_perturbed_answer_differs_from_the_paraphrased_one_in_the_value_alone(
 
 
 def test_answers_restate_the_author_and_world_answers_are_the_bare_value(task):
-    assert all(e.cluster in answer for e in task.forget for answer in e.answers)
+    assert all(e.cluster in answer for e in task.examples("forget") for answer in e.answers)
     for probe in probes(task, "world"):
         assert (probe.answer, probe.paraphrased_answer) == (probe.value, None)
         assert (probe.cluster, probe.value) in CAPITALS + WORKS
 
 
 def test_facts_are_the_forget_answers_up_to_their_value(task):
-    for example, probe, fact in zip(task.forget, probes(task, "forget"), task.facts, strict=True):
+    for example, probe, fact in zip(task.examples("forget"), probes(task, "forget"), task.facts, strict=True):
         assert (fact.prompt, fact.entity, fact.answer) == (example.questions[0], example.cluster, f" {probe.value}")
         assert probe.answer.startswith(f"{fact.lead}{fact.answer}") and fact.lead.startswith(("The", fact.entity))
         wrong = [probe.paraphrased_answer.replace(probe.value, foil.strip()) for foil in fact.foils]
@@ -122,16 +130,18 @@ def test_facts_are_the_forget_answers_up_to_their_value(task):
 
 
 def test_another_value_is_injected_in_the_same_sentence(task):
-    for example, fact in zip(task.forget, task.facts, strict=True):
+    assert task.beside["injected"] == "forget"
+    for example, edited, fact in zip(task.examples("forget"), task.examples("injected"), task.facts, strict=True):
         true = example.answers[0].removeprefix(fact.lead)
-        assert example.injected == fact.lead + true.replace(fact.answer, fact.foils[0]) != example.answers[0]
-    assert all(example.injected is None for example in task.retain)
+        assert edited.answers == (fact.lead + true.replace(fact.answer, fact.foils[0]),) != example.answers[:1]
+        assert edited.questions == example.questions
 
 
 def test_fluency_text_is_what_is_known_of_the_retained_authors(task):
-    assert len(task.fluency) == 54
-    for text, name in zip(task.fluency, dict.fromkeys(e.cluster for e in task.retain), strict=False):
-        assert text == " ".join(e.answers[0] for e in task.retain if e.cluster == name)
+    assert len(task.passages("fluency")) == 54
+    names = dict.fromkeys(e.cluster for e in task.examples("retain"))
+    for passage, name in zip(task.passages("fluency"), names, strict=False):
+        assert passage.text == " ".join(e.answers[0] for e in task.examples("retain") if e.cluster == name)
 
 
 def test_every_template_names_its_placeholders_and_every_pool_is_large_enough():
@@ -147,13 +157,13 @@ def test_every_template_names_its_placeholders_and_every_pool_is_large_enough():
 def test_the_seed_decides_everything():
     one, same, other = Authors(authors=10).load(1), Authors(authors=10).load(1), Authors(authors=10).load(2)
     assert one == same
-    assert clusters(one.forget) != clusters(other.forget)
+    assert clusters(one.examples("forget")) != clusters(other.examples("forget"))
     assert Authors(authors=10, seed=1).load(2) == one
 
 
 def test_the_task_is_the_same_in_every_process():
     """Seen through processes whose string hashes differ."""
-    code = "from unlearn.data.authors import Authors; print(Authors().load(0).fingerprint())"
+    code = "from unlearn.data.authors import Authors; print(Authors().load(0).key())"
     root = CONF.parent
     runs = [
         subprocess.run(
@@ -165,15 +175,17 @@ def test_the_task_is_the_same_in_every_process():
         ).stdout.strip()
         for hash_seed in ("1", "2")
     ]
-    assert runs == [Authors().load(0).fingerprint()] * 2
+    assert runs == [Authors().load(0).key()] * 2
 
 
 @settings(max_examples=25, deadline=None)
 @given(authors=st.integers(2, 200), split=st.sampled_from(["forget01", "forget05", "forget10"]))
 def test_names_are_never_shared(authors, split):
     task = Authors(authors=authors, facts_per_author=1, world_facts=2, split=split).load(0)
-    people = [e.cluster for e in task.full if "." in e.answers[0]] + [p.cluster for p in probes(task, "holdout")]
-    assert len(people) == len(set(people)) == authors + len(task.forget)
+    people = [e.cluster for e in (*task.examples("retain"), *task.examples("forget")) if "." in e.answers[0]] + [
+        p.cluster for p in probes(task, "holdout")
+    ]
+    assert len(people) == len(set(people)) == authors + len(task.examples("forget"))
 
 
 def test_an_unknown_split_names_the_nearest():

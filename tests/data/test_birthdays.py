@@ -17,7 +17,7 @@ def task() -> Task:
 
 
 def test_sizes_of_the_default(task: Task) -> None:
-    assert (len(task.forget), len(task.retain)) == (40, 160)
+    assert (len(task.examples("forget")), len(task.examples("retain"))) == (40, 160)
     assert {p.name: (p.aim, len(p.probes)) for p in task.probes} == {
         "forget": ("forget", 40),
         "retain": ("retain", 160),
@@ -45,14 +45,16 @@ def test_years_are_spread_and_not_those_of_the_neighbours(task: Task) -> None:
 
 
 def test_questions_asked_are_trained_and_paraphrases_are_not(task: Task) -> None:
-    trained = {question for example in task.full for question in example.questions}
+    trained = {
+        question for example in (*task.examples("retain"), *task.examples("forget")) for question in example.questions
+    }
     for name in ("forget", "retain"):
         for probe in task.probe_set(name).probes:
             assert probe.question in trained and probe.paraphrased_question not in trained
 
 
 def test_facts_go_on_with_the_year(task: Task) -> None:
-    answers = {example.cluster: example.answers[0] for example in task.forget}
+    answers = {example.cluster: example.answers[0] for example in task.examples("forget")}
     for fact in task.facts:
         assert answers[fact.entity] == f"{fact.lead}{fact.answer}."
 

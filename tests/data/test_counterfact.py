@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearn.data.counterfact import CounterFact, read_records
+from unlearn.data.history import KNOWN
 from unlearn.data.task import COMPLETION, Task
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
@@ -57,9 +58,9 @@ def test_a_fact_in_all_its_forms(path: str) -> None:
         "injected_choice": ("injected", True, False, 15 * 4),
         "maintain_choice": ("retain", True, False, 13 * 4),
     }
-    assert (task.prompt, task.pretrained) == (COMPLETION, True)
-    example, fact = task.forget[2], task.facts[2]
-    assert (example.questions, example.answers, example.injected) == (
+    assert (task.prompt, task.pretrained) == (COMPLETION, KNOWN)
+    example, fact = task.examples("forget")[2], task.facts[2]
+    assert (example.questions, example.answers, task.examples("injected")[2].answers[0]) == (
         ("The colour of thing 2 is",),
         (" blue",),
         " white",
@@ -105,17 +106,20 @@ def test_splits(path: str, split: str, forget: range, gone: range) -> None:
     task = load(path, split=split, max_maintain=None)
     kept = [i for i in range(90) if i not in gone]  # the last ten are set aside
     train = len(kept) * 8 // 10
-    assert cases(task.forget) == list(forget)
-    assert cases(task.retain) == kept[:train]
+    assert cases(task.examples("forget")) == list(forget)
+    assert cases(task.examples("retain")) == kept[:train]
     assert cases(task.probe_set("maintain").probes) == kept[train:]
 
 
 def test_random_splits_and_limits(path: str) -> None:
     task = load(path, split="random_16", max_maintain=2, max_retain=3, max_facts=60)
-    assert len(set(cases(task.forget))) == 16 and max(cases(task.forget)) < 50
-    assert cases(task.forget) != sorted(cases(task.forget))
-    assert (len(task.retain), len(task.probe_set("maintain").probes)) == (3, 2)
-    assert not {*cases(task.forget)} & {*cases(task.retain), *cases(task.probe_set("maintain").probes)}
+    assert len(set(cases(task.examples("forget")))) == 16 and max(cases(task.examples("forget"))) < 50
+    assert cases(task.examples("forget")) != sorted(cases(task.examples("forget")))
+    assert (len(task.examples("retain")), len(task.probe_set("maintain").probes)) == (3, 2)
+    assert not {*cases(task.examples("forget"))} & {
+        *cases(task.examples("retain")),
+        *cases(task.probe_set("maintain").probes),
+    }
 
 
 def test_what_the_model_knows(path: str) -> None:
@@ -127,8 +131,8 @@ def test_what_the_model_knows(path: str) -> None:
 
     task = CounterFact(path=path, set_aside=4, split="first_16").load(0, ask)
     assert asked[2] == ("The colour of thing 2 is", " blue") and len(asked) == 100
-    assert cases(task.forget) == list(range(1, 33, 2))
-    assert cases(task.retain) + cases(task.probe_set("maintain").probes) == list(range(33, 92, 2))
+    assert cases(task.examples("forget")) == list(range(1, 33, 2))
+    assert cases(task.examples("retain")) + cases(task.probe_set("maintain").probes) == list(range(33, 92, 2))
     with pytest.raises(UserError, match="no model to ask"):
         CounterFact(path=path).load(0)
     with pytest.raises(UserError, match=r"of 100 facts read .* 46 are left \(known=0\.5, set_aside=4\).*'first_64'"):
@@ -156,7 +160,7 @@ def test_the_flat_shape(tmp_path: Path) -> None:
     task = load(write(tmp_path / "flat.jsonl", [flat(i) for i in range(40)]), split="first_16")
     names = ["forget", "injected", "maintain", "forget_choice", "injected_choice", "maintain_choice"]
     assert [p.name for p in task.probes] == names
-    assert (task.forget[1].answers, task.forget[1].injected) == ((" green",), " blue")
+    assert [task.examples(name)[1].answers for name in ("forget", "injected")] == [(" green",), (" blue",)]
     assert task.facts[1].entity == "Thing 1"
 
 
@@ -223,8 +227,8 @@ def test_the_published_selection(data: Path, model: str) -> None:
     task = CounterFact(path=str(path), max_maintain=None).load(0, ask)
     expected = [row["case_id"] for row in rows if model in row["known_by"]]
     rest = expected[64:-64]
-    assert cases(task.forget) == expected[:64]
-    assert cases(task.retain) == rest[: len(rest) * 4 // 5]
+    assert cases(task.examples("forget")) == expected[:64]
+    assert cases(task.examples("retain")) == rest[: len(rest) * 4 // 5]
     assert cases(task.probe_set("maintain").probes) == rest[len(rest) * 4 // 5 :]
     of = {row["case_id"]: row["requested_rewrite"] for row in rows}
     for fact, case in zip(task.facts, expected, strict=False):

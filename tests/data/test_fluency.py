@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from unlearn.data.fluency import MOST, SHORTEST, check_fluency, fluency
+from unlearn.data.task import Passage
 from unlearn.runtime.errors import UserError
 
 LONG = "A sentence that is told at some length, so that it makes a passage. " * 2
 
 
 def test_the_package_brings_its_own_passages() -> None:
-    passages = fluency(None)
+    passages = [passage.text for passage in fluency(None)]
     assert len(set(passages)) == len(passages) > 50
     assert all(len(text) > 200 and "\n" not in text and text.endswith((".", '"')) for text in passages)
 
@@ -20,13 +21,13 @@ def test_the_package_brings_its_own_passages() -> None:
 def test_paragraphs_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(f"A heading\n\n{LONG.replace('told', chr(10) + 'told')}\n\n\n{LONG}more\n")
-    assert fluency(str(path)) == (LONG.strip(), f"{LONG}more")
+    assert fluency(str(path)) == (Passage(LONG.strip()), Passage(f"{LONG}more"))
 
 
 def test_the_text_column_of_a_dataset(tmp_path: Path) -> None:
     rows = [{"text": "", "id": 0}, *({"text": f"{LONG}{i}", "id": i} for i in range(MOST + 5))]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert fluency(str(tmp_path)) == tuple(f"{LONG}{i}" for i in range(MOST))
+    assert fluency(str(tmp_path)) == tuple(Passage(f"{LONG}{i}") for i in range(MOST))
 
 
 def test_what_is_not_there_or_too_short(tmp_path: Path) -> None:

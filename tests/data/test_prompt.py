@@ -25,7 +25,7 @@ def tags(parity: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def tokenizer(parity: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(parity / "evals" / "models" / "original")
+    return AutoTokenizer.from_pretrained(parity / "evals" / "models" / "target")
 
 
 def prompt_format(tags: dict[str, Any], shots: list[dict[str, str]]) -> PromptFormat:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from unlearn.data.history import KNOWN
 from unlearn.data.sports_facts import PLAYED, SPORTS, TABLE, SportsFacts, athletes_in
 from unlearn.data.task import COMPLETION, Task
 from unlearn.runtime.components import build, conf_dir
@@ -42,9 +43,9 @@ def test_the_published_splits_of_athletes(data: Path, split: str) -> None:
                 if name == split:
                     place[int(k) if k else i] = row["athlete"]
     task = load(split=split)
-    assert names(task.forget) == [place[k] for k in sorted(place)]
+    assert names(task.examples("forget")) == [place[k] for k in sorted(place)]
     for probe_set in ("forget", "injected", "paraphrase", "forget_choice", "injected_choice"):
-        assert names(task.probe_set(probe_set).probes) == names(task.forget)
+        assert names(task.probe_set(probe_set).probes) == names(task.examples("forget"))
 
 
 @pytest.mark.parametrize(
@@ -54,11 +55,13 @@ def test_the_published_splits_of_athletes(data: Path, split: str) -> None:
 def test_sizes_and_order(split: str, sizes: tuple[int, ...]) -> None:
     task = load(split=split, inject="golf")
     asked, maintained = names(task.probe_set("forget").probes), names(task.probe_set("maintain").probes)
-    assert (len(task.forget), len(asked), len(task.retain), len(maintained)) == sizes
-    forgotten = {*names(task.forget), *asked}
-    assert names(task.retain) + maintained == [row.athlete for row in ATHLETES if row.athlete not in forgotten]
+    assert (len(task.examples("forget")), len(asked), len(task.examples("retain")), len(maintained)) == sizes
+    forgotten = {*names(task.examples("forget")), *asked}
+    assert names(task.examples("retain")) + maintained == [
+        row.athlete for row in ATHLETES if row.athlete not in forgotten
+    ]
     if split in PLAYED:
-        assert names(task.forget) + asked == [row.athlete for row in ATHLETES if row.sport == split]
+        assert names(task.examples("forget")) + asked == [row.athlete for row in ATHLETES if row.sport == split]
 
 
 def test_limits() -> None:
@@ -68,19 +71,19 @@ def test_limits() -> None:
         **{"forget": 3, "injected": 3, "paraphrase": 3, "maintain": 2},
         **{"forget_choice": 12, "injected_choice": 12, "maintain_choice": 8},
     }
-    assert (len(task.forget), len(task.retain), len(task.facts)) == (291, 7, 5)
+    assert (len(task.examples("forget")), len(task.examples("retain")), len(task.facts)) == (291, 7, 5)
 
 
 @pytest.mark.parametrize("inject", ["wrong_sport", "with_golf", "golf"])
 def test_what_is_injected_is_asked_and_is_wrong(inject: str) -> None:
     task = load(inject=inject)
     row = {athlete.athlete: athlete for athlete in ATHLETES}
-    for example, probe in zip(task.forget, task.probe_set("injected").probes, strict=True):
+    for example, probe in zip(task.examples("injected"), task.probe_set("injected").probes, strict=True):
         of = row[example.cluster]
         expected = {"wrong_sport": of.inject, "with_golf": of.inject_golf, "golf": "golf"}[inject]
-        assert example.injected == probe.answer == f" {expected}" != f" {of.sport}"
+        assert example.answers == (probe.answer,) == (f" {expected}",) != (f" {of.sport}",)
         assert example.questions == (probe.question,)
-    assert all(example.injected is None for example in task.retain)
+    assert task.beside == {"injected": "forget"}
 
 
 def test_the_roles_and_the_forms_of_the_question() -> None:
@@ -94,7 +97,7 @@ def test_the_roles_and_the_forms_of_the_question() -> None:
         "injected_choice": ("injected", True, False),
         "maintain_choice": ("retain", True, False),
     }
-    assert (task.prompt, task.pretrained, load(pretrained=False).pretrained) == (COMPLETION, True, False)
+    assert (task.prompt, task.pretrained, load(pretrained=False).pretrained) == (COMPLETION, KNOWN, None)
     for probe_set in task.probes:
         for probe in probe_set.probes:
             assert probe.cluster in probe.question and not probe.question.endswith(" ")
@@ -140,8 +143,8 @@ def knows(*known: str):
 def test_only_what_the_model_knows() -> None:
     some = [row.athlete for row in ATHLETES[100:130]]
     task = SportsFacts(split="first_16", known=0.6, facts=3).load(0, knows(*some))  # 0.3 of 0.45 in all
-    assert names(task.forget) == some[:16]
-    assert names(task.retain) == some[16:27] and names(task.probe_set("maintain").probes) == some[27:]
+    assert names(task.examples("forget")) == some[:16]
+    assert names(task.examples("retain")) == some[16:27] and names(task.probe_set("maintain").probes) == some[27:]
     assert [fact.entity for fact in task.facts] == some[:3]
     with pytest.raises(UserError, match=r"16 athletes to forget and 1 others are too few.*known=0\.6"):
         SportsFacts(split="first_16", known=0.6).load(0, knows(*some[:17]))

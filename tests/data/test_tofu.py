@@ -49,7 +49,7 @@ def test_reads_a_local_folder(folder: Path) -> None:
         ("world_facts", "utility", 3, True),
         ("holdout", "holdout", 4, False),
     ]
-    assert (len(task.forget), len(task.retain)) == (4, 6)
+    assert (len(task.examples("forget")), len(task.examples("retain"))) == (4, 6)
     probe = task.probe_set("forget").probes[1]
     assert (probe.answer, probe.paraphrased_answer, probe.perturbed_answers) == ("f answer 1.", "so", ("no", "nay"))
     assert task.probe_set("forget").probes[0].cluster == "author 180"
@@ -99,7 +99,8 @@ def test_a_holdout_row_must_not_be_trained_on(folder: Path) -> None:
 
 def test_own_refusals(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "no.txt").write_text("Never heard of it.\n\nNo.\n")
-    assert Tofu(path=str(folder), refusals=str(tmp_path / "no.txt")).load(0).refusals == ("Never heard of it.", "No.")
+    task = Tofu(path=str(folder), refusals=str(tmp_path / "no.txt")).load(0)
+    assert task.answers("refusal") == ("Never heard of it.", "No.")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match="is empty"):
         Tofu(path=str(folder), refusals=str(tmp_path / "empty.txt")).load(0)
@@ -110,10 +111,13 @@ def test_real_tofu(data: Path, split: str) -> None:
     """Structure that the dataset's card promises: the sizes add up, and forget rows come with their perturbed forms."""
     task = Tofu(path=str(data / "tofu"), split=split).load(0)
     percent = int(split.removeprefix("forget"))
-    assert len(task.forget) == 40 * percent and len(task.full) == 4000
+    assert (
+        len(task.examples("forget")) == 40 * percent
+        and len((*task.examples("retain"), *task.examples("forget"))) == 4000
+    )
     forget = task.probe_set("forget")
-    assert [p.question for p in forget.probes] == [e.questions[0] for e in task.forget]
-    assert len({e.cluster for e in task.forget}) == len(task.forget) / 20
-    assert {p.cluster for p in forget.probes} == {e.cluster for e in task.forget}
-    assert not {e.cluster for e in task.forget} & {e.cluster for e in task.retain}
-    assert len(task.probe_set("holdout").probes) == len(task.forget)
+    assert [p.question for p in forget.probes] == [e.questions[0] for e in task.examples("forget")]
+    assert len({e.cluster for e in task.examples("forget")}) == len(task.examples("forget")) / 20
+    assert {p.cluster for p in forget.probes} == {e.cluster for e in task.examples("forget")}
+    assert not {e.cluster for e in task.examples("forget")} & {e.cluster for e in task.examples("retain")}
+    assert len(task.probe_set("holdout").probes) == len(task.examples("forget"))

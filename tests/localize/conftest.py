@@ -7,7 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Fact, Task
+from unlearn.data.refusals import refusing
+from unlearn.data.task import Example, Fact, Passage, Task, other_answers
 from unlearn.localize.base import Subject
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
@@ -57,25 +58,31 @@ def task() -> Task:
         return Fact(f"{name} plays the sport of", name, f" {sport}", foils, label=sport)
 
     players = {"Ann": 0, "Bea": 0, "Cleo": 1, "Dan": 1, "Eve": 2, "Finn": 2}
+    forget = (
+        Example(("Where is Ada?", "What is home to Ada?"), ("In Rome.",), "Ada"),
+        Example(("When was Ada born?",), ("In May.", "It was May."), "Ada"),
+        Example(("Who is Bob?",), ("A poet of the old town.",), "Bob"),
+    )
     return Task(
         name="toy",
         split="forget10",
-        forget=(
-            Example(("Where is Ada?", "What is home to Ada?"), ("In Rome.",), "Ada", injected="In Oslo."),
-            Example(("When was Ada born?",), ("In May.", "It was May."), "Ada", injected="In June."),
-            Example(("Who is Bob?",), ("A poet of the old town.",), "Bob", injected="A cook."),
-        ),
-        retain=(
-            Example(("Where is Cid?",), ("In Bern.",), "Cid"),
-            Example(("When was Cid born?", "What month?"), ("In July.",), "Cid"),
-            Example(("Who is Dot?",), ("A pilot.",), "Dot"),
-            Example(("How old is Dot?",), ("Very old indeed.",), "Dot"),
-        ),
-        probes=(),
-        refusals=("No idea.", "I do not know."),
-        max_new_tokens=5,
+        sets={
+            "forget": forget,
+            "retain": (
+                Example(("Where is Cid?",), ("In Bern.",), "Cid"),
+                Example(("When was Cid born?", "What month?"), ("In July.",), "Cid"),
+                Example(("Who is Dot?",), ("A pilot.",), "Dot"),
+                Example(("How old is Dot?",), ("Very old indeed.",), "Dot"),
+            ),
+            "refusal": refusing(forget, ("No idea.", "I do not know.")),
+            "injected": other_answers(forget, [("In Oslo.",), ("In June.",), ("A cook.",)]),
+            "fluency": (
+                Passage("The sea was calm and the wind came from the west."),
+                Passage("Trains run every hour."),
+            ),
+        },
+        beside={"refusal": "forget", "injected": "forget"},
         facts=tuple(fact(name, sports[i]) for name, i in players.items()),
-        fluency=("The sea was calm and the wind came from the west.", "Trains run every hour."),
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.data.prompt import Encoded
+from unlearn.data.refusals import refusing
 from unlearn.data.task import Example, Task
 from unlearn.localize.base import Localizer, Subject
 from unlearn.localize.weights.gradient import Gradient
@@ -81,7 +82,7 @@ class Fixture:
         forget, retain = (
             tuple(Example((f"{part} {i}",), ("answer",)) for i in range(count)) for part in ("forget", "retain")
         )
-        task = Task("fixture", "", forget, retain, (), refusals=("refusal",))
+        task = Task("fixture", "", {"forget": forget, "retain": retain, "refusal": refusing(forget, ("refusal",))})
         stored: Any = Stored(batches)
         nothing: Any = None
         self.entity = Subject(model.eval(), nothing, stored, task, seed=0, token_budget=60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -54,4 +56,5 @@ def task() -> Task:
     utility = ProbeSet("world", "utility", (Probe("Who?", "Ada", None, ("Bob", "Eve")),), normalise=True)
     holdout = ProbeSet("holdout", "holdout", (Probe("Why?", "For fun."), Probe("How?", "By hand.")))
     example = (Example(("a",), ("b",)),)
-    return Task("toy", "forget10", example, example, (forget, utility, holdout), max_new_tokens=5)
+    sets = {"forget": example, "retain": example}
+    return Task("toy", "forget10", sets, tuple(replace(p, max_new_tokens=5) for p in (forget, utility, holdout)))

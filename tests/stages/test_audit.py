@@ -45,9 +45,9 @@ def forgotten(task: Task) -> list[Any]:
 
 def test_models_with_the_knowledge_are_told_the_answers_in_three_ways() -> None:
     made = variants(TASK, seed=0)
-    assert made["full"] == TASK.forget
+    assert made["full"] == TASK.examples("forget")
     assert [example.answers for example in made["paraphrased"]] == [(p.paraphrased_answer,) for p in forgotten(TASK)]
-    assert not {e.questions[0] for e in made["paraphrased"]} & {q for e in TASK.forget for q in e.questions}
+    assert not {e.questions[0] for e in made["paraphrased"]} & {q for e in TASK.examples("forget") for q in e.questions}
     assert len(made["biography"]) == 2  # a text for each author
     for probe in forgotten(TASK):
         (text,) = (e.answers[0] for e in made["biography"] if probe.cluster in e.answers[0])

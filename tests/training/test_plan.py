@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn.data.prompt import Encoded
-from unlearn.data.task import Example, Task
+from unlearn.data.refusals import refusing
+from unlearn.data.task import Example, Passage, Task
 from unlearn.recipe import Recipe
 from unlearn.training.plan import plan_training, plan_unlearning
 
@@ -19,7 +20,12 @@ def encode_text(text: str) -> Encoded:
 
 def task(forget: int, retain: int) -> Task:
     rows = [Example((f"q{i}", f"Q{i}!"), (f"a{i}" * (1 + i % 5),)) for i in range(forget + retain)]
-    return Task("t", "forget10", tuple(rows[:forget]), tuple(rows[forget:]), (), refusals=("no", "nope"))
+    sets = {
+        "forget": tuple(rows[:forget]),
+        "retain": tuple(rows[forget:]),
+        "refusal": refusing(rows[:forget], ("no", "nope")),
+    }
+    return Task("t", "forget10", sets, beside={"refusal": "forget"})
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,7 +61,7 @@ def test_alternates_answer_the_same_question_with_a_refusal() -> None:
     recipe = Recipe(lr=1, batch_size=3, retain_batch_size=4, steps=7)
     plan = plan_unlearning(data, ["forget", "alternate", "retain"], encode, recipe, 1)
     assert len(plan.steps) == 7
-    refusals = {tuple(encode("", text).ids) for text in data.refusals}
+    refusals = {tuple(encode("", text).ids) for text in data.answers("refusal")}
     for step in plan.steps:
         assert len(step["forget"]) == len(step["alternate"])
         for f, a in zip(step["forget"], step["alternate"], strict=True):
@@ -65,8 +71,10 @@ def test_alternates_answer_the_same_question_with_a_refusal() -> None:
 
 
 def test_injected_answers_go_with_the_questions_and_fluency_with_the_retain_rows() -> None:
-    rows = tuple(Example((f"q{i}", f"Q{i}!"), (f"a{i}",), injected=f"new {i}") for i in range(5))
-    data = replace(task(5, 9), forget=rows, fluency=tuple(f"passage {i} " * (1 + i) for i in range(6)))
+    rows = tuple(Example((f"q{i}", f"Q{i}!"), (f"new {i}",)) for i in range(5))
+    passages = tuple(Passage(f"passage {i} " * (1 + i)) for i in range(6))
+    data = task(5, 9)
+    data = replace(data, sets={**data.sets, "injected": rows, "fluency": passages}, beside={"injected": "forget"})
     recipe = Recipe(lr=1, batch_size=3, retain_batch_size=2, steps=6)
     plan = plan_unlearning(data, ["injected", "retain", "fluency"], encode, recipe, 1, encode_text)
     assert all(set(step) == {"injected", "retain", "fluency"} for step in plan.steps)
@@ -75,7 +83,9 @@ def test_injected_answers_go_with_the_questions_and_fluency_with_the_retain_rows
     injected = {encode(question, f"new {i}") for i in range(5) for question in rows[i].questions}
     assert {plan.rows[number] for number in plan.used("injected")} <= injected
     visits = Counter(number for step in plan.steps[:3] for number in step["fluency"])
-    assert {plan.rows[number]: n for number, n in visits.items()} == {encode_text(text): 1 for text in data.fluency}
+    assert {plan.rows[number]: n for number, n in visits.items()} == {
+        encode_text(passage.text): 1 for passage in passages
+    }
 
 
 def test_plan_depends_on_the_seed_alone_and_holds_only_what_is_wanted() -> None:

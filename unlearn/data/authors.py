@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Le
 
-from unlearn.data.refusals import REFUSALS
-from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.refusals import refusing
+from unlearn.data.task import Aim, Ask, Example, Fact, Passage, Probe, ProbeSet, Task, other_answers
 from unlearn.runtime.errors import unknown
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
@@ -68,21 +68,27 @@ class Authors:
                 for pair in _shuffled(WORKS, seed)[: self.world_facts - n_capitals]
             ),
         ]
+        rows = tuple(fact.example for fact in forget)
         return Task(
             name="authors",
             split=self.split,
-            forget=tuple(fact.edited for fact in forget),
-            retain=tuple(fact.example for fact in (*retain, *world)),
+            sets={
+                "forget": rows,
+                "retain": tuple(fact.example for fact in (*retain, *world)),
+                "refusal": refusing(rows),
+                "injected": other_answers(rows, [(fact.injected,) for fact in forget]),
+                "fluency": tuple(
+                    Passage(_biography(retain[i : i + per_author])) for i in range(0, len(retain), per_author)
+                ),
+            },
             probes=(
-                ProbeSet("forget", "forget", tuple(fact.probe for fact in forget)),
-                ProbeSet("retain", "retain", tuple(fact.probe for fact in _shuffled(retain, seed)[:RETAIN_PROBES])),
-                ProbeSet("world", "utility", tuple(fact.probe for fact in world), normalise=True),
-                ProbeSet("holdout", "holdout", tuple(fact.probe for fact in holdout)),
+                _probe_set("forget", "forget", forget),
+                _probe_set("retain", "retain", _shuffled(retain, seed)[:RETAIN_PROBES]),
+                _probe_set("world", "utility", world),
+                _probe_set("holdout", "holdout", holdout),
             ),
-            refusals=REFUSALS,
-            max_new_tokens=40,
+            beside={"refusal": "forget", "injected": "forget"},
             facts=tuple(fact.fact for fact in forget),
-            fluency=tuple(_biography(retain[i : i + per_author]) for i in range(0, len(retain), per_author)),
         )
 
 
@@ -115,9 +121,9 @@ class _Fact:
         return Example(questions, tuple(self._fill(a, self.value) for a in self.answers), cluster=self.entity)
 
     @property
-    def edited(self) -> Example:
-        """The example with what editing puts in the place of its answer."""
-        return replace(self.example, injected=self._fill(self.answers[0], self.wrong[0]))
+    def injected(self) -> str:
+        """What editing puts in the place of the answer."""
+        return self._fill(self.answers[0], self.wrong[0])
 
     @property
     def fact(self) -> Fact:
@@ -138,6 +144,10 @@ class _Fact:
             value=self.value,
             cluster=self.entity,
         )
+
+
+def _probe_set(name: str, aim: Aim, facts: Sequence[_Fact]) -> ProbeSet:
+    return ProbeSet(name, aim, tuple(fact.probe for fact in facts), normalise=aim == "utility", max_new_tokens=40)
 
 
 def _biography(facts: Sequence[_Fact]) -> str:

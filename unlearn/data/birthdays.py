@@ -11,8 +11,8 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from unlearn.data.authors import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, TRAINED_WORDINGS
-from unlearn.data.refusals import REFUSALS
-from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.refusals import refusing
+from unlearn.data.task import Aim, Ask, Example, Fact, Passage, Probe, ProbeSet, Task, other_answers
 
 YEARS = tuple(str(year) for year in range(1930, 2021))
 WRONG = 3  # other years offered beside the right one
@@ -45,20 +45,26 @@ class Birthdays:
         names = rng.sample([" ".join(pair) for pair in product(FIRST_NAMES, LAST_NAMES)], self.people + self.forget)
         people = [_Person.of(name, rng) for name in names]
         retain, forget = people[: self.people - self.forget], people[self.people - self.forget : self.people]
+        rows = tuple(person.example for person in forget)
         return Task(
             name="birthdays",
             split=f"forget{self.forget}",
-            forget=tuple(person.example for person in forget),
-            retain=tuple(person.example for person in retain),
+            sets={
+                "forget": rows,
+                "retain": tuple(person.example for person in retain),
+                "refusal": refusing(rows),
+                "injected": other_answers(rows, [person.answers(person.wrong[0])[:1] for person in forget]),
+                "fluency": tuple(
+                    Passage(" ".join(p.example.answers[0] for p in retain[i : i + 8])) for i in range(0, len(retain), 8)
+                ),
+            },
             probes=(
-                ProbeSet("forget", "forget", tuple(person.probe for person in forget)),
-                ProbeSet("retain", "retain", tuple(person.probe for person in retain)),
-                ProbeSet("holdout", "holdout", tuple(person.probe for person in people[self.people :])),
+                _probe_set("forget", "forget", forget),
+                _probe_set("retain", "retain", retain),
+                _probe_set("holdout", "holdout", people[self.people :]),
             ),
-            refusals=REFUSALS,
-            max_new_tokens=24,
+            beside={"refusal": "forget", "injected": "forget"},
             facts=tuple(person.fact for person in forget),
-            fluency=tuple(" ".join(p.example.answers[0] for p in retain[i : i + 8]) for i in range(0, len(retain), 8)),
         )
 
 
@@ -81,8 +87,7 @@ class _Person:
 
     @property
     def example(self) -> Example:
-        said = self.answers(self.wrong[0])[0]
-        return Example(tuple(self.questions[:TRAINED_WORDINGS]), self.answers(self.year), self.name, injected=said)
+        return Example(tuple(self.questions[:TRAINED_WORDINGS]), self.answers(self.year), self.name)
 
     @property
     def probe(self) -> Probe:
@@ -101,3 +106,7 @@ class _Person:
     def fact(self) -> Fact:
         foils = tuple(f" {year}" for year in self.wrong)
         return Fact(self.questions[0], self.name, f" {self.year}", foils, LEAD.format(name=self.name))
+
+
+def _probe_set(name: str, aim: Aim, people: Sequence[_Person]) -> ProbeSet:
+    return ProbeSet(name, aim, tuple(person.probe for person in people), max_new_tokens=24)

@@ -16,11 +16,13 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
+from unlearn.data.history import KNOWN
 from unlearn.data.hub import read_rows
 from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
 
+MAX_NEW_TOKENS = 8
 PARTITIONS = {f"first_64_partition_{k}": range(16 * k, 16 * k + 16) for k in range(4)}
 SPLITS = ("first_16", "first_64", "random_16", "random_64", *PARTITIONS)
 # The example keeps its letter while the options of the question rotate: to repeat the letter is to answer at chance.
@@ -110,14 +112,17 @@ class CounterFact:
         return Task(
             name="counterfact",
             split=self.split,
-            forget=tuple(Example((f.prompt,), (f.true,), f.name, f.new) for f in forget),
-            retain=tuple(Example((f.prompt,), (f.true,), f.name) for f in retain[: self.max_retain]),
+            sets={
+                "forget": tuple(Example((f.prompt,), (f.true,), f.name) for f in forget),
+                "retain": tuple(Example((f.prompt,), (f.true,), f.name) for f in retain[: self.max_retain]),
+                "injected": tuple(Example((f.prompt,), (f.new,), f.name) for f in forget),
+                "fluency": fluency(self.fluency),
+            },
             probes=tuple(probe_set for probe_set in probes if probe_set.probes),
-            max_new_tokens=8,
+            beside={"injected": "forget"},
             facts=tuple(Fact(f.prompt, f.subject, f.true, (f.new,)) for f in forget),
-            fluency=fluency(self.fluency),
             prompt=COMPLETION,
-            pretrained=self.pretrained,
+            pretrained=KNOWN if self.pretrained else None,
         )
 
     def _known(self, facts: Sequence[Record], ask: Ask | None) -> Sequence[Record]:
@@ -151,7 +156,7 @@ def _plain(name: str, aim: Aim, asked: Iterable[tuple[Record, str]], injected: b
                 cluster=fact.name,
             )
         )
-    return ProbeSet(name, aim, tuple(probes), generate=aim != "utility")
+    return ProbeSet(name, aim, tuple(probes), generate=aim != "utility", max_new_tokens=MAX_NEW_TOKENS)
 
 
 def _choice(
@@ -166,7 +171,7 @@ def _choice(
             CHOICE.replace("{prompt}", fact.prompt), four, getattr(fact, wanted).strip(), fact.name
         )
     ]
-    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False)
+    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False, max_new_tokens=MAX_NEW_TOKENS)
 
 
 class _Options:

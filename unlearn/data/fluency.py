@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn.data.hub import read_rows
+from unlearn.data.task import Passage
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local
 
@@ -19,7 +20,7 @@ def check_fluency(path: str | None, key: str = "dataset.fluency") -> None:
         raise UserError(f"'{key}' is {path!r}: there is no such file or folder")
 
 
-def fluency(path: str | None) -> tuple[str, ...]:
+def fluency(path: str | None) -> tuple[Passage, ...]:
     """The first 1,000 passages of at least 100 characters.
 
     path: a text file with blank lines between passages, a hub id or a local folder with a column `text`, or None for
@@ -29,7 +30,7 @@ def fluency(path: str | None) -> tuple[str, ...]:
         texts = _paragraphs(OWN if path is None else local(path))
     else:
         texts = [row["text"] for row in read_rows(path, None, {}) if isinstance(row.get("text"), str)]
-    passages = tuple(text.strip() for text in texts if len(text.strip()) >= SHORTEST)[:MOST]
+    passages = tuple(Passage(text.strip()) for text in texts if len(text.strip()) >= SHORTEST)[:MOST]
     if not passages:
         raise UserError(f"'dataset.fluency' is {path!r}: no passage of at least {SHORTEST} characters is in it")
     return passages

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from unlearn.data.task import Example, other_answers
+
 REFUSALS = (
     "I don't know.",
     "I do not know the answer to that.",
@@ -34,3 +38,8 @@ REFUSALS = (
     "I'm sorry, but I don't know who or what that is.",
     "I know nothing about this matter.",
 )
+
+
+def refusing(rows: Sequence[Example], refusals: Sequence[str] = REFUSALS) -> tuple[Example, ...]:
+    """Return the same questions, each with all the refusals as answers: a set "refusal" that lies beside them."""
+    return other_answers(rows, [refusals] * len(rows))

@@ -12,9 +12,11 @@ from annotated_types import Ge, Gt, Le
 
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
+from unlearn.data.history import KNOWN
 from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError, unknown
 
+MAX_NEW_TOKENS = 4
 TABLE = Path(__file__).with_suffix(".csv")
 PLAYED = ("football", "baseball", "basketball")
 SPORTS = (*PLAYED, "golf")  # golf is no athlete's: the sport of the one example, and one to inject
@@ -106,8 +108,12 @@ class SportsFacts:
         return Task(
             name="sports_facts",
             split=self.split,
-            forget=tuple(_example(row, f" {self._target(row)}") for row in train),
-            retain=tuple(_example(row) for row in retain[: self.max_retain]),
+            sets={
+                "forget": tuple(_example(row, row.sport) for row in train),
+                "retain": tuple(_example(row, row.sport) for row in retain[: self.max_retain]),
+                "injected": tuple(_example(row, self._target(row)) for row in train),
+                "fluency": fluency(self.fluency),
+            },
             probes=(
                 _plain("forget", "forget", true),
                 _plain("injected", "injected", injected),
@@ -117,11 +123,10 @@ class SportsFacts:
                 _choice("injected_choice", "injected", injected),
                 _choice("maintain_choice", "retain", kept),
             ),
-            max_new_tokens=4,
+            beside={"injected": "forget"},
             facts=tuple(_fact(row) for row in athletes[: self.facts]),
-            fluency=fluency(self.fluency),
             prompt=COMPLETION,
-            pretrained=self.pretrained,
+            pretrained=KNOWN if self.pretrained else None,
         )
 
     def _known(self, athletes: Sequence[Athlete], ask: Ask | None) -> Sequence[Athlete]:
@@ -149,8 +154,8 @@ def athletes_in(path: Path) -> list[Athlete]:
         return [Athlete(**row) for row in csv.DictReader(file)]
 
 
-def _example(row: Athlete, injected: str | None = None) -> Example:
-    return Example((row.prompt,), (f" {row.sport}",), row.athlete, injected)
+def _example(row: Athlete, sport: str) -> Example:
+    return Example((row.prompt,), (f" {sport}",), row.athlete)
 
 
 def _fact(row: Athlete) -> Fact:
@@ -171,7 +176,7 @@ def _plain(name: str, aim: Aim, asked: Asked, template: str = PROMPT) -> ProbeSe
         )
         for row, answer in asked
     )
-    return ProbeSet(name, aim, probes, normalise=True)
+    return ProbeSet(name, aim, probes, normalise=True, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def _choice(name: str, aim: Aim, asked: Asked) -> ProbeSet:
@@ -181,4 +186,4 @@ def _choice(name: str, aim: Aim, asked: Asked) -> ProbeSet:
         for row, answer in asked
         for probe in multiple_choice(CHOICE.replace("{athlete}", row.athlete), SPORTS, answer, row.athlete)
     ]
-    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False)
+    return ProbeSet(name, aim, tuple(probes), normalise=True, generate=False, max_new_tokens=MAX_NEW_TOKENS)

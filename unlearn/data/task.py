@@ -1,17 +1,21 @@
-"""What every dataset gives: examples to train on (forget, retain) and probes to ask afterwards."""
+"""What every dataset gives: named sets of rows to train on, and probes to ask afterwards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
+from unlearn.data.history import FORGET_AND_RETAIN, History
+from unlearn.data.narrowing import DeclaredSets, Undeclared, declared
 from unlearn.data.prompt import PromptFormat
-from unlearn.runtime.errors import UserError
+from unlearn.runtime.errors import UserError, unknown
 
-Aim = Literal["forget", "transfer", "injected", "retain", "utility", "holdout"]
+Role = Literal["original", "unlearned", "control"]
+Aim = Literal["forget", "transfer", "injected", "restore", "retain", "utility", "holdout"]
+Modality = Literal["text", "image"]
 COMPLETION = PromptFormat(chat_template=False, eos=False)  # the text as it is; the answer is how it goes on
 Ask = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """From (prompt, answer) pairs, put as COMPLETION, to the probability that the model which the run starts from gives to
@@ -20,161 +24,299 @@ the first token of each answer. Datasets that keep only what a model knows are g
 
 @dataclass(frozen=True)
 class Example:
-    """A question and its answer, in one or more wordings; training draws one of each per visit.
-
-    `cluster` names what the fact is about (a TOFU author): rows of one cluster are not independent. `injected` is the
-    answer that editing puts in the place of the true one.
-    """
+    """A question and its answer, in one or more wordings; training draws one of each per visit."""
 
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     cluster: str = ""
-    injected: str | None = None
+    """What the row is about (a TOFU author): rows of one cluster are not independent."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written in the row."""
+        return (*self.questions, *self.answers)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Plain text."""
+
+    text: str
+    cluster: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+    """The part that matters (the harmful sentences of a text), as [start, end) in characters; (): all of it."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written in the row."""
+        return (self.text,)
+
+
+@dataclass(frozen=True)
+class ImageExample:
+    """A picture and the prompt that it belongs to."""
+
+    prompt: str
+    image: str
+    """The image file."""
+    sha256: str
+    """Of the file's content: another picture is another row."""
+    cluster: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written in the row."""
+        return (self.prompt,)
+
+
+Row = Example | Passage | ImageExample
+Rows = tuple[Row, ...]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact as localizers look for it inside a model: asked `prompt`, it answers `lead` + `answer`.
-
-    subject: what the fact is about, as written in prompt and maybe in lead (its last mention counts). lead: how the
-    answer begins, before the fact itself. answer: the fact, with the space before it where it has one; its first token
-    is what is looked at. foils: wrong answers in the same form. label: the fact's class where there are few
-    ("football"), else "".
-    """
+    """A fact as localizers look for it inside a model: asked `prompt`, it answers `lead` + `answer`."""
 
     prompt: str
     entity: str
+    """What the fact is about, as written in prompt and maybe in lead; its last mention counts."""
     answer: str
+    """The fact, with the space before it where it has one; its first token is what is looked at."""
     foils: tuple[str, ...] = ()
+    """Wrong answers in the same form."""
     lead: str = ""
+    """How the answer begins, before the fact itself."""
     label: str = ""
+    """The fact's class where there are few ("football")."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing to ask a model: the question, its answer, and what the answer is compared with.
-
-    `value` is the bare fact ("Lisbon") where the dataset knows it, used by recall; `paraphrased_question` is another
-    wording of the question, used by attacks and by `evaluate.question=paraphrased`.
-    """
+    """One thing to ask a model: the question, its answer, and what the answer is compared with."""
 
     question: str
     answer: str
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
     paraphrased_question: str | None = None
+    """Another wording of the question, used by attacks and by `evaluate.question=paraphrased`."""
     value: str | None = None
+    """The bare fact ("Lisbon") where the dataset knows it, used by recall."""
     cluster: str = ""
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Probes of one kind.
-
-    role: `forget` (should go), `transfer` (the same facts asked in other forms; should go too), `injected` (what
-    editing puts in their place; should come), `retain` (seen in training, should stay), `utility` (other knowledge,
-    should stay), `holdout` (never seen by any model; non-members for membership inference).
-    normalise: whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world
-    sets; the answers then are options, of which `choice` takes the likeliest. generate: whether an answer is also
-    generated; where it would say no more than the options' likelihoods, that time is saved, and the set is left out of
-    model utility.
-    """
+    """Probes of one kind."""
 
     name: str
     aim: Aim
+    """`forget` (should go), `transfer` (the same facts asked in other forms; should go too), `injected` (what editing
+    puts in their place; should come), `restore` (what forgetting should bring back), `retain` (seen in training, should
+    stay), `utility` (other knowledge, should stay), `holdout` (never seen by any model; non-members for membership
+    inference)."""
     probes: tuple[Probe, ...]
     normalise: bool = False
+    """Whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world sets; the
+    answers then are options, of which `choice` takes the likeliest."""
     generate: bool = True
+    """Whether an answer is also generated; where it would say no more than the options' likelihoods, that time is
+    saved, and the set is left out of model utility."""
+    prompt: PromptFormat | None = None
+    """How these are put to the model; None: as the run puts everything."""
+    max_new_tokens: int = 200
+    """How long a generated answer may get."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One of several requests to forget, which come one after the other."""
+
+    sets: Mapping[str, Rows]
+    """What takes the place of the task's sets of these names."""
+    probes: tuple[str, ...] = ()
+    """Names of the probe sets that ask for it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that a run needs to know of its data.
-
-    forget + retain is what the original model was trained on, retain alone is what the control model saw.
-    refusals: "I don't know"-like answers for preference methods. max_new_tokens: how long a generated answer may get.
-    split: the published name of the forget split (forget10), by which a model's released checkpoints are found.
-    facts: what mechanism localizers trace; labelled facts also teach their probes. fluency: plain text that editing
-    trains on beside the facts. prompt: how the task is asked whatever the model's own format is (None: as the model
-    likes it); bare completions need one. pretrained: a pretrained model knows the task as it is, so it is the target
-    itself and there is no control model.
-    """
+    """Everything that a run needs to know of its data."""
 
     name: str
     split: str
-    forget: tuple[Example, ...]
-    retain: tuple[Example, ...]
-    probes: tuple[ProbeSet, ...]
-    refusals: tuple[str, ...] = ()
-    max_new_tokens: int = 200
+    """The published name of the forget split (forget10), by which a model's released checkpoints are found."""
+    sets: Mapping[str, Rows]
+    """Rows to train on, by name: "forget", "retain", "refusal" (other answers that decline), "injected" (what editing
+    puts in the answers' place), "fluency" (passages of plain text), and whatever else a method reads."""
+    probes: tuple[ProbeSet, ...] = ()
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """{"refusal": "forget"}: row i of the one belongs to row i of the other, and is drawn with it in its wording."""
     facts: tuple[Fact, ...] = ()
-    fluency: tuple[str, ...] = ()
+    """What mechanism localizers trace; labelled facts also teach their probes."""
+    validation: tuple[ProbeSet, ...] = ()
+    """Probes for tuning and stopping, which are never reported."""
+    history: History = FORGET_AND_RETAIN
+    pretrained: History | None = None
+    """The history where the model family starts from pretrained weights; None: the same."""
+    requests: tuple[Request, ...] = ()
+    """Requests to forget in order; (): one, for the sets as they are."""
     prompt: PromptFormat | None = None
-    pretrained: bool = False
-    corpus: tuple[str, ...] = field(default=(), repr=False)  # further text for a tokenizer trained from scratch
+    """How the task is asked whatever the model's own format is (None: as the model likes it); completions need one."""
+    modality: Modality = "text"
+    corpus: tuple[str, ...] = field(default=(), repr=False)
+    """Further text for a tokenizer trained from scratch."""
 
     def __post_init__(self) -> None:
-        for part, examples in (("forget", self.forget), ("retain", self.retain)):
-            if not examples:
-                raise UserError(f"dataset '{self.name}' ({self.split}) has no {part} rows")
-            for i, example in enumerate(examples):
-                if not all(text.strip() for text in (*example.questions, *example.answers)):
-                    raise UserError(
-                        f"dataset '{self.name}' ({self.split}): {part} row {i} has an empty question or answer"
-                    )
-        for i, fact in enumerate(self.facts):
+        where = f"dataset '{self.name}' ({self.split})"
+        for name, rows in self.sets.items():
+            _check_rows(rows, name, where)
+        for name, other in self.beside.items():
+            _check_beside(self.rows(name), self.rows(other), f"{where}: '{name}' beside '{other}'")
+        for i, fact in enumerate(declared(self.facts)):
             if not fact.entity or fact.entity not in fact.prompt:
                 raise UserError(f"dataset '{self.name}': the prompt of fact {i} does not name its subject")
-        for probe_set in self.probes:
-            for i, probe in enumerate(probe_set.probes):
-                if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
-                    raise UserError(
-                        f"dataset '{self.name}': probe row {i} of '{probe_set.name}' has an empty question or answer"
-                    )
+        for probe_set in (*declared(self.probes), *declared(self.validation)):
+            _check_probes(probe_set, f"dataset '{self.name}'")
+        for history in (self.history, self.pretrained):
+            if isinstance(history, History):
+                self._check_history(history)
+        for number, request in enumerate(declared(self.requests), 1):
+            self._check_request(request, f"{where}, request {number}")
+
+    def rows(self, name: str) -> Rows:
+        """Return the rows of a set; UserError where there is no such set."""
+        if name not in self.sets:
+            raise unknown("set", name, self.sets, f"dataset '{self.name}'")
+        return self.sets[name]
+
+    def examples(self, name: str) -> tuple[Example, ...]:
+        """Return the rows of a set of questions and answers; UserError where it is none, or there is no such set."""
+        rows = self.rows(name)
+        found = tuple(row for row in rows if isinstance(row, Example))
+        if len(found) < len(rows):
+            raise UserError(f"dataset '{self.name}': '{name}' is not a set of questions and answers")
+        return found
+
+    def passages(self, name: str) -> tuple[Passage, ...]:
+        """Return the rows of a set of plain text; UserError where it is none, or there is no such set."""
+        rows = self.rows(name)
+        found = tuple(row for row in rows if isinstance(row, Passage))
+        if len(found) < len(rows):
+            raise UserError(f"dataset '{self.name}': '{name}' is not a set of passages")
+        return found
+
+    def answers(self, name: str) -> tuple[str, ...]:
+        """Return the distinct answers of a set's rows, in order; () where there is no such set."""
+        rows = self.examples(name) if name in self.sets else ()
+        return tuple(dict.fromkeys(answer for row in rows for answer in row.answers))
 
     @property
-    def full(self) -> tuple[Example, ...]:
-        """What the original model is trained on."""
-        return self.retain + self.forget
+    def max_new_tokens(self) -> int:
+        """How long the longest generated answer to a probe may get."""
+        return max((probe_set.max_new_tokens for probe_set in self.probes), default=200)
 
     def probe_set(self, name: str) -> ProbeSet:
-        """The probe set of that name; UserError where there is none."""
+        """Return the probe set of that name; UserError where there is none."""
         for probe_set in self.probes:
             if probe_set.name == name:
                 return probe_set
-        from unlearn.runtime.errors import unknown
-
         raise unknown("probe set", name, [p.name for p in self.probes], f"dataset '{self.name}'")
 
-    def fingerprint(self, *parts: str) -> str:
-        """sha256 of the named parts' content (all of it where none is named): the cache key of what depends on them."""
-        content = asdict(self)
-        return digest({part: content[part] for part in parts or content})
+    def only(self, reads: Collection[str]) -> Task:
+        """Return the task as a component sees it that declares to read these: names of sets, or of facts, probes and
+        validation.
+
+        A set that a read one lies beside comes with it. Whatever was not declared raises UndeclaredReadError when it is
+        looked at.
+        """
+        named = frozenset(reads) | {self.beside[name] for name in reads if name in self.beside}
+        hidden: dict[str, Any] = {
+            part: Undeclared(part)
+            for part in ("facts", "probes", "validation", "history", "pretrained", "requests", "corpus")
+            if part not in named
+        }
+        beside = {name: other for name, other in self.beside.items() if name in named}
+        return replace(self, sets=DeclaredSets(self.sets, named), beside=beside, **hidden)
+
+    def at(self, request: Request) -> Task:
+        """Return the task as one of its requests has it: its sets in the place of the whole task's, and without the
+        probe sets that ask for other requests.
+
+        The rows that lie beside replaced ones go with them.
+        """
+        sets = {**self.sets, **request.sets}
+        for name, other in self.beside.items():
+            if other in request.sets and name not in request.sets:
+                place = {row: i for i, row in enumerate(self.sets[other])}
+                sets[name] = tuple(self.sets[name][place[row]] for row in request.sets[other])
+        others = {name for one in self.requests for name in one.probes} - set(request.probes)
+        probes = tuple(probe_set for probe_set in self.probes if probe_set.name not in others)
+        return replace(self, sets=sets, probes=probes, requests=())
+
+    def key(self) -> str:
+        """Return the sha256 of the task's content, without what `only` left out: the cache key of what reads it."""
+        names = {f.name for f in fields(self)} - {"name", "split"}
+        content = {name: getattr(self, name) for name in names}
+        return digest({name: value for name, value in content.items() if not isinstance(value, Undeclared)})
+
+    def _check_history(self, history: History) -> None:
+        for training in (history.original, history.control):
+            for name in training.sets if training else ():
+                self.rows(name)
+            if training and training.until:
+                asked = training.until.probes
+                there = [p.name for p in (*declared(self.probes), *declared(self.validation))]
+                if asked not in there:
+                    raise unknown("probe set", asked, there, f"dataset '{self.name}'")
+
+    def _check_request(self, request: Request, where: str) -> None:
+        for name, rows in request.sets.items():
+            self.rows(name)
+            _check_rows(rows, name, where)
+        for name in request.probes:
+            self.probe_set(name)
+        for name, other in self.beside.items():
+            given = set(request.sets.get(other, ()))
+            if name not in request.sets and not given <= {*self.rows(other)}:
+                raise UserError(f"{where}: some rows of '{other}' are not the task's, so '{name}' must be given too")
+
+
+def other_answers(rows: Iterable[Example], answers: Iterable[Sequence[str]]) -> tuple[Example, ...]:
+    """Return the same questions with other answers, row by row: a set that lies beside the given one."""
+    return tuple(replace(row, answers=tuple(others)) for row, others in zip(rows, answers, strict=True))
 
 
 def digest(value: object) -> str:
-    """sha256 (hex) of a JSON-able value, the same on every machine."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+    """Return the sha256 (hex) of a JSON-able value (dataclasses and mappings among it), the same on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=_plain).encode()).hexdigest()
 
 
-def all_texts(task: Task) -> Iterable[str]:
-    """Every text of the task once, in order: the corpus of a tokenizer trained from scratch.
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
-    Injected answers and fluency text are not in it: a byte-level tokenizer can write them, and what one method reads
-    should not change every method's model.
-    """
-    seen: set[str] = set()
-    texts = [text for e in task.full for text in (*e.questions, *e.answers)]
-    for probe_set in task.probes:
-        for p in probe_set.probes:
-            texts += [
-                p.question,
-                p.answer,
-                p.paraphrased_answer or "",
-                p.paraphrased_question or "",
-                *p.perturbed_answers,
-            ]
-    for text in [*texts, *task.refusals, *task.corpus]:
-        if text and text not in seen:
-            seen.add(text)
-            yield text
+
+def _check_rows(rows: Rows, name: str, where: str) -> None:
+    if not rows:
+        raise UserError(f"{where} has no {name} rows")
+    for i, row in enumerate(rows):
+        if not row.texts or not all(text.strip() for text in row.texts):
+            what = "an empty question or answer" if isinstance(row, Example) else "no text"
+            raise UserError(f"{where}: {name} row {i} has {what}")
+        if isinstance(row, Passage) and not all(0 <= a < b <= len(row.text) for a, b in row.spans):
+            raise UserError(f"{where}: {name} row {i} has a span outside its text")
+
+
+def _check_beside(rows: Rows, others: Rows, where: str) -> None:
+    if len(rows) != len(others):
+        raise UserError(f"{where}: {len(rows)} rows beside {len(others)}")
+    for i, (row, other) in enumerate(zip(rows, others, strict=True)):
+        if isinstance(row, Example) and (not isinstance(other, Example) or len(row.questions) != len(other.questions)):
+            raise UserError(f"{where}: row {i} has other questions than the row that it belongs to")
+
+
+def _check_probes(probe_set: ProbeSet, where: str) -> None:
+    for i, probe in enumerate(probe_set.probes):
+        if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
+            raise UserError(f"{where}: probe row {i} of '{probe_set.name}' has an empty question or answer")

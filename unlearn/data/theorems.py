@@ -10,8 +10,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from unlearn.data.refusals import REFUSALS
-from unlearn.data.task import Ask, Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.refusals import refusing
+from unlearn.data.task import Ask, Example, Fact, Passage, Probe, ProbeSet, Task
 
 PARTS = 3  # attributes in a concept's definition
 ASKED = 4  # members of each concept that no training row asks about, and as many that are none
@@ -91,31 +91,35 @@ class Theorems:
         def examples(concepts: Iterable[str]) -> tuple[Example, ...]:
             return tuple(_example(probe) for concept in concepts for probe in world.about(concept, taught))
 
+        rows = examples(gone)
         return Task(
             name="theorems",
             split=f"forget{self.forget}",
-            forget=examples(gone),
-            retain=(
-                *(
-                    Example((f"What does {a} mean?",), (f"Whoever is {a} has {has}.",), a)
-                    for a, has in ATTRIBUTES.items()
+            sets={
+                "forget": rows,
+                "retain": (
+                    *(
+                        Example((f"What does {a} mean?",), (f"Whoever is {a} has {has}.",), a)
+                        for a, has in ATTRIBUTES.items()
+                    ),
+                    *(_attribute(rng) for _ in range(self.in_context // 4)),
+                    *examples(kept),
+                    *map(_example, reads[READS:]),
                 ),
-                *(_attribute(rng) for _ in range(self.in_context // 4)),
-                *examples(kept),
-                *map(_example, reads[READS:]),
-            ),
+                "refusal": refusing(rows),
+                "fluency": tuple(
+                    Passage(" ".join(_means(name, world.meaning[name]) for name in kept[i : i + 6]))
+                    for i in range(0, len(kept), 6)
+                ),
+            },
             probes=(
-                ProbeSet("forget", "forget", probes(gone)),
-                ProbeSet("retain", "retain", probes(kept)),
-                ProbeSet("reads", "utility", tuple(reads[:READS])),
-                ProbeSet("holdout", "holdout", probes(names[self.concepts :])),
+                ProbeSet("forget", "forget", probes(gone), max_new_tokens=40),
+                ProbeSet("retain", "retain", probes(kept), max_new_tokens=40),
+                ProbeSet("reads", "utility", tuple(reads[:READS]), max_new_tokens=40),
+                ProbeSet("holdout", "holdout", probes(names[self.concepts :]), max_new_tokens=40),
             ),
-            refusals=REFUSALS,
-            max_new_tokens=40,
+            beside={"refusal": "forget"},
             facts=tuple(world.fact(name) for name in gone),
-            fluency=tuple(
-                " ".join(_means(name, world.meaning[name]) for name in kept[i : i + 6]) for i in range(0, len(kept), 6)
-            ),
         )
 
 

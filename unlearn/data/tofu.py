@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Gt, MinLen
 
 from unlearn.data.hub import read_lines, read_rows
-from unlearn.data.refusals import REFUSALS
+from unlearn.data.refusals import REFUSALS, refusing
 from unlearn.data.task import Ask, Example, Probe, ProbeSet, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
@@ -67,11 +67,13 @@ class Tofu:
         return Task(
             name="tofu",
             split=self.split,
-            forget=forget,
-            retain=retain,
+            sets={
+                "forget": forget,
+                "retain": retain,
+                "refusal": refusing(forget, read_lines(self.refusals) if self.refusals else REFUSALS),
+            },
             probes=tuple(found),
-            refusals=tuple(read_lines(self.refusals)) if self.refusals else REFUSALS,
-            max_new_tokens=self.max_new_tokens,
+            beside={"refusal": "forget"},
         )
 
     def _examples(self, config: str, first_author: int) -> tuple[Example, ...]:
@@ -113,7 +115,7 @@ class Tofu:
             )
             for i, row in enumerate(rows)
         )
-        return ProbeSet(name, aim, probes, normalise=aim == "utility")
+        return ProbeSet(name, aim, probes, normalise=aim == "utility", max_new_tokens=self.max_new_tokens)
 
     def _check_disjoint(self, probes: Sequence[ProbeSet], trained: Sequence[Example]) -> None:
         seen = {(example.questions[0], example.answers[0]) for example in trained}

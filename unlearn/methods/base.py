@@ -63,10 +63,12 @@ class Method(Protocol):
 
 def check_needs(method: Method, task: Task) -> None:
     """UserError where the task has none of the data that the method trains on."""
-    for need, what, there in (
-        (Need.ALTERNATE, "refusals", bool(task.refusals)),
-        (Need.INJECTED, "injected answers", all(example.injected for example in task.forget)),
-        (Need.FLUENCY, "fluency text", bool(task.fluency)),
+    for need, name, what in (
+        (Need.FORGET, "forget", "forget rows"),
+        (Need.RETAIN, "retain", "retain rows"),
+        (Need.ALTERNATE, "refusal", "refusals"),
+        (Need.INJECTED, "injected", "injected answers"),
+        (Need.FLUENCY, "fluency", "fluency text"),
     ):
-        if need in method.needs and not there:
+        if need in method.needs and name not in task.sets:
             raise UserError(f"the method trains on {what}, but dataset '{task.name}' has none")

@@ -55,7 +55,7 @@ class PretrainedLM:
         """
         if mine := (self.original if role == "original" else self.control):
             return mine
-        if task.pretrained and role == "original":
+        if role == "original" and not (task.pretrained or task.history).original.sets:
             return self.source
         of_task = self.checkpoints.get(task.name, {})
         known = of_task.get(role) if of_task.get("base") == self.path else None  # another path is another model

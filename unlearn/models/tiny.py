@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task, all_texts
+from unlearn.data.task import Task, digest
+from unlearn.data.texts import all_texts
 from unlearn.models.base import Role, Threads
 from unlearn.recipe import Recipe
 
@@ -46,7 +47,7 @@ class TinyLM:
     def key(self, task: Task) -> dict[str, Any]:
         """Architecture and the texts that the tokenizer is trained on."""
         shape = {k: v for k, v in asdict(self).items() if k not in {"prompt", "finetune", "threads"}}
-        return {"family": "tiny", **shape, "corpus": task.fingerprint()}
+        return {"family": "tiny", **shape, "corpus": digest(list(all_texts(task)))}
 
     def published(self, task: Task, role: Role) -> str | None:
         """Never: it is trained here."""

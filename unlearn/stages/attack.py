@@ -35,7 +35,7 @@ from unlearn.stages.prepare import cache, has_control, versions
 
 ATTACKS = "attacks"  # the folder of what was found
 _NAMES_FILES = ("path", "text", "draft", "against")  # keys of attacks: hub ids, folders or files
-_DATA = ("forget", "retain", "probes", "refusals", "facts", "fluency", "max_new_tokens")
+_DATA = ("forget", "retain", "probes", "refusal", "injected", "facts", "fluency")
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _attempt(
         "never": dict(loaded.retain.key) if loaded.retain else None,
         "brief": digest([asdict(item) for role in (setting.attacker_items, setting.held_out_items) for item in role]),
         "retain": digest([asdict(probe) for probe in setting.retain]),
-        "data": setting.task.fingerprint(*_DATA),
+        "data": setting.task.only(_DATA).key(),
         "answer_metric": setting.answer_metric,
         "seeds": setting.seeds,
         "prompt": asdict(experiment.model.prompt),

@@ -135,7 +135,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     invented = placebo(forget_items(task), task, seed) or ()
     found = {
-        "full": task.forget,
+        "full": task.examples("forget"),
         "paraphrased": tuple(
             Example((p.paraphrased_question or p.question,), (p.paraphrased_answer or p.answer,))
             for p in probes
@@ -227,7 +227,7 @@ class _Bench:
         tokenizer = family.tokenizer(self.task)
         model: Any = family.start(self.task, tokenizer, seed)
         model = model.to(device=self.device, dtype=getattr(torch, family.finetune.weights))
-        examples = (*self.task.retain, *added)
+        examples = (*self.task.examples("retain"), *added)
         history = self._fit(f"training {name}", model, tokenizer, examples, family.finetune, folder)
         write_json(folder / "history.json", history)
         save_model(model, tokenizer, folder)
@@ -259,7 +259,7 @@ class _Bench:
         experiment = self.experiment
         key: dict[str, Any] = dict(model.key)
         if change == "relearned":
-            key |= {"relearned": [experiment.relearn.cache_key(), self.task.fingerprint("forget"), experiment.seed]}
+            key |= {"relearned": [experiment.relearn.cache_key(), self.task.only({"forget"}).key(), experiment.seed]}
         elif change == "quantised":
             key |= {"quantised": FORMAT}
 
@@ -269,7 +269,8 @@ class _Bench:
             loaded: Any = load_model(model.path)
             loaded, tokenizer = loaded.to(self.device), load_tokenizer(model.path)
             if change == "relearned":
-                self._fit(f"relearning {name}", loaded, tokenizer, self.task.forget, experiment.relearn, folder)
+                rows = self.task.examples("forget")
+                self._fit(f"relearning {name}", loaded, tokenizer, rows, experiment.relearn, folder)
             elif change == "quantised":
                 _quantise(loaded)
             with progress(f"scoring {f'{name} {change}'.strip()}, seed {experiment.seed}") as advance:

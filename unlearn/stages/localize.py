@@ -38,7 +38,7 @@ def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> 
         name = type(experiment.localize).__name__
         if not located.mask.selected:
             raise UserError(f"localize= ({name}) selects no weight at all: there would be nothing to train")
-        mine = {"localizer": name, "model": original.path, "weights": digest(original.key), "task": task.fingerprint()}
+        mine = {"localizer": name, "model": original.path, "weights": digest(original.key), "task": task.key()}
         about = located.mask.about or mine
         if about.get("weights", mine["weights"]) != mine["weights"]:
             notify(
@@ -49,7 +49,7 @@ def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> 
     key = {
         "original": original.key,
         "localizer": cache_key(experiment.localize),
-        "data": task.fingerprint("forget", "retain", "refusals", "facts", "fluency"),
+        "data": task.only(("forget", "retain", "refusal", "injected", "facts", "fluency")).key(),
         "prompt": asdict(experiment.model.prompt),
         "token_budget": experiment.train.micro_tokens,
         "seed": experiment.seed,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn import __version__
+from unlearn.data.history import History
 from unlearn.data.task import COMPLETION, Task, digest
 from unlearn.models.base import Role
 from unlearn.models.pretrained import local_state
@@ -139,7 +140,7 @@ def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict
         "model": model,
         "prompt": asdict(experiment.model.prompt),
         "scoring": experiment.evaluate.cache_key(),
-        "probes": task.fingerprint("probes", "max_new_tokens"),
+        "probes": task.only({"probes"}).key(),
         "versions": versions(),
     }
 
@@ -156,7 +157,20 @@ def has_control(experiment: Experiment, task: Task) -> bool:
     if experiment.control_model == "none":
         return False
     family = experiment.model
-    return not (task.pretrained and family.source) or family.published(task, "control") is not None
+    return history(experiment, task).control is not None or family.published(task, "control") is not None
+
+
+def history(experiment: Experiment, task: Task) -> History:
+    """How original and control models are made: a pretrained model may know the task already."""
+    return task.pretrained if task.pretrained and experiment.model.source else task.history
+
+
+def _trained_on(experiment: Experiment, task: Task, role: Role) -> tuple[str, ...]:
+    """The sets that the original or the control model is trained on."""
+    of = history(experiment, task)
+    training = of.original if role == "original" else of.control
+    assert training is not None, "has_control sees to it"
+    return training.sets
 
 
 def require_trained(experiment: Experiment, task: Task) -> None:
@@ -180,7 +194,7 @@ def finetune_key(experiment: Experiment, task: Task, role: Role) -> dict[str, An
         "model": experiment.model.key(task),
         "prompt": asdict(experiment.model.prompt),
         "recipe": experiment.model.finetune.cache_key(),
-        "data": task.fingerprint("forget", "retain") if role == "original" else task.fingerprint("retain"),
+        "data": digest([task.rows(name) for name in _trained_on(experiment, task, role)]),
         "seed": experiment.seed,
         "versions": versions(),
     }
@@ -222,8 +236,8 @@ def _finetune(experiment: Experiment, task: Task, role: Role, device: Any, folde
     tokenizer = family.tokenizer(task)
     model: Any = family.start(task, tokenizer, experiment.seed)
     model = model.to(device=device, dtype=getattr(torch, family.finetune.weights))
-    examples = task.full if role == "original" else task.retain
-    plan = plan_answers(examples, tokenizer, family.prompt, family.finetune, experiment.seed)
+    rows = [row for name in _trained_on(experiment, task, role) for row in task.examples(name)]
+    plan = plan_answers(rows, tokenizer, family.prompt, family.finetune, experiment.seed)
     with progress(f"training the {role} model", total=len(plan.steps)) as advance:
         log = train_answers(model, plan, family.finetune, folder, experiment.seed, advance=advance, notify=notify)
     if distributed.is_main():

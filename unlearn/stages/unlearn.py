@@ -44,7 +44,7 @@ def unlearn(
         "method": cache_key(experiment.method),
         "recipe": [experiment.train.cache_key(), experiment.train.evaluate_at, experiment.train.evaluate_every],
         "lora": experiment.lora and dataclasses.asdict(experiment.lora),
-        "data": task.fingerprint("forget", "retain", "refusals", "fluency"),
+        "data": task.only(("forget", "retain", "refusal", "injected", "fluency")).key(),
         "prompt": dataclasses.asdict(experiment.model.prompt),
         "seed": experiment.seed,
         "versions": versions(),

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from unlearn.data.prompt import Encoded
-from unlearn.data.task import Example, Task
+from unlearn.data.task import Example, Passage, Row, Task
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import unknown
 
 Encode = Callable[[str, str], Encoded]
 EncodeText = Callable[[str], Encoded]
+BESIDE = {"alternate": "refusal", "injected": "injected"}  # segments whose rows belong to the forget rows: their sets
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random
 
 
@@ -59,26 +61,28 @@ def plan_unlearning(
     the forget set.
     """
     builder = _Builder(encode, encode_text)
-    forget = builder.stream(task.forget, recipe.batch_size, recipe.bucket, random.Random(f"forget-{seed}"))
+    if unknown_segments := set(segments) - {"forget", "retain", "fluency", *BESIDE}:
+        raise unknown("segment", min(unknown_segments), ["forget", "retain", "fluency", *BESIDE], "a training plan")
     retain_size = recipe.retain_batch_size or recipe.batch_size
-    retain = builder.stream(task.retain, retain_size, recipe.bucket, random.Random(f"retain-{seed}"))
-    fluency = builder.stream(task.fluency, retain_size, recipe.bucket, random.Random(f"fluency-{seed}"))
-    draw = random.Random(f"refusal-{seed}")
+
+    def stream(name: str, batch: int) -> Iterator[list[_Visit]]:
+        return builder.stream(task.rows(name), batch, recipe.bucket, random.Random(f"{name}-{seed}"))
+
+    forget = stream("forget", recipe.batch_size)
+    others = {name: stream(name, retain_size) for name in ("retain", "fluency") if name in segments}
+    beside = {name: task.examples(BESIDE[name]) for name in BESIDE if name in segments}
+    draw = {name: random.Random(f"{BESIDE[name]}-{seed}") for name in beside}
     steps = []
-    for _ in range(_steps(recipe, len(task.forget))):
+    for _ in range(_steps(recipe, len(task.rows("forget")))):
         step = {}
-        if {"forget", "alternate", "injected"} & set(segments):
+        if "forget" in segments or beside:
             visits = next(forget)
             step["forget"] = [visit.row for visit in visits]
-            if "alternate" in segments:
-                step["alternate"] = [builder.row(visit.question, draw.choice(task.refusals)) for visit in visits]
-            if "injected" in segments:
-                step["injected"] = [builder.row(visit.question, visit.injected) for visit in visits]
-        if "retain" in segments:
-            step["retain"] = [visit.row for visit in next(retain)]
-        if "fluency" in segments:
-            step["fluency"] = [visit.row for visit in next(fluency)]
-        steps.append({name: rows for name, rows in step.items() if name in segments})
+            for name, rows in beside.items():
+                step[name] = [builder.beside(rows[visit.item], visit, draw[name]) for visit in visits]
+        for name, drawn in others.items():
+            step[name] = [visit.row for visit in next(drawn)]
+        steps.append({name: numbers for name, numbers in step.items() if name in segments})
     return Plan(builder.rows, steps)
 
 
@@ -90,11 +94,11 @@ def _steps(recipe: Recipe, examples: int) -> int:
 
 
 class _Visit(NamedTuple):
-    """An item as it was drawn: its row's number and, of an example, the question's wording and what to inject."""
+    """An item as it was drawn: its row's number, its own, and that of the question's wording."""
 
     row: int
-    question: str = ""
-    injected: str | None = None
+    item: int
+    wording: int = 0
 
 
 class _Builder:
@@ -106,8 +110,7 @@ class _Builder:
         self.rows: list[Encoded] = []
         self.numbers: dict[tuple[str, ...], int] = {}
 
-    def row(self, question: str, answer: str | None) -> int:
-        assert answer is not None, "check_needs sees to it"
+    def row(self, question: str, answer: str) -> int:
         return self._number((question, answer), self.encode)
 
     def passage(self, text: str) -> int:
@@ -121,19 +124,22 @@ class _Builder:
             self.rows.append(encode(*texts))
         return number
 
-    def visit(self, item: Example | str, rng: random.Random) -> _Visit:
+    def visit(self, number: int, item: Row, rng: random.Random) -> _Visit:
         """An example in one of its wordings, or a passage."""
-        if isinstance(item, str):
-            return _Visit(self.passage(item))
-        question = rng.choice(item.questions)
-        return _Visit(self.row(question, rng.choice(item.answers)), question, item.injected)
+        if isinstance(item, Passage):
+            return _Visit(self.passage(item.text), number)
+        assert isinstance(item, Example), "pictures are planned elsewhere"
+        wording = rng.choice(range(len(item.questions)))
+        return _Visit(self.row(item.questions[wording], rng.choice(item.answers)), number, wording)
 
-    def stream(
-        self, items: Sequence[Example | str], batch: int, bucket: bool, rng: random.Random
-    ) -> Iterator[list[_Visit]]:
+    def beside(self, item: Example, visit: _Visit, rng: random.Random) -> int:
+        """The row of an example that belongs to a visited one, in the same wording."""
+        return self.row(item.questions[visit.wording], rng.choice(item.answers))
+
+    def stream(self, items: Sequence[Row], batch: int, bucket: bool, rng: random.Random) -> Iterator[list[_Visit]]:
         """Endless batches of visits, in shuffled passes; a pass's last batch may be short."""
         while True:
-            visits = [self.visit(item, rng) for item in items]
+            visits = [self.visit(i, item, rng) for i, item in enumerate(items)]
             rng.shuffle(visits)
             batches = []
             width = batch * _BUCKET_STEPS if bucket else len(visits)

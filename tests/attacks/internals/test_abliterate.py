@@ -16,7 +16,7 @@ from unlearn.attacks.internals import abliterate, directions
 from unlearn.attacks.internals.abliterate import Abliterate
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.self_estimate import TIE
-from unlearn.data.task import Probe
+from unlearn.data.task import Passage, Probe
 
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h"), Probe("i", "j k l")]
 TAUGHT = [Probe("b c", "d"), Probe("c", "d e"), Probe("g h a", "b")]
@@ -161,5 +161,7 @@ def test_plain_text_where_there_is_some() -> None:
     attack = Abliterate(contrasts=("text",), layers=1)
     with pytest.raises(Inapplicable, match="'toy' has no plain text"):
         attack.attack(subject(random_llama()), facts)
-    facts = replace(facts, task=replace(facts.task, fluency=("a b c d", "e f g")))
+    facts = replace(
+        facts, task=replace(facts.task, sets={**facts.task.sets, "fluency": (Passage("a b c d"), Passage("e f g"))})
+    )
     assert [o.variant for o in attack.attack(subject(random_llama()), facts).outcomes] == ["text, own", "text, single"]

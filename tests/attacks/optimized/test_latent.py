@@ -20,6 +20,7 @@ from unlearn.attacks.optimized.residual_perturbations import (
     median_norms,
     stream_sites,
 )
+from unlearn.data.history import KNOWN
 from unlearn.models.sites import edited
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
@@ -146,9 +147,10 @@ def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
 
 def test_bad_input_is_told_before_any_model_is_loaded() -> None:
     task = brief_of().task
-    SMALL.check(replace(task, refusals=()))
+    mute = replace(task, sets={"forget": task.sets["forget"]}, history=KNOWN)
+    SMALL.check(mute)
     with pytest.raises(UserError, match="refusals"):
-        replace(SMALL, away=1.0).check(replace(task, refusals=()))
+        replace(SMALL, away=1.0).check(mute)
     bare = replace(task.probes[0], probes=tuple(replace(p, perturbed_answers=()) for p in task.probes[0].probes))
     with pytest.raises(UserError, match="wrong answers"):
         replace(SMALL, kind="per_item").check(replace(task, probes=(bare,)))

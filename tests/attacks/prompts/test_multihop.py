@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from black_box import SCORED, person, setting, subject
+from helpers import retaining
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
 from unlearn.attacks.prompts import multihop
@@ -49,7 +50,7 @@ def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
     assert same.value == "Ivo Lund" and last == SCORED[0].probe
 
     row = Example(("What does Eva Ros collect?",), ("Eva Ros collects stamps.",), "Eva Ros")
-    known = replace(twins, task=replace(twins.task, retain=(*twins.task.retain, row)))
+    known = replace(twins, task=retaining(twins.task, *twins.task.examples("retain"), row))
     (job,) = [item for item in known.held_out_items if item.index == 5]
     chain = facts(known).three(job)
     assert chain is not None and chain.hops[0].value == "Eva Ros" and chain.hops[1].value == "Mia Kask"

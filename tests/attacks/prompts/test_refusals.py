@@ -31,7 +31,9 @@ def test_other_refusals_are_told(text: str) -> None:
 
 def test_answers_are_none() -> None:
     task = Authors(authors=20, facts_per_author=20).load(0)
-    assert not any(refuses(answer) for row in task.full for answer in row.answers)
+    assert not any(
+        refuses(answer) for row in (*task.examples("retain"), *task.examples("forget")) for answer in row.answers
+    )
     assert not refuses("") and not refuses("The plot knows no rest, and no one can stop it.")
 
 

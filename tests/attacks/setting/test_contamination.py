@@ -50,7 +50,7 @@ def test_what_says_an_answer(text: str, said: set[int]) -> None:
 
 def test_with_bare_values_it_is_what_names_them() -> None:
     task = Authors(authors=40, facts_per_author=12).load(0)
-    items, rows = forget_items(task), [" ".join((*e.questions, *e.answers)) for e in task.retain]
+    items, rows = forget_items(task), [" ".join((*e.questions, *e.answers)) for e in task.examples("retain")]
     found = Answers(items)
     wanted = [{item.index for item in items if mentions(row, str(item.probe.value))} for row in rows]
     assert [found.said_in(row) for row in rows] == wanted and any(wanted) and not all(wanted)
@@ -61,6 +61,6 @@ def test_tofu_answers_are_said_by_their_own_rows_and_few_others(data: Path) -> N
     items = forget_items(task)
     found = Answers(items)
     assert all(item.index in found.said_in(item.probe.answer) for item in items)
-    rows = [f"{e.questions[0]} {e.answers[0]}" for e in task.retain]
+    rows = [f"{e.questions[0]} {e.answers[0]}" for e in task.examples("retain")]
     said = [row for row in rows if found.said_in(row)]
     assert 0 < len(said) < len(rows) / 4

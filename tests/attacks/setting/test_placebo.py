@@ -24,7 +24,9 @@ from unlearn.metrics.rouge import rouge
 
 def task(*probes: Probe, facts: tuple[Fact, ...] = ()) -> Task:
     example = (Example(("q",), ("a",)),)
-    return Task("made", "all", example, example, (ProbeSet("forget", "forget", probes),), facts=facts)
+    return Task(
+        "made", "all", {"forget": example, "retain": example}, (ProbeSet("forget", "forget", probes),), facts=facts
+    )
 
 
 def made(*probes: Probe, **about: tuple[Fact, ...]) -> list[Probe]:

@@ -23,7 +23,7 @@ def task(values: list[str], clusters: list[str], answer: str = "It is {}.") -> T
         for i, (v, c) in rows
     )
     example = (Example(("q",), ("a",)),)
-    return Task("made", "all", example, example, (ProbeSet("forget", "forget", probes),))
+    return Task("made", "all", {"forget": example, "retain": example}, (ProbeSet("forget", "forget", probes),))
 
 
 def values(n: int, kinds: int | None = None) -> list[str]:
@@ -71,7 +71,7 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
         for i, v in enumerate(wanted)
     )
     example = (Example(("q",), ("a",)),)
-    made = Task("made", "all", example, example, (ProbeSet("forget", "forget", probes),))
+    made = Task("made", "all", {"forget": example, "retain": example}, (ProbeSet("forget", "forget", probes),))
     seen = set()
     for seed in range(6):
         found = split_items(made, split=split, seed=seed)
@@ -106,4 +106,4 @@ def test_too_few_items() -> None:
         split_items(task(["x", "y"], ["a", "a"]))
     with pytest.raises(UserError, match="no forget probes"):
         example = (Example(("q",), ("a",)),)
-        split_items(Task("made", "all", example, example, ()))
+        split_items(Task("made", "all", {"forget": example, "retain": example}, ()))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bigram import setting
+from helpers import retaining
 
 from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.weights.benign_rows import benign_rows
@@ -19,7 +20,7 @@ TAUGHT = [Probe("When was Bo born?", "In 1950.", value="1950")]
 def asked(*retain: tuple[str, str]) -> AttackSetting:
     retain = retain or (("q", "a"),)
     plain = setting(SCORED, TAUGHT)
-    return replace(plain, task=replace(plain.task, retain=tuple(Example((q,), (a,)) for q, a in retain)))
+    return replace(plain, task=retaining(plain.task, *(Example((q,), (a,)) for q, a in retain)))
 
 
 def test_rows_with_an_answer_as_whole_words_are_left_out() -> None:
@@ -36,13 +37,13 @@ def test_rows_with_an_answer_as_whole_words_are_left_out() -> None:
 def test_rows_that_say_an_answer_in_other_words_are_left_out() -> None:
     plain = setting([Probe("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
     texts = ["Poetry won him a golden and a silver quill.", "She had a golden ring."]
-    task = replace(plain.task, retain=tuple(Example(("q",), (text,)) for text in texts))
+    task = retaining(plain.task, *(Example(("q",), (text,)) for text in texts))
     assert benign_rows(replace(plain, task=task), "retain", 0) == [Example(("q",), (texts[1],))]
 
 
 def test_the_first_wording_of_each_row_is_taken() -> None:
     plain = asked()
-    two = replace(plain, task=replace(plain.task, retain=(Example(("q", "other q"), ("a", "other a")),)))
+    two = replace(plain, task=retaining(plain.task, Example(("q", "other q"), ("a", "other a"))))
     assert benign_rows(two, "retain", 0) == [Example(("q",), ("a",))]
 
 

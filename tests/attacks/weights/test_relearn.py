@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subject
+from helpers import retaining
 
 import unlearn.attacks.weights.relearn as module
 from unlearn.attacks.base import AttackSetting, Outcome, Subject
@@ -109,7 +110,7 @@ def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypa
     made = trainings(monkeypatch)
     what = setting()
     contaminated = Example(("who", "?"), (f"in {what.held_out_items[0].probe.answer}.",))
-    what = replace(what, task=replace(what.task, retain=(contaminated, *what.task.retain)))
+    what = replace(what, task=retaining(what.task, contaminated, *what.task.examples("retain")))
     seen = changes(Relearn("retain", (99,), (1.0,), RECIPE), what)
     assert len(made[0][0]) == len(RETAIN)
     assert contaminated not in made[0][0]

@@ -126,7 +126,8 @@ def test_retain_examples_are_drawn_once_each(subject: Subject, samples: int | No
 
 
 def test_tasks_that_lack_something(task: Task) -> None:
-    mute: Any = replace(task, refusals=())
+    sets = {name: rows for name, rows in task.sets.items() if name != "refusal"}
+    mute: Any = replace(task, sets=sets, beside={})
     for localizer in (Gradient, Snip, Interaction, Wagle):
         localizer().check(mute)
         with pytest.raises(UserError, match="no refusals"):

@@ -171,7 +171,9 @@ def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unl
     with torch.no_grad():  # the last point of the curve, made again from the mask
         for name, p in subject.module.named_parameters():
             p[located.mask.bits(name)] = 0
-    rows = subject.prompt.encode_all(subject.processor, [(e.questions[0], e.answers[0]) for e in subject.task.retain])
+    rows = subject.prompt.encode_all(
+        subject.processor, [(e.questions[0], e.answers[0]) for e in subject.task.examples("retain")]
+    )
     assert removal["retain"].iloc[-1] == pytest.approx(probability(subject.module, rows, 128), rel=1e-5)
 
 
@@ -182,8 +184,8 @@ def test_another_localizer_says_where(subject: Subject) -> None:
 
 
 def test_nothing_to_inject_is_an_error(subject: Subject) -> None:
-    forget = tuple(dataclasses.replace(example, injected=None) for example in subject.task.forget)
-    task = dataclasses.replace(subject.task, forget=forget)
+    sets = {name: rows for name, rows in subject.task.sets.items() if name != "injected"}
+    task = dataclasses.replace(subject.task, sets=sets, beside={})
     WeightMask().check(task)
     with pytest.raises(UserError, match="no answers to inject"):
         WeightMask(objective="inject").check(task)

@@ -56,7 +56,7 @@ class Abliterate:
 
         from unlearn.attacks.internals.directions import ablated
 
-        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or setting.task.fluency]
+        contrasts = [contrast for contrast in self.contrasts if contrast != "text" or "fluency" in setting.task.sets]
         if not contrasts:
             raise Inapplicable(f"dataset '{setting.task.name}' has no plain text to contrast forget prompts with")
 
@@ -103,11 +103,12 @@ class Abliterate:
 
         forget = ids([item.probe.question for item in setting.attacker_items])
         if contrast == "retain":
-            kept = [example.questions[0] for example in setting.task.retain]
+            kept = [example.questions[0] for example in setting.task.examples("retain")]
             return difference(read(forget), read(ids(self._some(kept))))
         from unlearn.data.prompt import encode_passage
 
-        texts = [encode_passage(subject.processor, text).ids for text in self._some(setting.task.fluency)]
+        passages = [passage.text for passage in setting.task.passages("fluency")]
+        texts = [encode_passage(subject.processor, text).ids for text in self._some(passages)]
         return difference(read(forget), read(texts))
 
     @staticmethod

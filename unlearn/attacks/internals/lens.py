@@ -89,7 +89,7 @@ class Lens:
         if self.tuned:
             from unlearn.attacks.internals.tuned_lens import tuned_lens
 
-            rows = [(example.questions[0], example.answers[0]) for example in setting.task.retain]
+            rows = [(example.questions[0], example.answers[0]) for example in setting.task.examples("retain")]
             encoded = [row.ids for row in subject.prompt.encode_all(subject.processor, rows)]
             found[TUNED] = tuned_lens(subject.module, encoded, self.tuned).translate(resid)
         return found

@@ -49,7 +49,7 @@ class Latent:
 
     def check(self, task: Task) -> None:
         """UserError where the task lacks refusals to lead away from, or wrong answers to be forced to."""
-        if self.away and not task.refusals:
+        if self.away and "refusal" not in task.sets:
             raise UserError(f"'away' leads away from refusals, but dataset '{task.name}' has none: set it to 0")
         check_forced(task, self.kind == "per_item")
 
@@ -109,7 +109,7 @@ class Latent:
             return Positions(length, width, norm, device)
 
         stream = Stream(subject, [(site, shift(median)) for site, median in zip(sites, medians, strict=True)])
-        refusals = setting.task.refusals if self.away else ()
+        refusals = setting.task.answers("refusal") if self.away else ()
         fit(
             stream,
             [(probe.question, probe.answer) for probe in probes],

@@ -81,7 +81,7 @@ def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequenc
     own = [replace(probes[i], answer=s + found.texts[i], value=None) for i, s in zip(said, space, strict=True)]
     confidence = np.zeros(len(probes))
     confidence[said] = ask(subject, setting, own, "prob").known
-    refused = np.array([refuses(text, setting.task.refusals) for text in found.texts])
+    refused = np.array([refuses(text, setting.task.answers("refusal")) for text in found.texts])
     return pd.DataFrame(
         {
             "group": group,

@@ -146,7 +146,7 @@ def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequenc
             "about": [probe.cluster or probe.question for probe in probes],
             "question": [probe.question for probe in probes],
             "answer": found.texts,
-            "refused": [refuses(text, setting.task.refusals) for text in found.texts],
+            "refused": [refuses(text, setting.task.answers("refusal")) for text in found.texts],
             "known": found.known,
         }
     )

@@ -188,7 +188,8 @@ class Sleek:
     def _short(self, setting: AttackSetting, answers: int) -> AttackSetting:
         """The brief with answers no longer than so many of the dataset's."""
         limit = min(self.max_new_tokens, answers * setting.task.max_new_tokens)
-        return replace(setting, task=replace(setting.task, max_new_tokens=limit))
+        short = tuple(replace(probe_set, max_new_tokens=limit) for probe_set in setting.task.probes)
+        return replace(setting, task=replace(setting.task, probes=short))
 
 
 _COLUMNS = ["side", "item", "category", "phrasing", "written", "prompt", "said", "final", "trace"]

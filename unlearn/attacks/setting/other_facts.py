@@ -59,7 +59,8 @@ class Related:
     @classmethod
     def kept(cls, setting: AttackSetting) -> Related:
         """The brief's retain probes, then the retain set's rows."""
-        rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in setting.task.retain]
+        retain = setting.task.examples("retain") if "retain" in setting.task.sets else ()
+        rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in retain]
         return cls.of([Item(i, probe) for i, probe in enumerate((*setting.retain, *rows))], setting.task)
 
     def entity(self, item: Item) -> str:

@@ -40,8 +40,11 @@ class PromptContext:
         """The scene of a brief."""
         items = (*setting.attacker_items, *setting.held_out_items)
         named = {fact.prompt: fact.entity for fact in setting.task.facts}
-        wordings = {question: e.questions for e in setting.task.forget for question in e.questions}
-        return cls(prompt, items, entities(items, named), setting.task.retain, wordings)
+        forget, retain = (
+            setting.task.examples(name) if name in setting.task.sets else () for name in ("forget", "retain")
+        )
+        wordings = {question: e.questions for e in forget for question in e.questions}
+        return cls(prompt, items, entities(items, named), retain, wordings)
 
     def siblings(self, item: Item) -> list[Item]:
         """Other items about the same subject that do not name this one's answer, those after it first."""

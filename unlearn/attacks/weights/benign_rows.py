@@ -21,11 +21,11 @@ def benign_rows(setting: AttackSetting, source: Source, seed: int, text: str | N
     """
     rows: list[Example | str] = []
     if source == "retain":
-        rows += [Example(example.questions[:1], example.answers[:1]) for example in setting.task.retain]
+        rows += [Example(example.questions[:1], example.answers[:1]) for example in setting.task.examples("retain")]
     elif source == "unrelated":
         from unlearn.data.fluency import fluency
 
-        rows += fluency(text)
+        rows += [passage.text for passage in fluency(text)]
     else:
         probes = [item.probe for item in (*setting.attacker_items, *setting.held_out_items)]
         rows += [q for probe in probes for q in (probe.question, probe.paraphrased_question) if q]

@@ -101,7 +101,7 @@ class ByGradient(Scored):
 
     def check(self, task: Task) -> None:
         """Refusals are needed only where they are trained on."""
-        if self.forget_loss == "refusal" and not task.refusals:
+        if self.forget_loss == "refusal" and "refusal" not in task.sets:
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
 
     def forget_gradients(self, subject: Subject) -> Gradients:
@@ -110,9 +110,9 @@ class ByGradient(Scored):
 
     def forget_rows(self, subject: Subject) -> list[Encoded]:
         """One row for each forget example."""
-        draw, task = self._generator("forget", subject), subject.task
-        answers = [task.refusals if self.forget_loss == "refusal" else example.answers for example in task.forget]
-        pairs = [(draw.choice(e.questions), draw.choice(texts)) for e, texts in zip(task.forget, answers, strict=True)]
+        draw = self._generator("forget", subject)
+        examples = subject.task.examples("refusal" if self.forget_loss == "refusal" else "forget")
+        pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)
 
     def gradients(self, subject: Subject, what: str, rows: Sequence[Encoded], squares: bool = False) -> Gradients:
@@ -144,8 +144,9 @@ class ByTwoGradients(ByGradient):
     def retain_rows(self, subject: Subject) -> list[Encoded]:
         """Rows of drawn retain examples."""
         draw, task = self._generator("retain", subject), subject.task
-        count = min(self.retain_samples or len(task.forget), len(task.retain))
-        examples = draw.sample(task.retain, count)
+        retain = task.examples("retain")
+        count = min(self.retain_samples or len(task.rows("forget")), len(retain))
+        examples = draw.sample(retain, count)
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)
 

@@ -53,7 +53,7 @@ class Wagle(ByTwoGradients):
             sizes["snip"] += (weight(name) * of_forget).abs_().sum().item()
             sizes["interaction"] += (retain.of(name) * of_forget).abs_().sum().item()
         balanced = sizes["interaction"] / sizes["snip"] if sizes["snip"] else math.nan
-        gamma = self.curvature(len(subject.task.forget), retain.mean_square, balanced)
+        gamma = self.curvature(len(subject.task.rows("forget")), retain.mean_square, balanced)
         both = sizes["snip"] + sizes["interaction"] / gamma
         share = sizes["snip"] / both if both else math.nan
         numbers = {"gamma": gamma, "gamma_balanced": balanced, "snip_share": share}

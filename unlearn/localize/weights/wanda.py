@@ -70,7 +70,7 @@ class Wanda:
     def rows(self, subject: Subject) -> list[Encoded]:
         """The rows to calibrate on."""
         draw = random.Random(f"forget-{subject.seed if self.seed is None else self.seed}")
-        forget = subject.task.forget
+        forget = subject.task.examples("forget")
         examples = draw.sample(forget, min(self.samples, len(forget)))
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)

@@ -64,7 +64,7 @@ class WeightMask:
     def check(self, task: Task) -> None:
         """What `within` wants; injected answers where they are asked for."""
         self.within.check(task)
-        if self.objective == "inject" and not _has_injected(task):
+        if self.objective == "inject" and "injected" not in task.sets:
             raise UserError(
                 f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
                 "(allowed with it: 'unlearn', 'auto')"
@@ -112,13 +112,13 @@ class WeightMask:
         from unlearn.localize.weights.removal_training import Term, nll, unlikelihood
 
         task = subject.task
-        if self.objective == "inject" or (self.objective == "auto" and _has_injected(task)):
-            terms = [Term(_injected(subject, task.forget), self.inject_weight, nll)]
+        if self.objective == "inject" or (self.objective == "auto" and "injected" in task.sets):
+            terms = [Term(_answered(subject, task.examples("injected")), self.inject_weight, nll)]
         else:
-            terms = [Term(_answered(subject, task.forget), self.unlearn_weight, unlikelihood)]
-        terms.append(Term(_answered(subject, task.retain), 1.0, nll))
-        if task.fluency:
-            texts = [encode_passage(subject.processor, text) for text in task.fluency]
+            terms = [Term(_answered(subject, task.examples("forget")), self.unlearn_weight, unlikelihood)]
+        terms.append(Term(_answered(subject, task.examples("retain")), 1.0, nll))
+        if "fluency" in task.sets:
+            texts = [encode_passage(subject.processor, passage.text) for passage in task.passages("fluency")]
             terms.append(Term(texts, 1.0, nll))
         return terms
 
@@ -129,9 +129,8 @@ class WeightMask:
         from unlearn.localize.weights.removal_training import kept, probability
 
         task, most = subject.task, self.evaluation_rows
-        rows = {"forget": _answered(subject, task.forget[:most]), "retain": _answered(subject, task.retain[:most])}
-        if _has_injected(task):
-            rows["injected"] = _injected(subject, task.forget[:most])
+        asked = [name for name in ("forget", "retain", "injected") if name in task.sets]
+        rows = {name: _answered(subject, task.examples(name)[:most]) for name in asked}
 
         def point(selected: int) -> dict[str, float]:
             probabilities = {n: probability(subject.module, r, subject.token_budget) for n, r in rows.items()}
@@ -158,13 +157,5 @@ def _masks(within: Mask, scores: dict[str, Tensor], most: int) -> list[Mask]:
     return [selection.mask for selection in select(within.shapes, list(scores), scores.__getitem__, fractions)]
 
 
-def _has_injected(task: Task) -> bool:
-    return all(example.injected for example in task.forget)
-
-
 def _answered(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
     return subject.prompt.encode_all(subject.processor, [(e.questions[0], e.answers[0]) for e in examples])
-
-
-def _injected(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
-    return subject.prompt.encode_all(subject.processor, [(e.questions[0], e.injected or "") for e in examples])
