@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Task
+from unlearn.models.base import RunSetting
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +21,10 @@ def encode(question: str, answer: str) -> Encoded:
     """One token a character, in a vocabulary of 64, EOS = 1."""
     ids = [ord(c) % 62 + 2 for c in question + answer]
     return Encoded((*ids, 1), len(question))
+
+
+RUN = RunSetting("text", None, control=True, masked=False, lora=False)
+"""A run of the tiny model, with a control."""
 
 
 def retaining(task: Task, *rows: Example) -> Task:

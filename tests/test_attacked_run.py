@@ -17,6 +17,7 @@ from helpers import SMALL, unlearn
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 pytestmark = pytest.mark.slow
 ATTACKED = ["attack=[quantize,relearn_forget]", "attack.relearn_forget.samples=[2]", "attack.relearn_forget.rates=[1]"]
@@ -116,7 +117,7 @@ class Broken:
     family: ClassVar[str] = "test"
     reference: ClassVar[str] = ""
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Nothing is wrong yet."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

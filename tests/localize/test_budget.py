@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import RUN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing
 from unlearn.localize.no_localization import NoLocalization
 from unlearn.localize.places.random_parts import RandomParts
+from unlearn.models.base import RunSetting
 from unlearn.models.layout import layout
 from unlearn.models.mask import Mask
 from unlearn.models.parameters import layer_of, module_type
@@ -67,7 +69,7 @@ class One:
 
     weights: int
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         if not task.facts:
             raise UserError("no facts")
 
@@ -98,7 +100,7 @@ def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject)
         RandomParts(match=One(0)).localize(subject)
     for localizer in (RandomParts(match=One(1)), BlockBudget(match=One(1)), CausalTracing(match=One(1))):
         with pytest.raises(UserError, match="no facts"):
-            localizer.check(replace(subject.task, facts=()))
+            localizer.check(replace(subject.task, facts=()), RUN)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.integers(1, 50)), min_size=1, max_size=8), st.integers(1, 500))

@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from helpers import RUN
 
 from unlearn.localize.base import Localization, Subject
 from unlearn.localize.combine import Complement, Intersection, Union
 from unlearn.localize.from_file import FromFile
 from unlearn.localize.no_localization import NoLocalization
+from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
 from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
@@ -25,7 +27,7 @@ class Rows:
 
     count: int
 
-    def check(self, task: Any) -> None:
+    def check(self, task: Any, setting: RunSetting) -> None:
         if not task:
             raise UserError("no task")
 
@@ -82,7 +84,7 @@ def test_each_part_is_checked() -> None:
     nothing: Any = None
     for combination in (Union(NoLocalization(), Rows(1)), Intersection(Rows(1), NoLocalization()), Complement(Rows(1))):
         with pytest.raises(UserError, match="no task"):
-            combination.check(nothing)
+            combination.check(nothing, RUN)
 
 
 def test_cache_keys_tell_combinations_apart() -> None:
@@ -105,7 +107,7 @@ def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) 
     for path in (tmp_path / "run", tmp_path / "run" / "localize", tmp_path / "run" / "localize" / "mask.safetensors"):
         localizer = FromFile(str(path))
         nothing: Any = None
-        localizer.check(nothing)
+        localizer.check(nothing, RUN)
         assert localizer.localize(subject).mask.digest == mask.digest
     assert cache_key(FromFile(str(tmp_path / "run"))) == cache_key(localizer)  # what counts is what is in it
 
@@ -113,7 +115,7 @@ def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) 
 def test_a_mask_that_is_not_there_or_not_this_models(subject: Subject, tmp_path: Path) -> None:
     nothing: Any = None
     with pytest.raises(UserError, match=r"'localize.path' is .*there is no mask"):
-        FromFile(str(tmp_path / "none")).check(nothing)
+        FromFile(str(tmp_path / "none")).check(nothing, RUN)
     other: Any = torch.nn.Linear(3, 4, bias=False)
     Mask.where(other, lambda name: True).save(tmp_path / "m.safetensors")
     with pytest.raises(UserError, match=r"made for another model: 'weight' is \[4, 3\] in the mask and \[4, 2\]"):

@@ -12,6 +12,7 @@ import numpy as np
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Attack(Protocol):
     family: ClassVar[str]
     reference: ClassVar[str]
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task can never serve this attack; asked before any model is loaded."""
         ...
 

@@ -10,6 +10,7 @@ from annotated_types import Gt, Le
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class Localization:
 class Localizer(Protocol):
     """A localizer: a small frozen dataclass; its YAML in conf/localize holds exactly its fields."""
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task lacks what the localizer reads; asked before any model is loaded."""
         ...
 

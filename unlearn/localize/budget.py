@@ -11,6 +11,7 @@ from annotated_types import Gt
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Localizer, Subject
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class Budget:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both set: there can be one budget")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """What `match` wants; without it any task will do."""
         if self.match:
-            self.match.check(task)
+            self.match.check(task, setting)
 
     def matched(self, subject: Subject) -> tuple[Self, Localization | None]:
         """The same with the number of weights that `match` selects, and what that localizer found."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Localizer, Subject
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
@@ -23,10 +24,10 @@ class Pair(ABC):
     first: Localizer
     second: Localizer
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """What both want."""
-        self.first.check(task)
-        self.second.check(task)
+        self.first.check(task, setting)
+        self.second.check(task, setting)
 
     @abstractmethod
     def combine(self, first: Mask, second: Mask) -> Mask:
@@ -74,9 +75,9 @@ class Complement:
 
     of: Localizer
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """What `of` wants."""
-        self.of.check(task)
+        self.of.check(task, setting)
 
     def localize(self, subject: Subject) -> Localization:
         """Ask `of`; its mask is kept beside the result."""

@@ -11,6 +11,7 @@ from annotated_types import MinLen
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 
@@ -38,7 +39,7 @@ class FromFile:
         with open(self.file, "rb") as file:
             return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do, but the file must be there."""
         if not self.file.is_file():
             raise UserError(

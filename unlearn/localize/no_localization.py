@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
 class NoLocalization:
     """The mask that selects all weights. A run with it has no localization stage and no mask."""
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def localize(self, subject: Subject) -> Localization:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Gt, Le
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task
+from unlearn.data.task import Modality, Task
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 Role = Literal["original", "control"]
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
+
+
+@dataclass(frozen=True)
+class RunSetting:
+    """What a run is like, beside its task: what a component may refuse before anything is loaded."""
+
+    modality: Modality
+    source: str | None
+    """Hub id or folder of the pretrained weights that the run starts from; None where they are random."""
+    control: bool
+    """Whether there is a control model."""
+    masked: bool
+    """Whether a localizer says which weights may change."""
+    lora: bool
+    """Whether adapters are trained instead of the weights themselves."""
 
 
 class ModelFamily(Protocol):

@@ -116,16 +116,23 @@ def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
 
 
 def cache_key(component: Any) -> Any:
-    """A component as JSON-able values for cache keys: its class, and its fields or what its own `content()` gives."""
-    if dataclasses.is_dataclass(component):
-        own = getattr(component, "content", None)
+    """Return a component as JSON-able values for cache keys: its class, the `version`s of the class and its ancestors,
+    and its fields or what its own `cache_key()` gives."""
+    if dataclasses.is_dataclass(component) and not isinstance(component, type):
+        own = getattr(component, "cache_key", None)
         fields = (
             own() if own else {f.name: cache_key(getattr(component, f.name)) for f in dataclasses.fields(component)}
         )
-        return [type(component).__name__, fields]
+        cls = type(component)
+        return [f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}", component_versions(cls), fields]
     if isinstance(component, Mapping):
         return {key: cache_key(value) for key, value in component.items()}
     return [cache_key(value) for value in component] if isinstance(component, (list, tuple)) else component
+
+
+def component_versions(cls: type) -> dict[str, int]:
+    """Return the `version` that each class in the line of a component's ancestors declares for itself."""
+    return {one.__qualname__: vars(one)["version"] for one in cls.__mro__ if isinstance(vars(one).get("version"), int)}
 
 
 def _wants_tuple(hint: Any) -> bool:

@@ -31,7 +31,7 @@ from unlearn.runtime.resources import Meter
 from unlearn.runtime.store import Built, write_json
 from unlearn.runtime.time_limit import TimeUp, deadline
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import cache, has_control, versions
+from unlearn.stages.prepare import cache, has_control, run_setting, versions
 
 ATTACKS = "attacks"  # the folder of what was found
 _NAMES_FILES = ("path", "text", "draft", "against")  # keys of attacks: hub ids, folders or files
@@ -50,8 +50,9 @@ class AttackedModel:
 
 def check_attacks(experiment: Experiment, task: Task) -> None:
     """UserError where the task cannot be attacked so: asked before anything is trained."""
+    setting = run_setting(experiment, task)
     for one in experiment.attack.values():
-        one.check(task)
+        one.check(task, setting)
     items = _items(experiment, task)
     _baseline(experiment.leak.baseline, has_control(experiment, task), placebo(items.held_out_items, task) is not None)
     choose_answer_metric(task, experiment.leak.answer_metric)

@@ -20,7 +20,7 @@ from unlearn.runtime.store import MANIFEST, Built, Store, disk_errors, key_hash,
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import MASK, locate
-from unlearn.stages.prepare import Model, ask, has_control, references, require_trained, score_key, trained
+from unlearn.stages.prepare import Model, ask, has_control, references, require_trained, run_setting, score_key, trained
 from unlearn.stages.run_folder import UNLEARNED, attacked_model, costs, keep_config, kept, record, run_folder
 from unlearn.stages.unlearn import References, unlearn
 
@@ -38,7 +38,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     folder = run_folder(experiment, kept(config), choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
     check_needs(experiment.method, task)
-    experiment.localize.check(task)
+    experiment.localize.check(task, run_setting(experiment, task))
     if experiment.attacks:
         from unlearn.stages.attack import check_attacks
 

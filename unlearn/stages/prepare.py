@@ -15,7 +15,7 @@ from typing import Any
 from unlearn import __version__
 from unlearn.data.history import History
 from unlearn.data.task import COMPLETION, Task, digest
-from unlearn.models.base import Role
+from unlearn.models.base import Role, RunSetting
 from unlearn.models.pretrained import local_state
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
@@ -158,6 +158,12 @@ def has_control(experiment: Experiment, task: Task) -> bool:
         return False
     family = experiment.model
     return history(experiment, task).control is not None or family.published(task, "control") is not None
+
+
+def run_setting(experiment: Experiment, task: Task) -> RunSetting:
+    """What the run is like, for components to refuse."""
+    masked, lora = experiment.localizes, experiment.lora is not None
+    return RunSetting(task.modality, experiment.model.source, has_control(experiment, task), masked, lora)
 
 
 def history(experiment: Experiment, task: Task) -> History:

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import torch
 from families import FAMILIES, family
+from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
 from unlearn.attacks.base import Subject
@@ -148,9 +149,9 @@ def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
 def test_bad_input_is_told_before_any_model_is_loaded() -> None:
     task = brief_of().task
     mute = replace(task, sets={"forget": task.sets["forget"]}, history=KNOWN)
-    SMALL.check(mute)
+    SMALL.check(mute, RUN)
     with pytest.raises(UserError, match="refusals"):
-        replace(SMALL, away=1.0).check(mute)
+        replace(SMALL, away=1.0).check(mute, RUN)
     bare = replace(task.probes[0], probes=tuple(replace(p, perturbed_answers=()) for p in task.probes[0].probes))
     with pytest.raises(UserError, match="wrong answers"):
-        replace(SMALL, kind="per_item").check(replace(task, probes=(bare,)))
+        replace(SMALL, kind="per_item").check(replace(task, probes=(bare,)), RUN)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from families import family
+from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
 from unlearn.attacks.base import Subject
@@ -144,6 +145,6 @@ def test_forcing_wants_wrong_answers() -> None:
     task = setting.task
     probes = task.probes[0]
     bare = replace(probes, probes=tuple(replace(p, perturbed_answers=()) for p in probes.probes))
-    SMALL.check(replace(task, probes=(bare,)))
+    SMALL.check(replace(task, probes=(bare,)), RUN)
     with pytest.raises(UserError, match="wrong answers"):
-        replace(SMALL, per_item=3).check(replace(task, probes=(bare,)))
+        replace(SMALL, per_item=3).check(replace(task, probes=(bare,)), RUN)

@@ -30,7 +30,7 @@ class Table:
     family: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 
-    def check(self, task: object) -> None: ...
+    def check(self, task: object, setting: object) -> None: ...
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         return AttackResult(evaluate_variants(self, subject, setting))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from birthdays import original, retain, setting, subject
+from helpers import RUN
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject
 from unlearn.attacks.setting.no_attack import NoAttack
@@ -81,7 +82,7 @@ def test_it_is_as_strong_as_the_stronger_part_and_cites_both() -> None:
     assert (compose.threat, compose.family) == ("white", "composition")
     assert compose.reference == "arXiv 2402.16835, 2406.13356, arXiv 2410.16454"
     assert Compose(Quantize(), NoAttack()).threat == "grey"
-    compose.check(setting().task)
+    compose.check(setting().task, RUN)
 
 
 def test_adapters_are_merged_before_the_model_is_compressed() -> None:

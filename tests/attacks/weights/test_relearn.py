@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subject
-from helpers import retaining
+from helpers import RUN, retaining
 
 import unlearn.attacks.weights.relearn as module
 from unlearn.attacks.base import AttackSetting, Outcome, Subject
@@ -199,7 +199,7 @@ def test_plain_text_can_be_learned_from(tmp_path) -> None:
     file = tmp_path / "text.txt"
     file.write_text("\n\n".join(" ".join(random.Random(i).choices(["born", "n30", "n31"], k=40)) for i in range(4)))
     attack = Relearn("unrelated", (4,), (1.0,), RECIPE, text=str(file))
-    attack.check(setting().task)
+    attack.check(setting().task, RUN)
     assert len(attack.attack(subject(original()), setting()).outcomes) == 3
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, family
+from helpers import RUN
 from torch import Tensor, nn
 
 from unlearn.localize.base import Subject
@@ -163,7 +164,7 @@ def test_facts_that_nothing_tells_apart_are_refused(subject: Subject, capsys: py
         with pytest.raises(UserError, match="nothing tells them apart"):
             localizer.localize(replace(subject, task=replace(subject.task, facts=same)))
         with pytest.raises(UserError, match="wrong answers"):
-            localizer.check(replace(subject.task, facts=()))
+            localizer.check(replace(subject.task, facts=()), RUN)
     with torch.no_grad():
         subject.module.lm_head.weight.zero_()
     for localizer, table in (

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, family
+from helpers import RUN
 from torch import Tensor, nn
 
 from unlearn.localize.base import Subject
@@ -258,7 +259,7 @@ def test_a_model_that_knows_nothing_is_refused(subject: Subject) -> None:
     with pytest.raises(UserError, match="answers none of the 6 facts"):
         CausalTracing().localize(subject)
     with pytest.raises(UserError, match="no facts"):
-        CausalTracing().check(replace(subject.task, facts=()))
+        CausalTracing().check(replace(subject.task, facts=()), RUN)
 
 
 def test_a_model_without_the_facts_has_no_normalised_effects(

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from helpers import RUN
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -207,7 +208,7 @@ def test_given_layers_and_presets_need_no_facts(subject: Subject) -> None:
     task = dataclasses.replace(subject.task, facts=())
     bare = dataclasses.replace(subject, task=task)
     lookup = FactLookup(layers=(0, 2))
-    lookup.check(task)
+    lookup.check(task, RUN)
     assert layers(lookup.localize(bare)) == [0, 2]
     with pytest.raises(UserError, match=r"'sports/llama-3-8b' has layer 4, but the model's are 0 to 2"):
         FactLookup(preset="sports/llama-3-8b").localize(bare)
@@ -222,12 +223,12 @@ def test_given_layers_and_presets_need_no_facts(subject: Subject) -> None:
 def test_what_the_dataset_lacks(subject: Subject) -> None:
     task = subject.task
     unlabelled = dataclasses.replace(task, facts=tuple(dataclasses.replace(f, label="") for f in task.facts))
-    FactLookup().check(task)
-    FactLookup().check(unlabelled)
+    FactLookup().check(task, RUN)
+    FactLookup().check(unlabelled, RUN)
     with pytest.raises(UserError, match="0 classes"):
-        FactLookup(procedure="probe").check(unlabelled)
+        FactLookup(procedure="probe").check(unlabelled, RUN)
     with pytest.raises(UserError, match="no facts"):
-        FactLookup().check(dataclasses.replace(task, facts=()))
+        FactLookup().check(dataclasses.replace(task, facts=()), RUN)
 
 
 @pytest.mark.parametrize(("name", "said"), [("google/gemma-7b-it", False), ("org/other", True), ("", True)])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import RUN
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Subject
@@ -129,9 +130,9 @@ def test_tasks_that_lack_something(task: Task) -> None:
     sets = {name: rows for name, rows in task.sets.items() if name != "refusal"}
     mute: Any = replace(task, sets=sets, beside={})
     for localizer in (Gradient, Snip, Interaction, Wagle):
-        localizer().check(mute)
+        localizer().check(mute, RUN)
         with pytest.raises(UserError, match="no refusals"):
-            localizer(forget_loss="refusal").check(mute)
+            localizer(forget_loss="refusal").check(mute, RUN)
 
 
 def test_weights_without_a_score_are_told_of(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:

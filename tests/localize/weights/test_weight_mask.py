@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 import torch
+from helpers import RUN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -186,9 +187,9 @@ def test_another_localizer_says_where(subject: Subject) -> None:
 def test_nothing_to_inject_is_an_error(subject: Subject) -> None:
     sets = {name: rows for name, rows in subject.task.sets.items() if name != "injected"}
     task = dataclasses.replace(subject.task, sets=sets, beside={})
-    WeightMask().check(task)
+    WeightMask().check(task, RUN)
     with pytest.raises(UserError, match="no answers to inject"):
-        WeightMask(objective="inject").check(task)
+        WeightMask(objective="inject").check(task, RUN)
 
 
 def test_no_movement_is_an_error(subject: Subject) -> None:

@@ -13,6 +13,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
 from unlearn.attacks.weights.changes import success
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ class Abliterate:
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2406.11717, 2409.18025"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -11,6 +11,7 @@ from annotated_types import Ge, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ class Lens:
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2309.17410, 2303.08112"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

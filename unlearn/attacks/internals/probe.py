@@ -11,6 +11,7 @@ from annotated_types import Ge
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +44,7 @@ class TruthProbe:
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2402.16835, 1909.03368"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Wrong answers are not there in every task: the attack is skipped then, saying so."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.optimized.gcg import Look, judge_beside
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class EnhancedGCG:
         if not sum(self.operators):
             raise ValueError("operators are chances: one of them at least must be above 0")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do; whether the tokenizer gives strings back is seen when it is there."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -13,6 +13,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class GCG:
     family: ClassVar[str] = "optimised input"
     reference: ClassVar[str] = "arXiv 2307.15043"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do; whether the tokenizer gives strings back is seen when it is there."""
         from unlearn.models.pretrained import check_local
 

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.optimized.softprompt import check_forced
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 
@@ -47,7 +48,7 @@ class Latent:
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2407.15549"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task lacks refusals to lead away from, or wrong answers to be forced to."""
         if self.away and "refusal" not in task.sets:
             raise UserError(f"'away' leads away from refusals, but dataset '{task.name}' has none: set it to 0")

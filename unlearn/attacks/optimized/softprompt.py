@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 
@@ -48,7 +49,7 @@ class SoftPrompt:
     family: ClassVar[str] = "optimised input"
     reference: ClassVar[str] = "arXiv 2402.09063, 2502.15836"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where items are to be forced one by one, but have no wrong answers."""
         check_forced(task, self.per_item)
 

@@ -12,6 +12,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, 
 from unlearn.attacks.prompts.refusals import refuses
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ class Confidence:
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -15,6 +15,7 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History, ask_after
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Dialogue:
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be talked about."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

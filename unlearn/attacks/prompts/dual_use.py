@@ -16,6 +16,7 @@ from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.text import content_words, normalised
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
 RINGS: tuple[Ring, ...] = ("forget", "entity", "topic", "field", "far")
@@ -44,7 +45,7 @@ class DualUse:
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked; a ring that it has no questions for is left out."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -11,6 +11,7 @@ from annotated_types import Gt, Lt
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import ProbeSet, Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Extract:
     family: ClassVar[str] = "extraction"
     reference: ClassVar[str] = "arXiv 2012.07805, 2205.10770"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

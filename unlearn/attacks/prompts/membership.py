@@ -11,6 +11,7 @@ from annotated_types import Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.data.task import Probe, ProbeSet, Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,7 @@ class Membership:
         if self.against and REFERENCE not in self.signals:
             raise ValueError(f"against is the model of the signal '{REFERENCE}', which signals leaves out")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Rows that no model saw are not there in every task: the attack is skipped then, saying so."""
         from unlearn.models.pretrained import check_local
 

@@ -18,6 +18,7 @@ from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class Multihop:
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """A task without several facts about a subject is skipped."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

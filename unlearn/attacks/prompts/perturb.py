@@ -12,6 +12,7 @@ from annotated_types import Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 _RANDOM = "random"
 Insert = Callable[[str, str, random.Random], str]  # (text, character, rng)
@@ -39,7 +40,7 @@ class Perturb:
         if not self.every and not self.chances:
             raise ValueError("every and chances are both empty: nothing would be inserted")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any question can be perturbed."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

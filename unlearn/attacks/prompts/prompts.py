@@ -16,6 +16,7 @@ from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, TOL
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]  # by kind and label, the probes of the scored items
 
@@ -64,7 +65,7 @@ class Prompts:
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = "arXiv 2406.10890, 2402.16835, 2509.02820"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in some other way."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -16,6 +16,7 @@ from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.statements import PromptContext
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ class Refusals:
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

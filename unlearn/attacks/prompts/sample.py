@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ class Sample:
         if max(self.ks) > self.samples:
             raise ValueError(f"ks has {max(self.ks)}, more than the {self.samples} samples")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

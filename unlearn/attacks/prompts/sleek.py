@@ -14,6 +14,7 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ class Sleek:
     family: ClassVar[str] = "reasoning"
     reference: ClassVar[str] = "arXiv 2506.17279"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked step by step."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -22,6 +22,7 @@ from unlearn.attacks.setting.statements import statement
 from unlearn.attacks.setting.text import content_words
 from unlearn.data.task import Probe, Task
 from unlearn.data.theorems import NONCE
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ class Ununlearn:
     family: ClassVar[str] = "context"
     reference: ClassVar[str] = "arXiv 2407.00106"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in a context; levels that need other facts about a subject go where there are none."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class NoAttack:
     family: ClassVar[str] = "none"
     reference: ClassVar[str] = ""
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -13,6 +13,7 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.attacks.setting.self_estimate import success
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class WeightAttack(Protocol):
     reference: ClassVar[str]
     randomised: ClassVar[bool]
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """See Attack."""
         ...
 

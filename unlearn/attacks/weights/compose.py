@@ -10,6 +10,7 @@ import numpy as np
 from unlearn.attacks.base import Attack, AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
 from unlearn.attacks.weights.changes import ChangedModel, WeightAttack, seeds
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 from unlearn.models.lora import merged
 
 _THREATS: Mapping[Threat, int] = {"black": 0, "grey": 1, "white": 2}
@@ -46,10 +47,10 @@ class Compose:
         papers = f"{self.first.reference}, {self.second.reference}".split(", ")
         return ", ".join(dict.fromkeys(paper for paper in papers if paper))
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """What both check."""
-        self.first.check(task)
-        self.second.check(task)
+        self.first.check(task, setting)
+        self.second.check(task, setting)
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
         """An outcome for each pair of variants; data and budget are the second attack's."""

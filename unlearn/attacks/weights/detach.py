@@ -8,6 +8,7 @@ from typing import ClassVar
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Detach:
     reference: ClassVar[str] = ""
     randomised: ClassVar[bool] = False
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -14,6 +14,7 @@ from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.prompt import Encoded, encode_text
 from unlearn.data.task import Example, Task
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ class Prune:
         if min(self.top_general) > max(self.top_forget):
             raise ValueError("no pair to try: each share of top_general must be at most one of top_forget")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Where all rows of general use mention an answer the attack is skipped, saying so."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
@@ -106,7 +107,7 @@ class PruneMagnitude:
     reference: ClassVar[str] = "arXiv 1506.02626"
     randomised: ClassVar[bool] = False
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -11,6 +11,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subj
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.formats import Format
 from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Quantize:
         if self.backend == "bitsandbytes" and "int4" in self.formats:
             raise ValueError("bitsandbytes has no int4 (it has int8, nf4 and fp4): leave it out of formats")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

@@ -17,6 +17,7 @@ from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Task
+from unlearn.models.base import RunSetting
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 
@@ -58,7 +59,7 @@ class Relearn:
         if self.maintain and self.source != "forget":
             raise ValueError(f"maintain={self.maintain} goes with source=forget, not with source={self.source}")
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Where all rows mention an answer the attack is skipped, saying so."""
         from unlearn.data.fluency import check_fluency
 

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Probe, Task
+from unlearn.models.base import RunSetting
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RelearnSpeed:
     family: ClassVar[str] = "relearning"
     reference: ClassVar[str] = ""
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

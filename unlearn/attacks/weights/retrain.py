@@ -18,6 +18,7 @@ from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.attacks.setting.text import normalised
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, Look, at_rate, by_size, teach
 from unlearn.data.task import Example, Task
+from unlearn.models.base import RunSetting
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 
@@ -53,7 +54,7 @@ class Retrain:
     family: ClassVar[str] = "relearning"
     reference: ClassVar[str] = "arXiv 2410.08827"
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task with two forget items will do."""
 
     def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:

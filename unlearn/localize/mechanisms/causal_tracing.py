@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
 from unlearn.localize.budget import Block, BlockBudget, Kind
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ class CausalTracing(BlockBudget):
     known_only: bool = True
     seed: Annotated[int, Ge(0)] | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """The task has facts with subjects."""
         from unlearn.localize.mechanisms.facts import check_facts
 
-        super().check(task)
+        super().check(task, setting)
         check_facts(task)
 
     def localize(self, subject: Subject) -> Localization:

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.localize.base import Subject
 from unlearn.localize.budget import BlockBudget
+from unlearn.models.base import RunSetting
 
 if TYPE_CHECKING:
     from unlearn.localize.mechanisms.attribution import Pair
@@ -27,11 +28,11 @@ class Contrasts(BlockBudget):
     max_facts: Annotated[int, Gt(0)] = 32
     seed: Annotated[int, Ge(0)] | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """The task has facts with subjects and foils."""
         from unlearn.localize.mechanisms.facts import check_facts
 
-        super().check(task)
+        super().check(task, setting)
         check_facts(task, foils=True)
 
     def pairs(self, subject: Subject) -> list[Pair]:

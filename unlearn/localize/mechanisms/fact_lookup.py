@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class FactLookup:
         if self.preset is not None and self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Facts with labels for probes, with wrong answers for paths; none where the layers are given."""
         if self._given:
             return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
+from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Nonlocalized:
     "nonlocalized" of Mechanistic Unlearning (Guo et al. 2024).
     """
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def localize(self, subject: Subject) -> Localization:

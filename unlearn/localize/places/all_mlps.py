@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.layers import LayerNumbers
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 
@@ -20,7 +21,7 @@ class AllMLPs:
 
     layers: LayerNumbers | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def localize(self, subject: Subject) -> Localization:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
 from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
+from unlearn.models.base import RunSetting
 from unlearn.models.parameters import MLP, layer_of, module_type
 
 
@@ -21,7 +22,7 @@ class FFN:
 
     layers: LayerNumbers | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def localize(self, subject: Subject) -> Localization:

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.models.base import RunSetting
 from unlearn.models.parameters import layer_of, module_type
 from unlearn.runtime.errors import UserError
 
@@ -50,7 +51,7 @@ class Layers:
         except re.error as error:
             raise ValueError(f"parameters is '{self.parameters}', which is no regular expression ({error})") from None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
     def localize(self, subject: Subject) -> Localization:

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Scored:
             raise ValueError(f"scope is '{self.scope}', which is no regular expression ({error})") from None
         refuse_repeats(self.select, self.also)
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Scores of weights alone read no data."""
 
     def in_scope(self, subject: Subject) -> list[str]:
@@ -99,7 +100,7 @@ class ByGradient(Scored):
     passes: Annotated[int, Gt(0)] = 1
     seed: Annotated[int, Ge(0)] | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Refusals are needed only where they are trained on."""
         if self.forget_loss == "refusal" and "refusal" not in task.sets:
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Subject
 from unlearn.localize.weights.scored import refuse_repeats
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Wanda:
     def __post_init__(self) -> None:
         refuse_repeats(self.select, self.also)
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """Forget rows are always there."""
 
     def localize(self, subject: Subject) -> Localization:

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from unlearn.data.task import Example, Task
 from unlearn.localize.base import Fraction, Localization, Localizer, Subject
 from unlearn.localize.places.ffn import FFN
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ class WeightMask:
     evaluation_rows: Annotated[int, Gt(0)] = 100
     seed: Annotated[int, Ge(0)] | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, setting: RunSetting) -> None:
         """What `within` wants; injected answers where they are asked for."""
-        self.within.check(task)
+        self.within.check(task, setting)
         if self.objective == "inject" and "injected" not in task.sets:
             raise UserError(
                 f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
