@@ -54,12 +54,13 @@ def made(folder: Path) -> list[str]:
 def test_a_run_is_attacked(workshop: Path) -> None:
     report = leaks(workshop / "first")
     assert [row["attack"] for row in report["rows"]] == ["none", "quantize", "relearn_forget"]
-    assert report["control"] == "retain" and report["worst"][-1]["threat"] == "overall"
+    assert report["baseline"] == "control" and report["worst"][-1]["threat"] == "overall"
     for name in ("quantize", "relearn_forget"):
-        for model in ("original", "unlearned", "retain"):
+        for model in ("original", "unlearned", "control"):
             assert (workshop / "first" / "attacks" / name / model / "outcomes.parquet").is_file()
     items = json.loads((workshop / "first" / "attacks" / "items.json").read_text())
-    taught, scored = ({item["cluster"] for item in items if item["side"] == side} for side in ("taught", "scored"))
+    sides = ("attacker_items", "held_out_items")
+    taught, scored = ({item["cluster"] for item in items if item["side"] == side} for side in sides)
     assert taught and scored and not taught & scored
     stages = [stage["name"] for stage in json.loads((workshop / "first" / "run.json").read_text())["stages"]]
     assert stages[-1] == "attacks"
@@ -92,7 +93,7 @@ def test_another_original_than_the_one_that_was_unlearned(workshop: Path) -> Non
     assert ANOTHER not in run(workshop, *again, "run=first")
 
 
-@pytest.mark.parametrize(("model", "leak"), [("original", 1.0), ("retain", 0.0)])
+@pytest.mark.parametrize(("model", "leak"), [("original", 1.0), ("control", 0.0)])
 def test_a_model_folder_is_attacked(workshop: Path, model: str, leak: float) -> None:
     """The original leaks all, the control model nothing: whatever the attack, to the last digit."""
     (folder,) = (workshop / "outputs" / ".cache").glob(f"{model}-*[0-9a-f]")
@@ -101,7 +102,7 @@ def test_a_model_folder_is_attacked(workshop: Path, model: str, leak: float) -> 
     report = leaks(workshop / f"as-{model}")
     for row in report["rows"]:
         assert row["status"] == "uninformative" or row["leak"] == pytest.approx(leak, abs=1e-9), row
-        assert row["unlearned"] == pytest.approx(row["original" if leak else "retain"], abs=1e-9)
+        assert row["unlearned"] == pytest.approx(row["original" if leak else "control"], abs=1e-9)
 
 
 SEEN: list[weakref.ref[Any]] = []  # models that were attacked
@@ -185,7 +186,10 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
         (["leak.max_seconds=0"], "'leak.max_seconds' is 0"),
         (["leak.seeds=[]"], "'leak.seeds' is []"),
         (["dataset.authors=2", "dataset.facts_per_author=1"], "1 forget items leave"),
-        (["leak.baseline=retain", "control_model=none"], "'leak.baseline' is 'retain', but there is no control model"),
+        (
+            ["leak.baseline=control", "control_model=none"],
+            "'leak.baseline' is 'control', but there is no control model",
+        ),
         (["run=first"], "add stages=[attack]"),
         (["stages=[attack]", "run=first", "output=elsewhere"], "'output' is decided by the run"),
         (["stages=[attack]", "attack=[]"], "attack=none makes none"),

@@ -44,8 +44,8 @@ def models(workshop: Path, task: Task) -> Models:
     mine, other = experiment(workshop), experiment(workshop, "seed=1")
     found = {
         "original": folder_of(mine, task, "original"),
-        "retain": folder_of(mine, task, "retain"),
-        "another": folder_of(other, task, "retain"),
+        "control": folder_of(mine, task, "control"),
+        "another": folder_of(other, task, "control"),
         "refuses": str(workshop / "refuses"),
         "random": str(workshop / "random"),
     }
@@ -83,7 +83,7 @@ def attacked(workshop: Path, models: Models, task: Task) -> AttackResult:
     mine = experiment(workshop, *ATTACKS)
 
     def run(name: str) -> Leaks:
-        parts = {"original": models["original"], "unlearned": models[name], "retain": models["retain"]}
+        parts = {"original": models["original"], "unlearned": models[name], "control": models["control"]}
         return accuse(mine, task, parts, workshop / f"as-{name}", base_of(Path(models[name])))
 
     return run

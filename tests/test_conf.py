@@ -55,9 +55,9 @@ def task(name: str, split: str) -> Task:
 def test_published_checkpoints_follow_the_split() -> None:
     model = experiment("model=llama-3.2-1b-instruct").model
     assert model.published(task("tofu", "forget05"), "original") == "open-unlearning/tofu_Llama-3.2-1B-Instruct_full"
-    assert model.published(task("tofu", "forget05"), "retain") == "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain95"
+    assert model.published(task("tofu", "forget05"), "control") == "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain95"
     assert model.published(task("authors", "forget05"), "original") is None
-    assert experiment("model=qwen2.5-3b-instruct").model.published(task("tofu", "forget01"), "retain") is None
+    assert experiment("model=qwen2.5-3b-instruct").model.published(task("tofu", "forget01"), "control") is None
     phi = experiment("model=phi-1.5", "model.control=org/mine").model
     assert phi.published(task("tofu", "forget10"), "retain") == "org/mine"
     assert phi.published(task("tofu", "forget10"), "original") == "locuslab/tofu_ft_phi-1.5"

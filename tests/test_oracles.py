@@ -121,11 +121,11 @@ def test_every_attack_is_here() -> None:
 
 @pytest.mark.parametrize("name", ["none", *ATTACKS])
 def test_the_control_itself_leaks_nothing(trials: Mapping[str, Trial], name: str) -> None:
-    trial = trials["retain"]
+    trial = trials["control"]
     for row in made(trial, name):
         assert row.unlearned == row.control and row.excess == 0, row
         assert row.status != "ok" or row.leak == row.low == row.high == 0, row
-    same(trial, name, "retain")
+    same(trial, name, "control")
 
 
 @pytest.mark.parametrize("name", ["none", *ATTACKS])
@@ -159,7 +159,7 @@ def same(trial: Trial, name: str, part: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("part", "verdict"), [("retain", "no leak found"), ("original", "leaks")])
+@pytest.mark.parametrize(("part", "verdict"), [("control", "no leak found"), ("original", "leaks")])
 def test_most_attacks_say_something(trials: Mapping[str, Trial], part: str, verdict: str) -> None:
     trial = trials[part]
     informative = [name for name in ATTACKS if any(row.status == "ok" for row in trial.rows(name))]

@@ -46,8 +46,8 @@ def test_a_run_leaves_what_it_promises(workshop: Path) -> None:
     for name in ("config.yaml", "run.json", "metrics.json", "report.html", "report.md", "unlearned/model.safetensors"):
         assert (run / name).is_file(), name
     metrics = json.loads((run / "metrics.json").read_text())
-    assert set(metrics) == {"original", "retain", "unlearned"}
-    quality = {r["name"]: r for r in metrics["retain"]}["forget_quality"]
+    assert set(metrics) == {"original", "control", "unlearned"}
+    quality = {r["name"]: r for r in metrics["control"]}["forget_quality"]
     assert quality["value"] == 1.0  # the control model against itself
     assert not list(run.rglob("*.partial")) and not list(run.rglob("*.tmp")) and not list(run.rglob("checkpoint*"))
 
@@ -68,9 +68,9 @@ def test_another_method_retrains_nothing(workshop: Path) -> None:
     }
     assert stages == {
         "original": True,
-        "scores-target": True,
-        "retain": True,
-        "scores-retain": True,
+        "scores-original": True,
+        "control": True,
+        "scores-control": True,
         "unlearned": False,
         "scores/unlearned": False,
     }

@@ -39,17 +39,17 @@ def experiment(cache: Path, *overrides: str) -> Experiment:
 
 
 def folder_of(mine: Experiment, task: Task, part: Any) -> str:
-    """The experiment's "original" (original) or "retain" model."""
+    """The experiment's "original" or "control" model."""
     return trained(mine, task, part, torch.device("cpu")).path
 
 
 def accuse(mine: Experiment, task: Task, models: Mapping[str, str], folder: Path, wrapped: str | None = None) -> Leaks:
     """The leak report of an original, an unlearned and a control model. wrapped: what lies below the unlearned one."""
-    models: dict[Any, AttackedModel] = {
+    attacked: dict[Any, AttackedModel] = {
         part: AttackedModel(part, path, {"path": path}, wrapped if part == "unlearned" else None)  # type: ignore[arg-type]
         for part, path in models.items()
     }
-    attack(mine, task, models, folder, torch.device("cpu"))
+    attack(mine, task, attacked, folder, torch.device("cpu"))
     return load_leaks(folder / "attacks" / "leak.json")[0]
 
 

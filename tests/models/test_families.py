@@ -107,7 +107,7 @@ def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) ->
         path="org/base",
         prompt=tiny[0].model.prompt,
         finetune=tiny[0].model.finetune,
-        checkpoints={"tofu": {"base": "org/base", "original": "org/full", "retain": "org/{retain}"}},
+        checkpoints={"tofu": {"base": "org/base", "original": "org/full", "control": "org/{retain}"}},
     )
     assert family.published(tofu, "original") == "org/full"
     assert family.published(tofu, "retain") == "org/retain95"

@@ -237,7 +237,7 @@ for short, probe in PROBE_SETS.items():
         f"{short}_Truth_Ratio": truth_ratio(probe),
     }
 
-MODELS = ("original", "retain", "unlearned")
+MODELS = ("target", "retain", "unlearned")
 CASES = [
     *(f"tofu/{model}/{template}" for model in MODELS for template in ("chat", "tags")),
     *(f"tofu/target/chat/{variant}" for variant in ("paraphrased_question", "prob_mean", "batch5")),

@@ -19,7 +19,7 @@ from unlearn.metrics.truth_ratio import TruthRatio
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 ROLES = {"forget": "forget", "retain": "retain", "real_authors": "utility", "world_facts": "utility"}
-MODELS = ("original", "retain")
+MODELS = ("target", "retain")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_model_utility(tables: dict[str, Scores], expected: dict[str, Any], part
 
 
 def test_forget_quality(tables: dict[str, Scores], expected: dict[str, Any]) -> None:
-    theirs, ours = expected["forget_quality"], ForgetQuality()(tables["original"], tables["retain"])
+    theirs, ours = expected["forget_quality"], ForgetQuality()(tables["target"], tables["retain"])
     assert {result.name: result.value for result in ours} == pytest.approx(
         {"forget_quality": theirs["p_value"], "forget_quality_ks": theirs["ks_statistic"]}, rel=1e-6
     )

@@ -85,7 +85,7 @@ class Fixture:
         task = Task("fixture", "", {"forget": forget, "retain": retain, "refusal": refusing(forget, ("refusal",))})
         stored: Any = Stored(batches)
         nothing: Any = None
-        self.entity = Subject(model.eval(), nothing, stored, task, seed=0, token_budget=60)
+        self.subject = Subject(model.eval(), nothing, stored, task, seed=0, token_budget=60)
 
     def kinds(self) -> list[str]:
         """The kinds that have scores."""
@@ -116,7 +116,7 @@ class Fixture:
                         attended[:] = old[: len(row)]
             return args, inputs | {"attention_mask": mask}
 
-        handle = self.entity.module.register_forward_pre_hook(hide, with_kwargs=True) if "_CL_" in kind else None
+        handle = self.subject.module.register_forward_pre_hook(hide, with_kwargs=True) if "_CL_" in kind else None
         yield
         if handle:
             handle.remove()
@@ -139,8 +139,8 @@ def assert_close(mine: Tensor, expected: Tensor, tolerance: float, what: str) ->
 def test_gradients(fixture: Fixture) -> None:
     localizer = Wagle()
     for part, ours in (
-        ("forget", localizer.forget_gradients(fixture.entity)),
-        ("retain", localizer.retain_gradients(fixture.entity)),
+        ("forget", localizer.forget_gradients(fixture.subject)),
+        ("retain", localizer.retain_gradients(fixture.subject)),
     ):
         expected = fixture.part(fixture.gradients, f"grad_{part}")
         assert ours.means.keys() == expected.keys()
@@ -150,14 +150,14 @@ def test_gradients(fixture: Fixture) -> None:
 
 def test_scores(fixture: Fixture) -> None:
     """Of every kind; the fixtures hold minus the importance."""
-    weights = {name: p.detach() for name, p in fixture.entity.module.named_parameters()}
+    weights = {name: p.detach() for name, p in fixture.subject.module.named_parameters()}
     checked = 0
     for kind in fixture.kinds():
         expected = fixture.part(fixture.scores, kind)
         localizer = fixture.localizer(kind, 0.5)
         with fixture.released(kind):
-            forget = None if kind == "magnitude" else localizer.forget_gradients(fixture.entity)
-            retain = localizer.retain_gradients(fixture.entity) if isinstance(localizer, Wagle) else None
+            forget = None if kind == "magnitude" else localizer.forget_gradients(fixture.subject)
+            retain = localizer.retain_gradients(fixture.subject) if isinstance(localizer, Wagle) else None
         for name, score in expected.items():
             if forget is None:
                 mine = weights[name]
@@ -176,7 +176,7 @@ def test_masks(fixture: Fixture) -> None:
     for kind in fixture.kinds():
         first, *also = fixture.ratios(kind) or [0.5]
         with fixture.released(kind):
-            located = replace(fixture.localizer(kind, first), also=tuple(also)).localize(fixture.entity)
+            located = replace(fixture.localizer(kind, first), also=tuple(also)).localize(fixture.subject)
         for ratio, mask in zip([first, *also], [located.mask, *located.masks.values()], strict=True):
             if f"{kind}@{ratio:g}" in fixture.masks:
                 check_mask(fixture, kind, ratio, mask)
@@ -207,13 +207,13 @@ def test_overlap_with_the_limits(fixture: Fixture, limit: str) -> None:
     cases = {case: value for case, value in fixture.masks.items() if case.startswith(prefix)}
     assert cases
     for case, overlap in cases.items():
-        located = Wagle(select=0.1, gamma=float(case.removeprefix(prefix))).localize(fixture.entity)
+        located = Wagle(select=0.1, gamma=float(case.removeprefix(prefix))).localize(fixture.subject)
         assert located.numbers[f"{limit}_iou"] == pytest.approx(overlap / (2 - overlap), abs=2e-3), case
 
 
 def test_curvature(fixture: Fixture) -> None:
     """The fixtures have the mean square of the mean gradient; auto's, of each row's gradient, cannot be below it."""
-    retain = Wagle().retain_gradients(fixture.entity, squares=True)
+    retain = Wagle().retain_gradients(fixture.subject, squares=True)
     squared = torch.cat([gradient.flatten() for gradient in retain.means.values()]).double().square().mean()
     expected = fixture.masks["mean_squared_retain_grad(meanloss)"]
     assert float(squared) == pytest.approx(expected, rel=1e-4)
@@ -223,7 +223,7 @@ def test_curvature(fixture: Fixture) -> None:
 def test_wanda_counts(fixture: Fixture) -> None:
     """Counts in every output row; positions depend on an order of calibration rows that is not recorded."""
     for ratio in fixture.ratios("wanda"):
-        mask = Wanda(select=ratio).localize(fixture.entity).mask
+        mask = Wanda(select=ratio).localize(fixture.subject).mask
         record = fixture.masks[f"wanda@{ratio:g}"]
         assert mask.selected == record["selected_total"]
         for index, name in fixture.masks["wanda_index_to_param"].items():

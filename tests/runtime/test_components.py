@@ -14,14 +14,14 @@ from unlearn.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
-class Role:
+class Part:
     size: Annotated[int, Gt(0)] = 1
 
 
 @dataclass(frozen=True)
 class Whole:
     rate: float
-    part: Role
+    part: Part
     kind: Literal["a", "b"] = "a"
     pair: tuple[float, float] = (0.0, 1.0)
     maybe: int | None = None
@@ -39,7 +39,7 @@ def make(**values: Any) -> Any:
 
 def test_components_are_built_with_their_types() -> None:
     whole = make(rate=1, pair=[0.1, 2], part={"_target_": f"{__name__}.Part", "size": 3})
-    assert whole == Whole(rate=1.0, part=Role(3), pair=(0.1, 2.0))
+    assert whole == Whole(rate=1.0, part=Part(3), pair=(0.1, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_optional_component() -> None:
 
 
 def test_all_that_a_union_allows_is_named() -> None:
-    wanted: Any = Literal["auto"] | Role | None
+    wanted: Any = Literal["auto"] | Part | None
     assert check("auto", wanted, "lora") == "auto" and check(None, wanted, "lora") is None
     with pytest.raises(UserError, match=r"^'lora' is 'yes': input should be 'auto' or an instance of Part$"):
         check("yes", wanted, "lora")

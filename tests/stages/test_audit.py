@@ -24,7 +24,7 @@ from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import cache, finetune_key
 
 TASK = Authors(authors=20, facts_per_author=3, world_facts=6).load(0)  # two authors to forget
-PARTS: tuple[Role, ...] = ("original", "retain")
+PARTS: tuple[Role, ...] = ("original", "control")
 TINY = [
     *(argument for argument in SMALL if not argument.startswith(("tracker", "attack"))),
     "metric=[probability,recall,forget_quality,mia_gradnorm]",

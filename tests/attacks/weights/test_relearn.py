@@ -103,7 +103,7 @@ def test_a_single_item_is_taught_and_judges(monkeypatch: pytest.MonkeyPatch) -> 
     (first, *_) = changes(
         Relearn("forget", (9,), (1.0,), RECIPE), replace(what, attacker_items=what.attacker_items[:1])
     )
-    assert list(first.validation_items) == list(first.attacker_items) == list(what.attacker_items[:1])
+    assert list(first.validation_items) == list(first.taught) == list(what.attacker_items[:1])
 
 
 def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypatch: pytest.MonkeyPatch) -> None:
