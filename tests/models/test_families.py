@@ -110,7 +110,7 @@ def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) ->
         checkpoints={"tofu": {"base": "org/base", "original": "org/full", "control": "org/{retain}"}},
     )
     assert family.published(tofu, "original") == "org/full"
-    assert family.published(tofu, "retain") == "org/retain95"
+    assert family.published(tofu, "control") == "org/retain95"
     assert replace(family, path="org/other").published(tofu, "original") is None
     assert replace(family, path="org/other", original="org/mine").published(tofu, "original") == "org/mine"
     assert [retain_split(s) for s in ("forget01", "forget10", "mine")] == ["retain99", "retain90", "retain_mine"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PretrainedLM:
     """A causal LM of transformers.
 
-    path: hub id, local folder, or a .gguf file. original, control: checkpoints to use for this run's task instead of the
+    path: hub id, local folder, or a .gguf file. original, control: checkpoints to use for this run's task, not the
     published ones. checkpoints: by dataset name {"base": id, "original": id, "control": id}, published ones of the
     model `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
     """

@@ -19,7 +19,7 @@ PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo
 
 
 @pytest.mark.parametrize(
-    ("knowledge", "texts", "known"),
+    ("answer_metric", "texts", "known"),
     [
         ("match", ["In turin, I think.", "It is Oslo!", "a red house"], [1, 1, 0]),
         ("match", ["Turing", "", "The red house."], [0, 0, 1]),
