@@ -19,7 +19,7 @@ from unlearn.data.task import Task
 from unlearn.models.loading import load_model, load_tokenizer
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import references
+from unlearn.stages.references import references
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -30,6 +30,8 @@ class Recipe:
         number of steps.
     checkpoint_seconds: how often the state is saved, so that a killed run goes on from there.
     """
+
+    version: ClassVar[int] = 1
 
     lr: Annotated[float, Gt(0)]
     batch_size: Annotated[int, Gt(0)] = 32

@@ -17,7 +17,7 @@ from unlearn.models.pretrained import PretrainedLM, retain_split
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import finetune_key
+from unlearn.stages.prepare import model_key
 
 
 def experiment(*overrides: str) -> Experiment:
@@ -93,12 +93,12 @@ def test_what_changes_a_trained_model_changes_its_key(tiny: tuple[Experiment, Ta
         "size": replace(base, model=replace(model, hidden=64)),  # type: ignore[type-var]
         "seed": replace(base, seed=1),
     }
-    keys = {name: finetune_key(variant, task, "original") for name, variant in variants.items()}
-    plain = finetune_key(base, task, "original")
+    keys = {name: model_key(variant, task, "original") for name, variant in variants.items()}
+    plain = model_key(base, task, "original")
     assert all(key != plain for key in keys.values())
-    assert finetune_key(base, task, "retain") != plain
+    assert model_key(base, task, "retain") != plain
     logistics = replace(base, model=replace(model, threads=2), cache="elsewhere")  # type: ignore[type-var]
-    assert finetune_key(logistics, task, "original") == plain
+    assert model_key(logistics, task, "original") == plain
 
 
 def test_published_models_belong_to_their_base(tiny: tuple[Experiment, Task]) -> None:

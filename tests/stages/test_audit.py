@@ -21,7 +21,7 @@ from unlearn.models.base import Role
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.audit import judged, variants
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import cache, finetune_key
+from unlearn.stages.prepare import cache, model_key
 
 TASK = Authors(authors=20, facts_per_author=3, world_facts=6).load(0)  # two authors to forget
 PARTS: tuple[Role, ...] = ("original", "control")
@@ -201,7 +201,7 @@ def test_models_are_shared_with_ordinary_runs(workshop: tuple[Path, str]) -> Non
             experiment: Experiment = build(compose("config", overrides=[*small, f"seed={seed}"])).for_device("cpu")
             task = experiment.dataset.load(seed)
             for part in PARTS:
-                assert cache(experiment).folder(part, finetune_key(experiment, task, part)).is_dir()
+                assert cache(experiment).folder(part, model_key(experiment, task, part)).is_dir()
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -35,6 +35,8 @@ class PromptFormat:
     merges the prompt's trailing space with the answer's first word.
     max_tokens cuts rows of tag models (chat rows are never cut), EOS added after the cut.
     """
+
+    version: ClassVar[int] = 1
 
     chat_template: bool = True
     system: str = ""

@@ -205,6 +205,13 @@ class Task:
             raise UserError(f"dataset '{self.name}': '{name}' is not a set of passages")
         return found
 
+    def require_examples(self, *names: str, by: str) -> None:
+        """UserError, saying who needs them, where one of these is no set of questions and answers."""
+        for name in names:
+            if name not in self.sets:
+                raise UserError(f"{by} needs {name} rows, but dataset '{self.name}' has none")
+            self.examples(name)
+
     def answers(self, name: str) -> tuple[str, ...]:
         """Return the distinct answers of a set's rows, in order; () where there is no such set."""
         rows = self.examples(name) if name in self.sets else ()

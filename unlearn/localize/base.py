@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from annotated_types import Gt, Le
 
@@ -53,6 +53,16 @@ class Localization:
 
 class Localizer(Protocol):
     """A localizer: a small frozen dataclass; its YAML in conf/localize holds exactly its fields."""
+
+    modality: ClassVar[str]
+    """What kind of models it looks into: "text", "image", or "any"."""
+    version: ClassVar[int]
+    """Raised when results change."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what it is handed of the task, and what its result is kept by: names of sets, or "facts"."""
+        ...
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task lacks what the localizer reads; asked before any model is loaded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from annotated_types import Gt
 
@@ -36,6 +36,9 @@ class Budget:
     last three is set.
     """
 
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+
     select: Fraction = 0.1
     parameters: Annotated[int, Gt(0)] | None = None
     count: Annotated[int, Gt(0)] | None = None
@@ -45,6 +48,11 @@ class Budget:
         given = [name for name in ("match", "parameters", "count") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both set: there can be one budget")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what `match` reads."""
+        return self.match.reads if self.match else frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """What `match` wants; without it any task will do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Localizer, Subject
@@ -21,8 +21,16 @@ class Pair(ABC):
     Either may itself be a combination.
     """
 
+    modality: ClassVar[str] = "any"
+    version: ClassVar[int] = 1
+
     first: Localizer
     second: Localizer
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what both read."""
+        return self.first.reads | self.second.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """What both want."""
@@ -73,7 +81,15 @@ class Union(Pair):
 class Complement:
     """Weights that the localizer `of` does not select: the control for "does it matter where?"."""
 
+    modality: ClassVar[str] = "any"
+    version: ClassVar[int] = 1
+
     of: Localizer
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what `of` reads."""
+        return self.of.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """What `of` wants."""

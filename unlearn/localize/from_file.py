@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
@@ -22,6 +22,10 @@ class FromFile:
 
     UserError where there is none, or where it was made for a model with other weights.
     """
+
+    modality: ClassVar[str] = "any"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     path: Annotated[str, MinLen(1)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
@@ -12,6 +13,10 @@ from unlearn.models.base import RunSetting
 @dataclass(frozen=True)
 class NoLocalization:
     """The mask that selects all weights. A run with it has no localization stage and no mask."""
+
+    modality: ClassVar[str] = "any"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""

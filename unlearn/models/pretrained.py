@@ -12,7 +12,7 @@ from unlearn.data.task import Task
 from unlearn.models.base import Role, Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.paths import is_local, local
+from unlearn.runtime.paths import is_local, local, local_state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -93,10 +93,3 @@ def check_local(key: str, path: str | None) -> None:
         raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
     if place.is_dir() and not any(place.glob("*.safetensors")):
         raise UserError(f"'{key}' is {path!r}: it holds no *.safetensors (pickled weights, *.bin, are never loaded)")
-
-
-def local_state(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a local model's files, [] for a hub id: a changed model is another model."""
-    place = local(path)
-    files = sorted(f for f in place.iterdir() if f.is_file()) if place.is_dir() else [place] if place.is_file() else []
-    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]

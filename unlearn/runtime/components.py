@@ -18,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from unlearn.runtime.errors import UserError, nearest, unknown
+from unlearn.runtime.paths import local_state
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -117,14 +118,16 @@ def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
 
 def cache_key(component: Any) -> Any:
     """Return a component as JSON-able values for cache keys: its class, the `version`s of the class and its ancestors,
-    and its fields or what its own `cache_key()` gives."""
+    its fields or what its own `cache_key()` gives, and the state of the local files that its class's `files` names
+    (fields that hold a path or None)."""
     if dataclasses.is_dataclass(component) and not isinstance(component, type):
-        own = getattr(component, "cache_key", None)
+        own, cls = getattr(component, "cache_key", None), type(component)
         fields = (
             own() if own else {f.name: cache_key(getattr(component, f.name)) for f in dataclasses.fields(component)}
         )
-        cls = type(component)
-        return [f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}", component_versions(cls), fields]
+        named = {name: getattr(component, name) for name in getattr(cls, "files", ())}
+        states = {name: local_state(path) for name, path in named.items() if path is not None}
+        return [f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}", component_versions(cls), fields, states]
     if isinstance(component, Mapping):
         return {key: cache_key(value) for key, value in component.items()}
     return [cache_key(value) for value in component] if isinstance(component, (list, tuple)) else component

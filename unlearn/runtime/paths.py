@@ -28,6 +28,16 @@ def is_local(path: str) -> bool:
     return path.startswith(("/", ".", "~")) or path.count("/") > 1 or local(path).exists()
 
 
+def local_state(path: str) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of a local file, or a folder's files; [] for a hub id.
+
+    A changed model is another model.
+    """
+    place = local(path)
+    files = sorted(f for f in place.iterdir() if f.is_file()) if place.is_dir() else [place] if place.is_file() else []
+    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
 @functools.cache
 def prefer_local() -> None:
     """Where the hub does not answer, tell its libraries so: by themselves they try for a minute before they look at

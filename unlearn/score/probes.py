@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Gt
 
@@ -59,6 +59,10 @@ class Scoring:
     gradients: whether gradient norms are taken (one backward pass for each forget and holdout row).
     limit: score only the first so many probes of each set (null: all).
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     token_budget: Annotated[int, Gt(0)] = 16384
     share_prefix: bool = True

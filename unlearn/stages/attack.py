@@ -23,7 +23,6 @@ from unlearn.data.task import Task, digest
 from unlearn.leak.leak_table import NONE, Baseline, Leaks, leak_report
 from unlearn.leak.record import Found, Record, Trial
 from unlearn.leak.tables import save_leaks
-from unlearn.models.pretrained import local_state
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError, plain_errors
 from unlearn.runtime.progress import notify, progress
@@ -31,10 +30,10 @@ from unlearn.runtime.resources import Meter
 from unlearn.runtime.store import Built, write_json
 from unlearn.runtime.time_limit import TimeUp, deadline
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import cache, has_control, run_setting, versions
+from unlearn.stages.keys import libraries
+from unlearn.stages.prepare import cache, has_control, run_setting
 
 ATTACKS = "attacks"  # the folder of what was found
-_NAMES_FILES = ("path", "text", "draft", "against")  # keys of attacks: hub ids, folders or files
 _DATA = ("forget", "retain", "probes", "refusal", "injected", "facts", "fluency")
 
 
@@ -188,7 +187,6 @@ def _attempt(
 
     key = {
         "attack": cache_key(one),
-        "files": _files(cache_key(one)),
         "model": dict(loaded.models.key),
         "part": loaded.models.role,
         "wrapped": loaded.models.wrapped,
@@ -199,8 +197,8 @@ def _attempt(
         "data": setting.task.only(_DATA).key(),
         "answer_metric": setting.answer_metric,
         "seeds": setting.seeds,
-        "prompt": asdict(experiment.model.prompt),
-        "versions": versions(),
+        "prompt": cache_key(experiment.model.prompt),
+        "libraries": libraries(),
     }
     try:
         with plain_errors():
@@ -218,14 +216,6 @@ def _attempt(
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
         notify(f"attack {name}: {reason}")
         return Found.failed("error", reason), []  # one attack's failure must not cost the others
-
-
-def _files(value: Any) -> list[Any]:
-    """State of the local files that an attack's settings name; not of what it writes itself (`file`)."""
-    if isinstance(value, Mapping):
-        named = [local_state(value[key]) for key in _NAMES_FILES if isinstance(value.get(key), str)]
-        return named + [state for item in value.values() for state in _files(item)]
-    return [state for item in value for state in _files(item)] if isinstance(value, (list, tuple)) else []
 
 
 def _revision() -> str | None:

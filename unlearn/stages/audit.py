@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,12 +31,13 @@ from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify, progress
-from unlearn.runtime.store import MANIFEST, read_json, write_json
+from unlearn.runtime.store import MANIFEST, read_json
 from unlearn.score.table import Scores
 from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import Model, ask, cache, finetune_key, has_control, references, score_key
+from unlearn.stages.prepare import Learning, Model, ask, cache, has_control, learned
+from unlearn.stages.references import references, score_key
 from unlearn.stages.unlearn import unlearn
 
 if TYPE_CHECKING:
@@ -209,28 +210,8 @@ class _Bench:
 
     def learn(self, name: str, added: tuple[Example, ...]) -> Model:
         """A model trained from the family's start on the retain set and `added`, as original and control models are."""
-        experiment = self.experiment
-        key = finetune_key(experiment, self.task, "original" if name == "full" else "control")
-        if name not in _STAGE:
-            key |= {"added": digest([asdict(example) for example in added])}
-        built = cache(experiment).stage(
-            _STAGE.get(name, f"audit-{name}"), key, lambda folder: self._train(name, added, folder)
-        )
-        return Model(str(built.folder), key, (built,))
-
-    def _train(self, name: str, added: tuple[Example, ...], folder: Path) -> None:
-        import torch
-
-        from unlearn.models.loading import save_model
-
-        family, seed = self.experiment.model, self.experiment.seed
-        tokenizer = family.tokenizer(self.task)
-        model: Any = family.start(self.task, tokenizer, seed)
-        model = model.to(device=self.device, dtype=getattr(torch, family.finetune.weights))
-        examples = (*self.task.examples("retain"), *added)
-        history = self._fit(f"training {name}", model, tokenizer, examples, family.finetune, folder)
-        write_json(folder / "history.json", history)
-        save_model(model, tokenizer, folder)
+        learning = Learning((*self.task.rows("retain"), *added))
+        return learned(self.experiment, self.task, _STAGE.get(name, f"audit-{name}"), learning, self.device)
 
     def _fit(
         self, title: str, model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, folder: Path
@@ -259,7 +240,7 @@ class _Bench:
         experiment = self.experiment
         key: dict[str, Any] = dict(model.key)
         if change == "relearned":
-            key |= {"relearned": [experiment.relearn.cache_key(), self.task.only({"forget"}).key(), experiment.seed]}
+            key |= {"relearned": [cache_key(experiment.relearn), self.task.only({"forget"}).key(), experiment.seed]}
         elif change == "quantised":
             key |= {"quantised": FORMAT}
 

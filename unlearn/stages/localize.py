@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unlearn.data.task import Task, digest
 from unlearn.localize.base import Localization, Subject
-from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, write_json
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import Model, cache, versions
+from unlearn.stages.keys import Asked, component_key
+from unlearn.stages.prepare import Model, cache
 
 MASK = "mask.safetensors"
 
@@ -29,7 +29,7 @@ def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> 
             model.to(device),
             load_tokenizer(original.path),
             experiment.model.prompt,
-            task,
+            task.only(experiment.localize.reads),
             experiment.seed,
             experiment.train.micro_tokens,
         )
@@ -46,15 +46,9 @@ def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> 
             )
         _save(replace(located, mask=replace(located.mask, about=about)), name, folder)
 
-    key = {
-        "original": original.key,
-        "localizer": cache_key(experiment.localize),
-        "data": task.only(("forget", "retain", "refusal", "injected", "facts", "fluency")).key(),
-        "prompt": asdict(experiment.model.prompt),
-        "token_budget": experiment.train.micro_tokens,
-        "seed": experiment.seed,
-        "versions": versions(),
-    }
+    asked = Asked(original.key, experiment.model.prompt)
+    key = component_key(experiment.localize, task, asked, experiment.seed)
+    key["token_budget"] = experiment.train.micro_tokens
     return cache(experiment).stage("localize", key, build)
 
 

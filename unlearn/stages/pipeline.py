@@ -12,15 +12,16 @@ from unlearn.attacks.base import Role as Role
 from unlearn.data.task import Task
 from unlearn.methods.base import check_needs
 from unlearn.models.lora import base_of
-from unlearn.models.pretrained import local_state
 from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
+from unlearn.runtime.paths import local_state
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import MANIFEST, Built, Store, disk_errors, key_hash, read_json, write_json
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import MASK, locate
-from unlearn.stages.prepare import Model, ask, has_control, references, require_trained, run_setting, score_key, trained
+from unlearn.stages.prepare import Model, ask, has_control, require_trained, run_setting, trained
+from unlearn.stages.references import references, score_key
 from unlearn.stages.run_folder import UNLEARNED, attacked_model, costs, keep_config, kept, record, run_folder
 from unlearn.stages.unlearn import References, unlearn
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import resource_tracker
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn import __version__
-from unlearn.data.history import History
-from unlearn.data.task import COMPLETION, Task, digest
+from unlearn.data.history import History, Training
+from unlearn.data.task import COMPLETION, Example, ImageExample, Passage, Row, Task, digest
 from unlearn.models.base import Role, RunSetting
-from unlearn.models.pretrained import local_state
+from unlearn.recipe import Recipe
 from unlearn.runtime import distributed
+from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
-from unlearn.score.table import Scores
 from unlearn.stages.experiment import Experiment
+from unlearn.stages.keys import Key, libraries, path_key, training_key
 
 
 @dataclass(frozen=True)
@@ -31,73 +26,41 @@ class Model:
     """A model to start from: where it is, what identifies it, and the stages that made it."""
 
     path: str
-    key: dict[str, Any]
+    key: Key
     stages: tuple[Built, ...] = ()
 
 
 @dataclass(frozen=True)
-class Reference(Model):
-    """A model to compare with: also where its scores are."""
+class Learning:
+    """A plain training."""
 
-    scores: Path = Path()
-
-
-def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Role, Reference]:
-    """The original model and, unless switched off or impossible, the control model, both scored.
-
-    Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
-    that takes half the time of one after the other with two threads.
-    """
-    parts: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
-    to_train = [role for role in parts if not _is_there(experiment, task, role)]
-    if "prepare" not in experiment.stages:
-        require_trained(experiment, task)
-    helper = None
-    if len(to_train) == 2 and threads == 1 and device.type == "cpu" and distributed.world_size() == 1:
-        helper = multiprocessing.get_context("spawn").Process(
-            target=_in_helper, args=(experiment, task, device, threads), daemon=True
-        )
-        resource_tracker.ensure_running()  # else it is started with the helper, and unblocks the signal
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the helper inherits this: Ctrl-C ends us, and we it
-        helper.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        found: dict[Role, Reference] = {"original": reference(experiment, task, "original", device)}
-        if helper is not None:
-            with progress("waiting for the control model", total=None):
-                helper.join()
-    finally:
-        if helper is not None and helper.is_alive():
-            helper.terminate()
-            helper.join()
-    if "control" in parts:  # where the helper failed, this does its work again and shows the error
-        found["control"] = reference(experiment, task, "control", device)
-    if helper is not None:  # what the helper built was built in this run
-        built = tuple(replace(stage, cached=False) for stage in found["control"].stages)
-        found["control"] = replace(found["control"], stages=built)
-    return found
-
-
-def reference(experiment: Experiment, task: Task, role: Role, device: Any) -> Reference:
-    """One of the two models, trained and scored if need be."""
-    model = trained(experiment, task, role, device)
-    scored = cache(experiment).stage(
-        f"scores-{role}",
-        score_key(experiment, task, model.key),
-        lambda folder: _score(experiment, task, role, model.path, device, folder),
-    )
-    return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
+    rows: tuple[Row, ...]
+    """What is learned; none: the model stays as it starts."""
+    start: Model | None = None
+    """What it starts from; None: the family's own start."""
+    recipe: Recipe | None = None
+    """None: the family's own."""
 
 
 def trained(experiment: Experiment, task: Task, role: Role, device: Any) -> Model:
-    """One of the two models, not scored: the published one, or trained here."""
+    """Return one of the two models, not scored: the published one, or made here as its history says."""
     if published := experiment.model.published(task, role):
-        return Model(published, {"path": published, "files": local_state(published)})
-    key = finetune_key(experiment, task, role)
+        return Model(published, path_key(published))
+    training = _training(experiment, task, role)
+    start = trained(experiment, task, "control", device) if training.start == "control" else None
+    if start is not None and not training.sets:
+        return start
+    return learned(experiment, task, role, Learning(_rows(task, training), start, training.recipe), device)
+
+
+def learned(experiment: Experiment, task: Task, name: str, learning: Learning, device: Any) -> Model:
+    """Return a model that learned so, from the cache or now. name: of the stage."""
+    start = learning.start.key if learning.start else None
+    key = _key(experiment, task, learning.rows, start, learning.recipe)
     built = cache(experiment).stage(
-        role, key, lambda folder: _finetune(experiment, task, role, device, folder), collective=True
+        name, key, lambda folder: _train(experiment, task, name, learning, device, folder), collective=True
     )
-    return Model(str(built.folder), key, (built,))
+    return Model(str(built.folder), key, (*(learning.start.stages if learning.start else ()), built))
 
 
 def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -> list[float]:
@@ -119,12 +82,7 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -
             found = first_token_probabilities(model.to(device), tokenizer, COMPLETION, pairs, budget, advance)
         write_json(folder / "known.json", found)
 
-    key = {
-        "model": {"path": path, "files": local_state(path)},
-        "prompt": asdict(COMPLETION),
-        "pairs": digest(list(pairs)),
-        "versions": versions(),
-    }
+    key = {"model": path_key(path), "prompt": cache_key(COMPLETION), "pairs": digest(pairs), "libraries": libraries()}
     built = cache(experiment).stage("known", key, build)
     return read_json(built.folder / "known.json")
 
@@ -132,24 +90,6 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -
 def cache(experiment: Experiment) -> Store:
     """The stage cache that runs share."""
     return Store(local(experiment.cache), hashed=True, notify=notify)
-
-
-def score_key(experiment: Experiment, task: Task, model: dict[str, Any]) -> dict[str, Any]:
-    """What decides a model's score tables."""
-    return {
-        "model": model,
-        "prompt": asdict(experiment.model.prompt),
-        "scoring": experiment.evaluate.cache_key(),
-        "probes": task.only({"probes"}).key(),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions on which trained weights and scores depend."""
-    from importlib.metadata import version
-
-    return {"unlearn": __version__, "torch": version("torch"), "transformers": version("transformers")}
 
 
 def has_control(experiment: Experiment, task: Task) -> bool:
@@ -171,91 +111,72 @@ def history(experiment: Experiment, task: Task) -> History:
     return task.pretrained if task.pretrained and experiment.model.source else task.history
 
 
-def _trained_on(experiment: Experiment, task: Task, role: Role) -> tuple[str, ...]:
-    """The sets that the original or the control model is trained on."""
-    of = history(experiment, task)
-    training = of.original if role == "original" else of.control
-    assert training is not None, "has_control sees to it"
-    return training.sets
-
-
 def require_trained(experiment: Experiment, task: Task) -> None:
     """UserError where a model that the experiment compares with would have to be trained first."""
-    parts: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
-    for role in parts:
-        if not _is_there(experiment, task, role):
+    roles: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
+    for role in roles:
+        if not is_there(experiment, task, role):
             raise UserError(f"there is no {role} model yet: add prepare to stages=")
 
 
-def _is_there(experiment: Experiment, task: Task, role: Role) -> bool:
-    """Whether the model is published, or was trained here."""
+def is_there(experiment: Experiment, task: Task, role: Role) -> bool:
+    """Return whether the model is published, or was trained here."""
     if experiment.model.published(task, role):
         return True
-    return cache(experiment).folder(role, finetune_key(experiment, task, role)).exists()
+    return cache(experiment).folder(role, model_key(experiment, task, role)).exists()
 
 
-def finetune_key(experiment: Experiment, task: Task, role: Role) -> dict[str, Any]:
-    """What decides an original or control model that is trained here."""
-    return {
-        "model": experiment.model.key(task),
-        "prompt": asdict(experiment.model.prompt),
-        "recipe": experiment.model.finetune.cache_key(),
-        "data": digest([task.rows(name) for name in _trained_on(experiment, task, role)]),
-        "seed": experiment.seed,
-        "versions": versions(),
-    }
+def model_key(experiment: Experiment, task: Task, role: Role) -> Key:
+    """Return what identifies one of the two models, before it is made."""
+    if published := experiment.model.published(task, role):
+        return path_key(published)
+    training = _training(experiment, task, role)
+    start = model_key(experiment, task, "control") if training.start == "control" else None
+    if start is not None and not training.sets:
+        return start
+    return _key(experiment, task, _rows(task, training), start, training.recipe)
 
 
-def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) -> None:
-    import threading
+def _training(experiment: Experiment, task: Task, role: Role) -> Training:
+    made = history(experiment, task)
+    training = made.original if role == "original" else made.control
+    assert training is not None, "has_control sees to it"
+    return training
 
+
+def _rows(task: Task, training: Training) -> tuple[Row, ...]:
+    return tuple(row for name in training.sets for row in task.rows(name))
+
+
+def _key(experiment: Experiment, task: Task, rows: Sequence[Row], start: Key | None, recipe: Recipe | None) -> Key:
+    family = experiment.model
+    return training_key(start or family.key(task), family.prompt, recipe or family.finetune, rows, experiment.seed)
+
+
+def _train(experiment: Experiment, task: Task, name: str, learning: Learning, device: Any, folder: Path) -> None:
     import torch
 
-    from unlearn.runtime.progress import silence
-
-    silence()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that nothing half-written stays
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    try:
-        reference(experiment, task, "control", device)
-    except Exception:  # the main process will meet the same error, and show it
-        sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """A killed run must not leave its helper behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _finetune(experiment: Experiment, task: Task, role: Role, device: Any, folder: Path) -> None:
-    import torch
-
-    from unlearn.models.loading import save_model
+    from unlearn.models.loading import load_model, load_tokenizer, save_model
     from unlearn.training import checkpoint
     from unlearn.training.supervised import plan_answers, train_answers
 
-    family = experiment.model
-    tokenizer = family.tokenizer(task)
-    model: Any = family.start(task, tokenizer, experiment.seed)
-    model = model.to(device=device, dtype=getattr(torch, family.finetune.weights))
-    rows = [row for name in _trained_on(experiment, task, role) for row in task.examples(name)]
-    plan = plan_answers(rows, tokenizer, family.prompt, family.finetune, experiment.seed)
-    with progress(f"training the {role} model", total=len(plan.steps)) as advance:
-        log = train_answers(model, plan, family.finetune, folder, experiment.seed, advance=advance, notify=notify)
+    family, seed, start = experiment.model, experiment.seed, learning.start
+    recipe = learning.recipe or family.finetune
+    tokenizer = load_tokenizer(start.path) if start else family.tokenizer(task)
+    model: Any = load_model(start.path) if start else family.start(task, tokenizer, seed)
+    model = model.to(device=device, dtype=getattr(torch, recipe.weights))
+    log: list[dict[str, Any]] = []
+    if learning.rows:
+        plan = plan_answers([_readable(row) for row in learning.rows], tokenizer, family.prompt, recipe, seed)
+        with progress(f"training the {name} model", total=len(plan.steps)) as advance:
+            log = train_answers(model, plan, recipe, folder, seed, advance=advance, notify=notify).history
     if distributed.is_main():
-        write_json(folder / "history.json", log.history)
+        write_json(folder / "history.json", log)
         save_model(model, tokenizer, folder)
         checkpoint.discard(folder)
 
 
-def _score(experiment: Experiment, task: Task, role: Role, path: str, device: Any, folder: Path) -> None:
-    from unlearn.models.loading import load_model, load_tokenizer
-
-    model = load_model(path).to(device)
-    with progress(f"scoring the {role} model", total=None) as advance:
-        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, task, advance)
-    scores.save(folder)
+def _readable(row: Row) -> Example | str:
+    if isinstance(row, ImageExample):
+        raise UserError("a language model learns no pictures: the history's sets must be text")
+    return row.text if isinstance(row, Passage) else row

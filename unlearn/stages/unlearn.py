@@ -16,7 +16,9 @@ from unlearn.runtime.components import cache_key
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import Reference, cache, versions
+from unlearn.stages.keys import libraries
+from unlearn.stages.prepare import cache
+from unlearn.stages.references import Reference
 
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
@@ -42,12 +44,12 @@ def unlearn(
         "original": original.key,
         "mask": mask and mask.digest,
         "method": cache_key(experiment.method),
-        "recipe": [experiment.train.cache_key(), experiment.train.evaluate_at, experiment.train.evaluate_every],
-        "lora": experiment.lora and dataclasses.asdict(experiment.lora),
+        "recipe": [cache_key(experiment.train), experiment.train.evaluate_at, experiment.train.evaluate_every],
+        "lora": cache_key(experiment.lora),
         "data": task.only(("forget", "retain", "refusal", "injected", "fluency")).key(),
-        "prompt": dataclasses.asdict(experiment.model.prompt),
+        "prompt": cache_key(experiment.model.prompt),
         "seed": experiment.seed,
-        "versions": versions(),
+        "libraries": libraries(),
     }
 
     def build(folder: Path) -> None:
@@ -149,7 +151,7 @@ def _reference_table(experiment: Experiment, original: Reference, plan: Any, mod
         "rows": rows,
         "weights": experiment.train.weights,
         "bf16": bf16,
-        "versions": versions(),
+        "libraries": libraries(),
     }
     built = cache(experiment).stage("reference", key, build)
     return dict(zip(used, read_json(built.folder / "reference.json"), strict=True))

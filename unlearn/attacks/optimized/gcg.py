@@ -40,6 +40,8 @@ class GCG:
     2403.01251). early_stop: stop when all items are solved. Defaults are nanoGCG's.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("draft",)
+
     where: Literal["suffix", "prefix"] = "suffix"
     steps: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (250,)
     length: Annotated[int, Gt(0)] = 20

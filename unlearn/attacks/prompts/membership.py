@@ -44,6 +44,8 @@ class Membership:
     "privleak", min_k at 0.4.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("against",)
+
     signals: Annotated[tuple[Signal, ...], MinLen(1)] = (
         *("loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm"),
         REFERENCE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, MinLen
 
@@ -29,6 +29,8 @@ class Rewriter:
     is not asked again, so that a run is repeated without the model (what the model under test writes is not kept).
     max_new_tokens: longest text.
     """
+
+    files: ClassVar[tuple[str, ...]] = ("path",)
 
     path: Annotated[str, MinLen(1)] | None = None
     prompt: PromptFormat = field(default_factory=PromptFormat)

@@ -40,6 +40,8 @@ class Relearn:
     recovered from what was taught.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("text",)
+
     source: Literal["forget", "retain", "unrelated", "related"]
     samples: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)]
     rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)]

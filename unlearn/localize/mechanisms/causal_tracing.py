@@ -56,6 +56,11 @@ class CausalTracing(BlockBudget):
     known_only: bool = True
     seed: Annotated[int, Ge(0)] | None = None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return that it traces facts, and what `match` reads."""
+        return super().reads | {"facts"}
+
     def check(self, task: Task, setting: RunSetting) -> None:
         """The task has facts with subjects."""
         from unlearn.localize.mechanisms.facts import check_facts

@@ -28,6 +28,11 @@ class Contrasts(BlockBudget):
     max_facts: Annotated[int, Gt(0)] = 32
     seed: Annotated[int, Ge(0)] | None = None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return that it traces facts, and what `match` reads."""
+        return super().reads | {"facts"}
+
     def check(self, task: Task, setting: RunSetting) -> None:
         """The task has facts with subjects and foils."""
         from unlearn.localize.mechanisms.facts import check_facts

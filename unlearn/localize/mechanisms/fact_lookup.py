@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -86,6 +86,10 @@ class FactLookup:
     Tables: "probes" (layer, prompt "full" or "name", accuracy, control: with shuffled labels), "extraction" (layer,
     head, score), "enrichment" (layer, score). UserError where a layer is not in the model, or nothing is found.
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"facts"})
 
     procedure: Literal["auto", "probe", "path"] = "auto"
     preset: str | None = None

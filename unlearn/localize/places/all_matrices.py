@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
@@ -15,6 +16,10 @@ class Nonlocalized:
 
     "nonlocalized" of Mechanistic Unlearning (Guo et al. 2024).
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""

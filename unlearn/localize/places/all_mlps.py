@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
@@ -18,6 +19,10 @@ class AllMLPs:
     The MLPs are found by the model's structure, as there; FFN finds them by the names of the weights.
     "all_mlps" of Mechanistic Unlearning (Guo et al. 2024). layers: only of these layers, counted from 0; None: of all.
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
@@ -18,6 +19,10 @@ class Attention:
     The counterpart of localize=ffn: do facts go with the MLPs, or would any part of the layers do?
     layers: only of these layers, counted from 0; None: of all.
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
 

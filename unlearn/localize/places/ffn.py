@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Subject
@@ -19,6 +20,10 @@ class FFN:
     weight of a Llama; here the families' own names are known.
     layers: only of these layers, counted from 0; None: of all.
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
 

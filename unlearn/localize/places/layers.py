@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
@@ -35,6 +35,10 @@ class Layers:
 
     Raises ValueError where `parameters` is no regular expression, or n and layers are both set.
     """
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     end: Literal["first", "last"] = "last"
     n: Annotated[int, Gt(0)] | None = None

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
@@ -32,6 +32,9 @@ class Scored:
     Raises ValueError where `scope` is no regular expression, or a fraction is asked for twice.
     """
 
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+
     select: Fraction = 0.8
     also: tuple[Fraction, ...] = ()
     scope: str | None = None
@@ -42,6 +45,11 @@ class Scored:
         except re.error as error:
             raise ValueError(f"scope is '{self.scope}', which is no regular expression ({error})") from None
         refuse_repeats(self.select, self.also)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return nothing: weights alone are looked at."""
+        return frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Scores of weights alone read no data."""
@@ -100,10 +108,16 @@ class ByGradient(Scored):
     passes: Annotated[int, Gt(0)] = 1
     seed: Annotated[int, Ge(0)] | None = None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the set whose answers are differentiated."""
+        return frozenset({"refusal" if self.forget_loss == "refusal" else "forget"})
+
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Refusals are needed only where they are trained on."""
+        """The task has the rows that are differentiated; refusals are needed only where they are trained on."""
         if self.forget_loss == "refusal" and "refusal" not in task.sets:
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
+        task.require_examples(*sorted(self.reads), by=f"localize ({type(self).__name__})")
 
     def forget_gradients(self, subject: Subject) -> Gradients:
         """g_f of the tensors in scope."""
@@ -137,6 +151,11 @@ class ByTwoGradients(ByGradient):
     """
 
     retain_samples: Annotated[int, Gt(0)] | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the same and the retain rows; the number of forget rows counts, too."""
+        return super().reads | {"forget", "retain"}
 
     def retain_gradients(self, subject: Subject, squares: bool = False) -> Gradients:
         """g_r of the tensors in scope."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
@@ -38,6 +38,10 @@ class Wanda:
     Raises ValueError where a fraction is asked for twice.
     """
 
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"forget"})
+
     select: Fraction = 0.8
     also: tuple[Fraction, ...] = ()
     samples: Annotated[int, Gt(0)] = 128
@@ -47,7 +51,8 @@ class Wanda:
         refuse_repeats(self.select, self.also)
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Forget rows are always there."""
+        """There are forget rows to calibrate on."""
+        task.require_examples("forget", by="localize (Wanda)")
 
     def localize(self, subject: Subject) -> Localization:
         """The mask, in fractions of the weights of linear layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
@@ -47,6 +47,9 @@ class WeightMask:
     selected weights removed, in the same order. UserError where training diverges or moves nothing.
     """
 
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+
     within: Localizer = field(default_factory=FFN)
     select: Fraction = 0.05
     objective: Literal["auto", "inject", "unlearn"] = "auto"
@@ -62,9 +65,15 @@ class WeightMask:
     evaluation_rows: Annotated[int, Gt(0)] = 100
     seed: Annotated[int, Ge(0)] | None = None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the sets that it trains on or asks about, and what `within` reads."""
+        return self.within.reads | {"forget", "retain", "injected", "fluency"}
+
     def check(self, task: Task, setting: RunSetting) -> None:
         """What `within` wants; injected answers where they are asked for."""
         self.within.check(task, setting)
+        task.require_examples("forget", "retain", by="localize (WeightMask)")
         if self.objective == "inject" and "injected" not in task.sets:
             raise UserError(
                 f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
