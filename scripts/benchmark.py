@@ -36,7 +36,7 @@ STEADY = (
 can be compared to the last step."""
 
 ROOMS = (
-    *("cli.compose", "stages.pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
+    *("cli.hydra_app", "stages.pipeline", "models.loading", "training.loop", "training.plan", "training.reference"),
     *("score.likelihood", "score.generate", "metrics.evaluate", "report.page"),
 )
 REFUSED = {

@@ -76,6 +76,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 # --- the configuration: refused before anything is imported, let alone written
 
+AUTHORS = "unlearn.data.authors.Authors"
 CONFIGURATION = [
     # choices
     Case("model", "run model=tinny", ("unknown model 'tinny'", "did you mean 'tiny'?", "allowed: ", "zephyr-7b-beta")),
@@ -106,6 +107,8 @@ CONFIGURATION = [
     Case("key of a number", "run seed.x=1", "unknown key 'x' in 'seed'"),
     Case("key of Hydra", "run hydra.runn=1", "Hydra has no key 'hydra.runn'"),
     Case("class that is no component", "run method._target_=os.system", "'method._target_' is 'os.system'"),
+    Case("class of another kind", f"run method._target_={AUTHORS}", f"'method._target_' is '{AUTHORS}': a Method is"),
+    Case("module that is no plugin", "run plugins=[3]", "'plugins' has '3'"),
     # values
     Case("text for a number", "run method.beta=fast", ("'method.beta' is 'fast'", "number")),
     Case("fraction for an integer", "run train.steps=1.5", ("'train.steps' is 1.5", "integer")),
@@ -159,10 +162,13 @@ def test_configuration(case: Case, tmp_path: Path) -> None:
     assert not cache_key(tmp_path)
 
 
-HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "matplotlib")
+PLUGIN = Path(__file__).resolve().parent / "plugin" / "conf"
+HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "matplotlib", "my_plugin")
 
 
-@pytest.mark.parametrize("arguments", ["--help", "list", "run --help", "run method=npx", "run seed=-1"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "list", "run --help", "run method=npx", "run seed=-1", f"list --config-dir {PLUGIN}"]
+)
 def test_nothing_heavy_is_imported_for_it(arguments: str, tmp_path: Path) -> None:
     code = f"""if True:
         import atexit, sys
@@ -235,7 +241,9 @@ def no_refusals(folder: Path) -> None:
         "@dataclass(frozen=True)\n"
         "class Mute(Authors):\n"
         "    def load(self, seed, ask=None):\n"
-        "        return replace(super().load(seed), refusals=())\n"
+        "        task = super().load(seed)\n"
+        "        sets = {name: rows for name, rows in task.sets.items() if name != 'refusal'}\n"
+        "        return replace(task, sets=sets, beside={'injected': 'forget'})\n"
     )
 
 
@@ -245,6 +253,7 @@ def damaged_configuration(folder: Path) -> None:
 
 
 PRETRAINED = "run tracker=none model=smollm2-135m"
+MUTE = "dataset._target_=mute.Mute"
 TOFU = "run tracker=none dataset=tofu dataset.path=tofu"
 FILES = [
     Case("model folder", [*PRETRAINED.split(), "model.path='~/nö where'"], ("'model.path'", "there is no such file")),
@@ -273,7 +282,12 @@ FILES = [
     Case("empty file", TOFU, ("config 'forget10'", "perhaps it is empty"), tofu(forget10="")),
     Case("refusals", f"{TOFU} dataset.refusals=no.txt", ("'dataset.refusals'", "no such file"), tofu()),
     Case("empty refusals", f"{TOFU} dataset.refusals=no.txt", "no.txt is empty", text_file("no.txt", " \n")),
-    Case("method without its refusals", "run method=po dataset._target_=mute.Mute", "refusals", no_refusals),
+    Case(
+        "method without its refusals",
+        "run method=po dataset._target_=mute.Mute plugins=[mute]",
+        "refusals",
+        no_refusals,
+    ),
     Case("output that is a file", "run output=here", "here is not a run folder", text_file("here", "")),
     Case("output that holds something", "run output=.", "is not a run folder and not empty", text_file("x", "")),
     Case("output below a file", "run output=here/run", ("cannot write", "Not a directory"), text_file("here", "")),

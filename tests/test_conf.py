@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from unlearn.cli.catalog import choices, groups, print_catalog
+from unlearn.cli.catalog import header, print_catalog
+from unlearn.cli.groups import config_dirs, groups
 from unlearn.data.task import Example, Task
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.experiment import Experiment
@@ -63,9 +64,11 @@ def test_published_checkpoints_follow_the_split() -> None:
     assert phi.published(task("tofu", "forget10"), "original") == "locuslab/tofu_ft_phi-1.5"
 
 
-def test_the_catalog_lists_every_group() -> None:
-    assert {"methods", "localizers", "datasets", "models", "metrics", "trackers"} <= set(groups())
-    assert all(line for folder in groups().values() for line, _ in choices(folder).values())
+def test_the_catalog_lists_every_group(capsys: pytest.CaptureFixture[str]) -> None:
+    print_catalog(None)
+    kinds = {line.partition(" ")[0] for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
+    assert {"methods", "localizers", "datasets", "models", "metrics", "trackers"} <= kinds
+    assert all(header(path)[0] for choices in groups(config_dirs(None)).values() for path in choices.values())
 
 
 def test_a_single_group_is_listed_with_its_papers(capsys: pytest.CaptureFixture[str]) -> None:

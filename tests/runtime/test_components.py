@@ -5,12 +5,17 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Gt
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlearn.localize.base import Localizer
 from unlearn.localize.no_localization import NoLocalization
-from unlearn.runtime.components import build, check
+from unlearn.methods.base import Method
+from unlearn.report.tracking import Tracking
+from unlearn.runtime.components import build, check, conf_dir
 from unlearn.runtime.errors import UserError
+
+HERE = frozenset({__name__.partition(".")[0]})  # this test as a plugin
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Whole:
 
 def make(**values: Any) -> Any:
     node = {"_target_": f"{__name__}.Whole", "rate": 0.5, "part": {"_target_": f"{__name__}.Part"}} | values
-    return build(OmegaConf.create(node), "whole")
+    return build(OmegaConf.create(node), "whole", HERE)
 
 
 def test_components_are_built_with_their_types() -> None:
@@ -59,8 +64,8 @@ def test_components_are_built_with_their_types() -> None:
             "'whole.part.size' is 0: input should be greater than 0",
         ),
         ({"part": 3}, "'whole.part' is 3"),
-        ({"part": {"_target_": "nowhere.Part"}}, "no such class"),
-        ({"part": {"_target_": "json.dumps"}}, "not a component"),
+        ({"part": {"_target_": "unlearn.nowhere.Part"}}, "no such class"),
+        ({"part": {"_target_": "unlearn.runtime.store.key_hash"}}, "not a component"),
     ],
 )
 def test_bad_values_name_key_value_and_what_is_allowed(values: dict[str, Any], words: str) -> None:
@@ -72,7 +77,8 @@ def test_bad_values_name_key_value_and_what_is_allowed(values: dict[str, Any], w
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"'whole\.rate' is not set"):
-        build(OmegaConf.create({"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}), "whole")
+        make_of = {"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}
+        build(OmegaConf.create(make_of), "whole", HERE)
 
 
 def test_an_optional_component() -> None:
@@ -89,3 +95,24 @@ def test_all_that_a_union_allows_is_named() -> None:
     assert check("auto", wanted, "lora") == "auto" and check(None, wanted, "lora") is None
     with pytest.raises(UserError, match=r"^'lora' is 'yes': input should be 'auto' or an instance of Part$"):
         check("yes", wanted, "lora")
+
+
+@pytest.mark.parametrize(
+    ("target", "hint", "words"),
+    [
+        ("unlearn.data.authors.Authors", Method, "a Method is wanted, and this has no "),
+        ("unlearn.data.authors.Authors", Localizer, "a Localizer is wanted, and this has no check, localize"),
+        (
+            "unlearn.models.tiny.TinyLM",
+            Tracking,
+            "a Tracking is wanted, whose start takes (run_name, config, folder), not (task, tokenizer, seed)",
+        ),
+    ],
+)
+def test_a_component_of_another_kind_is_refused(target: str, hint: Any, words: str) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("config")
+    component = build(config.dataset if "data" in target else config.model)
+    with pytest.raises(UserError) as error:
+        check(component, hint, "place")
+    assert f"'place._target_' is '{target}': {words}" in str(error.value)

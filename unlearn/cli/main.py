@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _dispatch(arguments: list[str]) -> None:
     if arguments and (root := _COMPOSED.get(arguments[0])):
-        from unlearn.cli.compose import run
+        from unlearn.cli.hydra_app import run
 
         return run(arguments[1:], f"unlearn {arguments[0]}", root)
     if arguments and arguments[0] == "-sc":  # what a shell asks for on TAB; see README
@@ -75,14 +76,22 @@ def _dispatch(arguments: list[str]) -> None:
 def _complete(arguments: list[str]) -> None:
     """Tab completion by Hydra, which must not see the word `run` or `audit`; before it is there, the commands."""
     command, _, rest = os.environ.get("COMP_LINE", "unlearn run").partition(" ")
-    word, space, overrides = rest.partition(" ")
+    word, space, line = rest.partition(" ")
     if not space and word not in _COMPOSED:
         print(" ".join(name for name in _COMMANDS if name.startswith(word)))
     elif root := _COMPOSED.get(word):
-        from unlearn.cli.compose import run
+        from unlearn.cli.hydra_app import run
 
-        os.environ["COMP_LINE"] = f"{command} {overrides}"
-        run(arguments, command, root)
+        line, folder = _without(r"(?:--config-dir|-cd)[= ](\S+)", line)
+        line, _ = _without(r"plugins=(\S*)", line)
+        os.environ["COMP_LINE"] = f"{command} {line}"
+        run([*arguments, *(["--config-dir", folder] if folder else [])], command, root)
+
+
+def _without(pattern: str, line: str) -> tuple[str, str]:
+    """Return a line without a finished word of that pattern, and what its group matches ("" where there is none)."""
+    found = re.search(rf"(?:^|(?<= )){pattern} ", line)
+    return (line[: found.start()] + line[found.end() :], found[1]) if found else (line, "")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "A choice is used as GROUP=NAME, for example: unlearn run method=npo",
     )
     listing.add_argument("kind", nargs="?", help="methods, datasets, models, metrics, ...")
+    listing.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder with further choices, as for run")
     listing.set_defaults(action=_list)
 
     report = commands.add_parser(
@@ -136,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> None:
     from unlearn.cli.catalog import print_catalog
 
-    print_catalog(options.kind)
+    print_catalog(options.kind, options.config_dir)
 
 
 def _report(options: argparse.Namespace) -> None:

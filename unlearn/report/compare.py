@@ -83,21 +83,10 @@ def compare(folders: Sequence[Path], out: Path) -> None:
     Runs that differ only in their seeds get a pooled row. Folders that are no finished runs are left out, saying so, so
     that `outputs/*/` will do; UserError where none is left, or where a folder does not exist.
     """
-    runs, left_out = [], []
-    for folder in dict.fromkeys(map(Path, folders)):
-        try:
-            runs.append(read_run(folder))
-        except UserError as error:
-            if not folder.exists():
-                raise
-            left_out.append(error)
-    if not runs:
-        raise left_out[0] if left_out else UserError("nothing to compare: name at least one run folder")
-    for reason in left_out:
-        notify(f"left out: {reason}")
+    runs = finished(folders)
     rows = compared([run for run in runs if run.results or run.leaks])
     masks = overlaps(runs, _localizers(runs))
-    lines = {line.key: line for run in runs for line in (*_leak_lines(run), *headline(run))}
+    lines = _lines(runs)
     csv = _frame(rows, list(lines)).to_csv(index=False)
     write_file(out / "compare.csv", lambda path: path.write_text(csv, encoding="utf-8"))
     notes = [DIFFERENT] if any(len(_ways(group)) > 1 for group in _by_task(runs).values()) else []
@@ -126,6 +115,31 @@ def compare(folders: Sequence[Path], out: Path) -> None:
     console.print(f"comparison: {out / 'compare.html'}", markup=False, soft_wrap=True)
 
 
+def finished(folders: Sequence[Path]) -> list[Run]:
+    """Return the finished runs among the folders, each once; the others are left out, saying so.
+
+    UserError where none is left, or where a folder does not exist.
+    """
+    runs, left_out = [], []
+    for folder in dict.fromkeys(map(Path, folders)):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            if not folder.exists():
+                raise
+            left_out.append(error)
+    if not runs:
+        raise left_out[0] if left_out else UserError("nothing to compare: name at least one run folder")
+    for reason in left_out:
+        notify(f"left out: {reason}")
+    return runs
+
+
+def comparison(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the table of compare.csv: columns KEY, KEY_low and KEY_high for each metric."""
+    return _frame(compared([run for run in runs if run.results or run.leaks]), list(_lines(runs)))
+
+
 def compared(runs: Sequence[Run]) -> list[Row]:
     """The rows of the comparison. By task: the reference models, then each setting's pooled seeds and its runs."""
     rows: list[Row] = []
@@ -140,6 +154,11 @@ def compared(runs: Sequence[Run]) -> list[Row]:
                 rows.append(_row("pooled", setting, group))
             rows += [_row("run", setting, [run]) for run in group]
     return rows
+
+
+def _lines(runs: Sequence[Run]) -> dict[str, Line]:
+    """The metrics to show, by key."""
+    return {line.key: line for run in runs for line in (*_leak_lines(run), *headline(run))}
 
 
 def _by_task(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -19,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from unlearn.runtime.errors import UserError, nearest, unknown
 from unlearn.runtime.paths import local_state
+from unlearn.runtime.plugins import check_allowed
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -34,11 +36,12 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
-def build(node: Any, where: str = "") -> Any:
+def build(node: Any, where: str = "", plugins: frozenset[str] = frozenset(), hint: Any = None) -> Any:
     """Turn a config node into plain values and validated dataclass instances (recursively, by `_target_`).
 
-    `where` is the node's dotted path ("" for the root), used in messages. Raises UserError for an unknown key, a wrong
-    type or a value that the component refuses.
+    where: the node's dotted path ("" for the root), used in messages. plugins: modules outside the package that may be
+    imported for a `_target_`, beside those of installed plugins. hint: the type that its place asks for. UserError for
+    an unknown key, a wrong type, a value that the component refuses, or a class that is not what its place asks for.
     """
     if isinstance(node, DictConfig):
         try:
@@ -49,15 +52,19 @@ def build(node: Any, where: str = "") -> Any:
             raise UserError("; ".join(str(error).split("\n")[:2])) from error
     if isinstance(node, Mapping):
         if TARGET in node:
-            return _construct(node, where)
-        return {key: build(value, _join(where, str(key))) for key, value in node.items()}
+            return _construct(node, where, plugins, hint)
+        item = get_args(hint)[1] if get_origin(hint) is dict else None
+        return {key: build(value, _join(where, str(key)), plugins, item) for key, value in node.items()}
     if isinstance(node, list):
-        return [build(value, f"{where}[{i}]") for i, value in enumerate(node)]
+        return [build(value, f"{where}[{i}]", plugins) for i, value in enumerate(node)]
     return node
 
 
-def _construct(node: Mapping[str, Any], where: str) -> Any:
-    cls = _locate(node[TARGET], where)
+def _construct(node: Mapping[str, Any], where: str, plugins: frozenset[str], hint: Any) -> Any:
+    cls = _locate(node[TARGET], where, plugins)
+    for kind in (hint, *get_args(hint)):
+        if getattr(kind, "_is_protocol", False) or dataclasses.is_dataclass(kind):
+            _check_kind(cls, kind, where)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     hints = get_type_hints(cls, include_extras=True)
     values: dict[str, Any] = {}
@@ -67,7 +74,7 @@ def _construct(node: Mapping[str, Any], where: str) -> Any:
         place = _join(where, key)
         if key not in fields:
             raise unknown("key", str(key), fields, f"'{where}'" if where else "")
-        values[key] = check(build(raw, place), hints[key], place)
+        values[key] = check(build(raw, place, plugins, hints[key]), hints[key], place)
     if missing := [
         n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING
     ]:
@@ -89,9 +96,10 @@ def check(value: Any, hint: Any, where: str) -> Any:
     if type(None) in (options := get_args(hint)) and getattr(options[0], "_is_protocol", False):
         return None if value is None else check(value, options[0], where)
     if getattr(hint, "_is_protocol", False):
-        if not (dataclasses.is_dataclass(value) and isinstance(value, runtime_checkable(hint))):
+        if not dataclasses.is_dataclass(value):
             wanted = f"a {hint.__name__} is wanted (choose one by name, as in {where}=NAME)"
             raise UserError(f"'{where}' is {str(value)[:80]!r}: {wanted}")
+        _check_kind(type(value), hint, where)
         return value
     adapter = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else _FINITE)
     try:
@@ -100,6 +108,33 @@ def check(value: Any, hint: Any, where: str) -> Any:
         return adapter.validate_python(value, strict=True)
     except ValidationError as error:
         raise UserError(_in_words(error.errors(), where)) from error
+
+
+def _check_kind(cls: type, kind: Any, where: str) -> None:
+    """Raise UserError where a component's class is not what its place asks for: a protocol or a dataclass."""
+    named = f"'{_join(where, TARGET)}' is '{cls.__module__}.{cls.__qualname__}': a {kind.__name__} is wanted"
+    if dataclasses.is_dataclass(kind):
+        if not issubclass(cls, kind):  # type: ignore[arg-type]
+            raise UserError(named)
+        return
+    members = _members(kind)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    if lacking := [name for name in members if name not in fields and not hasattr(cls, name)]:
+        raise UserError(f"{named}, and this has no {', '.join(lacking)}")
+    for name in members:
+        if inspect.isfunction(wanted := inspect.getattr_static(kind, name, None)):
+            asked = list(inspect.signature(wanted).parameters)[1:]
+            taken = dict(list(inspect.signature(getattr(cls, name)).parameters.items())[1:])
+            needed = [key for key, parameter in taken.items() if parameter.default is parameter.empty]
+            if list(taken)[: len(asked)] != asked or len(needed) > len(asked):
+                raise UserError(f"{named}, whose {name} takes ({', '.join(asked)}), not ({', '.join(needed)})")
+
+
+def _members(protocol: Any) -> list[str]:
+    """Return the names of a protocol's methods, properties and attributes, without those of every class."""
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False) and base is not Protocol]
+    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    return sorted(name for name in names if not name.startswith("_") or name == "__call__")
 
 
 def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
@@ -143,12 +178,15 @@ def _wants_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(_wants_tuple(arg) for arg in get_args(hint) if get_origin(hint) is not list)
 
 
-def _locate(target: Any, where: str) -> Any:
+def _locate(target: Any, where: str, plugins: frozenset[str]) -> Any:
+    """Return the dataclass that a `_target_` names; UserError where there is none, or it may not be imported."""
+    place = f"'{_join(where, TARGET)}'"
     module_name, _, class_name = str(target).rpartition(".")
+    check_allowed(str(target), place, plugins)
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"'{where}.{TARGET}' is {target!r}: no such class ({error})") from error
-    if not dataclasses.is_dataclass(cls):
-        raise UserError(f"'{where}.{TARGET}' is {target!r}: not a component (a dataclass)")
+    except (ImportError, AttributeError, ValueError, SyntaxError, NameError, TypeError) as error:
+        raise UserError(f"{place} is {target!r}: no such class ({error})") from error
+    if not (dataclasses.is_dataclass(cls) and isinstance(cls, type)):
+        raise UserError(f"{place} is {target!r}: not a component (a dataclass)")
     return cls

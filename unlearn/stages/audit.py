@@ -70,20 +70,24 @@ class Pools:
             raise ValueError(f"seeds={list(self.seeds)} has one twice")
 
 
-def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> None:
-    """Audit what the composed configuration says. choices: the names chosen for each group; given: the keys that the
-    command sets. UserError where one of them is not an audit's."""
+def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str], plugins: frozenset[str]) -> Path:
+    """Audit what the composed configuration says, and return the folder.
+
+    choices: the names chosen for each group. given: the keys that the command sets. plugins: modules outside the
+    package that may be imported for components. UserError where a key is not an audit's.
+    """
     for key in given:
         if (root := key.partition(".")[0]) == "experiment" or (root in KEYS and root not in AUDIT_KEYS):
             hint = ": name methods as +method@audit.methods.NAME=NAME" if root == "method" else ""
             raise UserError(f"an audit has no '{root}'{hint}")
     from omegaconf import OmegaConf
 
-    pools = build(config.audit, "audit")
+    pools = build(config.audit, "audit", plugins)
     if not isinstance(pools, Pools):
         raise UserError(f"'audit' is {str(pools)[:80]!r}: set audit.seeds, audit.methods.NAME or audit.least_utility")
-    experiment: Experiment = build(OmegaConf.masked_copy(config, [str(key) for key in config if key != "audit"]))
-    audit(experiment, pools, choices)
+    whole = OmegaConf.masked_copy(config, [str(key) for key in config if key != "audit"])
+    experiment: Experiment = build(whole, plugins=plugins)
+    return audit(experiment, pools, choices)
 
 
 def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ def record(
             "seed": experiment.seed,
             "task": {"name": task.name, "split": task.split},
             "device": str(device),
+            "prompt": asdict(experiment.model.prompt),
             "n_parameters": count_weights(folder / UNLEARNED) if known else None,
             "has_retain": "control" in known,
             "notes": notes,

@@ -1,0 +1,25 @@
+"""A localizer: from a model and a task to a mask of the weights that may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization, Subject
+from unlearn.models.base import RunSetting
+from unlearn.models.mask import Mask
+
+
+@dataclass(frozen=True)
+class Named:
+    """The parameters whose name has a given part."""
+
+    part: str = "norm"
+    """What a parameter's name must contain."""
+
+    def check(self, task: Task, setting: RunSetting) -> None:
+        """Any task will do."""
+
+    def localize(self, subject: Subject) -> Localization:
+        """Return the mask of whole tensors."""
+        return Localization(Mask.where(subject.module, lambda name: self.part in name))

@@ -1,0 +1,104 @@
+"""What `import unlearn` offers, and that the command gives the same run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import SMALL, unlearn
+
+import unlearn as package
+
+OVERRIDES = [*SMALL, "output=run", "metric=[probability,recall]"]
+TOKENS = 40  # of an answer about invented authors
+TIMES = {"seconds", "peak_rss_mb", "time"}
+
+
+def without_times(value: Any) -> Any:
+    """JSON without what a clock or the machine's memory decides."""
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def same_file(one: Path, other: Path) -> bool:
+    if one.suffix == ".json":
+        return bool(without_times(json.loads(one.read_text())) == without_times(json.loads(other.read_text())))
+    return one.read_bytes() == other.read_bytes()
+
+
+def test_importing_it_and_naming_its_functions_imports_nothing_heavy() -> None:
+    code = "import sys, unlearn; unlearn.run, unlearn.compare, dir(unlearn); "
+    code += "print({'torch', 'transformers', 'pandas'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_bad_input_is_raised() -> None:
+    with pytest.raises(package.UserError, match=r"unknown method 'nppo'; did you mean 'npo'\?"):
+        package.run(["method=nppo"])
+    with pytest.raises(package.UserError, match=r"'method\.beta' is -1"):
+        package.run(["method.beta=-1"])
+    with pytest.raises(package.UserError, match="there is no folder nowhere"):
+        package.results("nowhere")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The working folders of the same run by the command, and by the function."""
+    folders = {way: tmp_path_factory.mktemp(way) for way in ("command", "function")}
+    done = unlearn("run", *OVERRIDES, cwd=folders["command"])
+    assert done.returncode == 0, done.stderr
+    call = f"import unlearn; print(repr(unlearn.run({OVERRIDES!r}).folder))"
+    done = unlearn(cwd=folders["function"], launcher=[sys.executable, "-c", call])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "PosixPath('run')"
+    return folders
+
+
+@pytest.mark.slow
+def test_command_and_function_give_the_same_run(runs: dict[str, Path]) -> None:
+    one, other = (folder / "run" for folder in runs.values())
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (one, other)]
+    assert names[0] == names[1] and "unlearned/model.safetensors" in names[0]
+    reports = {"report.html", "report.md"}  # they tell how long everything took
+    files = [name for name in names[0] if (one / name).is_file() and name not in reports]
+    assert [name for name in files if not same_file(one / name, other / name)] == []
+
+
+@pytest.mark.slow
+def test_what_a_run_saved(runs: dict[str, Path]) -> None:
+    run = package.Run(runs["command"] / "run")
+    saved = json.loads((run.folder / "metrics.json").read_text())
+    table = run.results
+    assert list(table.columns) == ["role", "metric", "probe", "value", "low", "high", "n", "note"]
+    assert len(table) == sum(map(len, saved.values()))
+    row = table[(table["role"] == "control") & (table["metric"] == "recall") & (table["probe"] == "retain")].iloc[0]
+    (same,) = (r for r in saved["control"] if (r["name"], r["probe"]) == ("recall", "retain"))
+    assert (row["value"], row["low"], row["high"], row["n"]) == (same["value"], same["low"], same["high"], same["n"])
+    assert run.metrics["control"]["retain/recall"].value == same["value"]
+    assert run.leaks is None
+    compared = package.compare([run.folder, runs["function"] / "run"])
+    assert set(compared["kind"]) == {"run", "original", "control"}
+    assert {"model_utility", "retain/probability", "retain/probability_low"} & {*compared.columns}
+
+
+@pytest.mark.slow
+def test_answers_are_those_of_the_run(runs: dict[str, Path]) -> None:
+    import pandas as pd
+
+    folder = runs["command"] / "run"
+    asked = pd.read_parquet(folder / "scores" / "unlearned" / "generations.parquet").head(4)
+    questions, expected = list(asked["question"]), list(asked["generation"])
+    assert package.ask(folder, questions, TOKENS) == expected
+    assert package.ask(folder / "unlearned", questions, TOKENS) == expected
+    assert package.ask(package.load(folder), questions, TOKENS) == expected
+    original = next((runs["command"] / "outputs" / ".cache").glob("original-*/config.json")).parent
+    told = pd.read_parquet(folder / "scores" / "original" / "generations.parquet").head(4)
+    assert package.ask(original, questions, TOKENS) == list(told["generation"])

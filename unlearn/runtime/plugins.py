@@ -1,0 +1,42 @@
+"""Components from outside the package: which modules may be imported for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+from unlearn.runtime.errors import UserError
+
+PLUGINS = "plugins"
+"""The key by which a command names modules."""
+GROUP = "unlearn.plugins"
+"""The entry points by which an installed package offers its components."""
+_PACKAGE = __name__.partition(".")[0]
+
+
+def installed() -> frozenset[str]:
+    """Return the top-level modules that installed packages offer, none of them imported."""
+    return frozenset(_top(point.module) for point in entry_points(group=GROUP))
+
+
+def checked(names: Iterable[object]) -> frozenset[str]:
+    """Return the modules that a command names; UserError where one is not the name of a top-level module."""
+    names = list(names)
+    for name in names:
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise UserError(f"'plugins' has {str(name)!r}: name top-level Python modules, as in plugins=[my_module]")
+    return frozenset(map(str, names))
+
+
+def check_allowed(target: str, where: str, named: frozenset[str]) -> None:
+    """Raise UserError where the class `target` is neither ours, nor of a plugin that is named or installed."""
+    module = _top(target)
+    if module != _PACKAGE and module not in named and module not in installed():
+        raise UserError(
+            f"{where} is '{target}': the module '{module}' is no part of unlearn, and is imported only where the "
+            f"command names it: add plugins=[{', '.join(sorted({*named, module}))}]"
+        )
+
+
+def _top(dotted: str) -> str:
+    return dotted.partition(".")[0]
