@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from unlearn.data.task import Task
+from unlearn.data.task import Modality, Task
 from unlearn.localize.base import Localization, Subject
 from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
@@ -13,6 +14,10 @@ from unlearn.models.mask import Mask
 @dataclass(frozen=True)
 class Named:
     """The parameters whose name has a given part."""
+
+    version: ClassVar[int] = 1
+    modality: ClassVar[Modality] = "text"
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     part: str = "norm"
     """What a parameter's name must contain."""
