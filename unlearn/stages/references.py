@@ -109,7 +109,7 @@ def _end_with_parent() -> None:
 def _score(experiment: Experiment, task: Task, role: Role, path: str, device: Any, folder: Path) -> None:
     from unlearn.models.loading import load_model, load_tokenizer
 
-    model = load_model(path).to(device)
+    model, seen = load_model(path).to(device), task.only(experiment.evaluate.reads)
     with progress(f"scoring the {role} model", total=None) as advance:
-        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, task, advance)
+        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, seen, advance)
     scores.save(folder)

@@ -1,0 +1,178 @@
+"""Keys: a change of what a component reads changes its key, and nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import shutil
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+import unlearn
+from unlearn.data.history import KNOWN
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Example, Passage, Request, Task
+from unlearn.runtime.components import build, cache_key, conf_dir
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.keys import OFFERED, Asked, component_key
+from unlearn.stages.prepare import model_key
+from unlearn.stages.references import score_key
+
+ASKED = Asked({"path": "a model"}, PromptFormat())
+LENT = dict.fromkeys(OFFERED, "lent")
+PRETRAINED = ("model=smollm2-135m", "dataset.authors=10", "dataset.facts_per_author=2")
+
+
+def experiment(*overrides: str, conf: Path | None = None) -> Experiment:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf or conf_dir())):
+        made: Experiment = build(compose("config", overrides=[*overrides]))
+    return made
+
+
+@cache
+def task() -> Task:
+    return experiment(*PRETRAINED).dataset.load(0)
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def components() -> list[tuple[str, Any]]:
+    """Every component of the configuration that has a key of its own, by its choice."""
+    localizers = {
+        f"localize={name}": experiment(f"localize={name}").localize for name in names("localize") if name != "file"
+    }
+    return [*localizers.items(), ("evaluate", experiment().evaluate)]
+
+
+def parts() -> dict[str, Task]:
+    """The task with a change in one part, by the part's name."""
+    whole = task()
+    changed = {
+        "facts": replace(whole, facts=(replace(whole.facts[0], answer=" Xyz"), *whole.facts[1:])),
+        "probes": replace(whole, probes=whole.probes[1:]),
+        "validation": replace(whole, validation=whole.probes[:1]),
+        "history": replace(whole, history=KNOWN),
+        "requests": replace(whole, requests=(Request({"forget": whole.sets["forget"][:3]}),)),
+        "corpus": replace(whole, corpus=("more",)),
+        "name": replace(whole, name="other"),
+    }
+    for name, rows in whole.sets.items():
+        first = rows[0]
+        if isinstance(first, Example):
+            first = replace(first, answers=(first.answers[0] + "!", *first.answers[1:]))
+        elif isinstance(first, Passage):
+            first = replace(first, text=first.text + "!")
+        changed[name] = replace(whole, sets={**whole.sets, name: (first, *rows[1:])})
+    return changed
+
+
+@pytest.mark.parametrize("component", [pytest.param(one, id=name) for name, one in components()])
+def test_what_is_read_is_in_the_key_and_nothing_else(component: Any) -> None:
+    plain = component_key(component, task(), ASKED, 0, LENT)
+    reads = component.reads | {task().beside[name] for name in component.reads if name in task().beside}
+    assert component_key(component, task(), ASKED, 0, LENT) == plain
+    for part, other in parts().items():
+        assert (component_key(component, other, ASKED, 0, LENT) != plain) == (part in reads), part
+    for name in OFFERED:
+        assert (component_key(component, task(), ASKED, 0, {**LENT, name: "other"}) != plain) == (name in reads), name
+    for other_model in (Asked({"path": "another"}, ASKED.prompt), Asked(ASKED.model, PromptFormat(system="Be brief."))):
+        assert component_key(component, task(), other_model, 0, LENT) != plain
+    assert component_key(component, task(), ASKED, 1, LENT) != plain
+
+
+@pytest.mark.parametrize("component", [pytest.param(one, id=name) for name, one in components()])
+def test_every_field_is_in_the_key_unless_the_component_says_otherwise(component: Any) -> None:
+    own = component.cache_key() if hasattr(component, "cache_key") else None
+    for field in dataclasses.fields(component):
+        if own is not None and field.name not in own:
+            continue
+        other = object.__new__(type(component))
+        for name, value in vars(component).items():
+            object.__setattr__(other, name, value)
+        object.__setattr__(other, field.name, "another value")
+        assert cache_key(other) != cache_key(component), field.name
+
+
+@dataclass(frozen=True)
+class Old:
+    """A component."""
+
+    size: int = 1
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"mask"})
+
+
+@dataclass(frozen=True)
+class New(Old):
+    """Another, built on it."""
+
+
+def test_a_raised_version_of_the_class_or_an_ancestor_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, of_old = cache_key(New()), cache_key(Old())
+    assert plain != of_old
+    monkeypatch.setattr(Old, "version", 2)
+    raised = cache_key(New())
+    assert raised != plain and cache_key(Old()) != of_old
+    monkeypatch.setattr(New, "version", 2, raising=False)
+    assert cache_key(New()) != raised
+
+
+def test_what_is_read_must_be_offered() -> None:
+    with pytest.raises(KeyError, match="mask"):
+        component_key(Old(), task(), ASKED)
+
+
+def test_one_character_of_a_retain_row_retrains_the_control_and_only_what_reads_it() -> None:
+    mine, whole = experiment(*PRETRAINED), task()
+    other = parts()["retain"]
+    assert model_key(mine, other, "control") != model_key(mine, whole, "control")
+    assert model_key(mine, other, "original") != model_key(mine, whole, "original")
+    assert score_key(mine, other, {}) == score_key(mine, whole, {})
+    forgotten = parts()["forget"]
+    assert model_key(mine, forgotten, "control") == model_key(mine, whole, "control")
+    assert model_key(mine, forgotten, "original") != model_key(mine, whole, "original")
+    for untouched in ("refusal", "injected", "fluency", "facts", "probes", "validation"):
+        for role in ("original", "control"):
+            assert model_key(mine, parts()[untouched], role) == model_key(mine, whole, role)  # type: ignore[arg-type]
+
+
+def keys(conf: Path | None = None) -> list[Any]:
+    """The keys of a run's stages."""
+    made = []
+    for overrides in (PRETRAINED, ("localize=wagle",)):
+        mine = experiment(*overrides, conf=conf)
+        read = mine.dataset.load(0)
+        made += [model_key(mine, read, role) for role in ("original", "control")]  # type: ignore[arg-type]
+        made += [score_key(mine, read, {}), component_key(mine.localize, read, Asked({}, mine.model.prompt), 0)]
+        made.append(cache_key(mine.method))
+        made += [cache_key(one) for one in mine.attack.values()]
+    return made
+
+
+def test_a_release_rebuilds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, version = keys(), importlib.metadata.version
+    monkeypatch.setattr(unlearn, "__version__", "99.0")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "unlearn" else version(name))
+    assert keys() == before
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "torch" else version(name))
+    assert keys() != before
+
+
+def test_reformatted_files_rebuild_nothing(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(conf_dir(), conf)
+    for path in conf.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        package = [line for line in text.splitlines() if line.startswith("# @package")]
+        content = yaml.safe_load(text)
+        written = yaml.safe_dump(content, sort_keys=True, allow_unicode=True, indent=4) if content else ""
+        path.write_text("\n".join([*package, "# other words", "", written]), encoding="utf-8")
+    assert keys(conf) == keys()
