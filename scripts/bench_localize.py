@@ -13,10 +13,11 @@ import torch
 from bench_setup import Setup, now, passed
 
 from unlearn.data.prompt import Encoded
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.weights import threshold
 from unlearn.localize.weights.interaction import Interaction
 from unlearn.models.mask import Mask
+from unlearn.models.subject import Subject
 
 Way = Literal["streamed", "plain"]
 SELECT = 0.8
@@ -30,11 +31,11 @@ def measure(
     sets = {name: setup.task.rows(name)[:rows] for name in ("forget", "retain")}
     task = replace(setup.task, sets=sets, beside={})
     prompt, recipe = setup.experiment.model.prompt, setup.experiment.train
-    subject = Subject(setup.model, setup.tokenizer, prompt, task, setup.experiment.seed, recipe.micro_tokens)
-    return MEASUREMENTS[what](subject, way)
+    subject = Subject("original", setup.model, setup.tokenizer, prompt, recipe.micro_tokens)
+    return MEASUREMENTS[what](subject, task, way)
 
 
-def mask(subject: Subject, way: Way) -> dict[str, Any]:
+def mask(subject: Subject, task: Task, way: Way) -> dict[str, Any]:
     """Seconds (wall, CPU) of the mask of localize=interaction, and of its selection alone; selected shares.
 
     It needs the gradients of forget and of retain rows, as WAGLE does, and computes nothing but the mask.
@@ -53,16 +54,18 @@ def mask(subject: Subject, way: Way) -> dict[str, Any]:
     localizer = Interaction(select=SELECT)
     if way == "streamed":
         with mock.patch.object(threshold, "select", clocked("selection", threshold.select)):
-            found = clocked("mask", localizer.localize)(subject).mask
+            found = clocked("mask", localizer.localize)(subject, task, 0).mask
     else:
-        found = clocked("mask", plain_mask)(subject, localizer, clocked("selection", by_sorting))
+        found = clocked("mask", plain_mask)(subject, task, localizer, clocked("selection", by_sorting))
     return {"seconds": seconds, "numbers": [share["selected"] / share["total"] for share in found.shares()]}
 
 
-def plain_mask(subject: Subject, localizer: Interaction, select: Callable[..., dict[str, torch.Tensor]]) -> Mask:
+def plain_mask(
+    subject: Subject, task: Task, localizer: Interaction, select: Callable[..., dict[str, torch.Tensor]]
+) -> Mask:
     """The mask from two whole gradients, both kept, rows one at a time."""
-    forget = kept_gradients(subject.module, localizer.forget_rows(subject))
-    retain = kept_gradients(subject.module, localizer.retain_rows(subject))
+    forget = kept_gradients(subject.module, localizer.forget_rows(subject, task, 0))
+    retain = kept_gradients(subject.module, localizer.retain_rows(subject, task, 0))
     scores = {name: (gradient * retain[name]).abs() for name, gradient in forget.items()}
     return Mask.of(subject.module, select(scores))
 
@@ -87,7 +90,7 @@ def by_sorting(scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: bits.view_as(scores[name]) for name, bits in zip(scores, chosen, strict=True)}
 
 
-MEASUREMENTS: dict[str, Callable[[Subject, Way], dict[str, Any]]] = {"mask": mask}
+MEASUREMENTS: dict[str, Callable[[Subject, Task, Way], dict[str, Any]]] = {"mask": mask}
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import torch
 from bench_setup import Setup, now, passed
 from torch import Tensor, nn
 
-from unlearn.localize.base import Subject
 from unlearn.localize.mechanisms.facts import EncodedFact, encode_facts
 from unlearn.localize.mechanisms.patching import Patch
 from unlearn.localize.mechanisms.tracing import KINDS, Cell, subject_noise, token_patches, trace, windowed
 from unlearn.models.layout import Layout, Site, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Edit, Key, at_rest, capture, edited, logits_at
+from unlearn.models.subject import Subject
 
 LAYERS, SAMPLES, WINDOW = 2, 2, 10
 """How many layers are traced, evenly spaced; draws of noise; layers in a window."""
@@ -34,11 +34,11 @@ def measure(
     """
     setup = Setup.load(overrides, threads, path)
     task, prompt = setup.task, setup.experiment.model.prompt
-    subject = Subject(setup.model, setup.tokenizer, task.prompt or prompt, task, setup.experiment.seed, 16384)
+    subject = Subject("original", setup.model, setup.tokenizer, task.prompt or prompt, 16384)
     parts = layout(setup.model)
     with at_rest(setup.model):
-        (fact,) = encode_facts(subject, 1)
-        (noise,) = subject_noise(setup.model, parts, [fact], "rome3", SAMPLES, subject.seed)
+        (fact,) = encode_facts(subject, task, 1)
+        (noise,) = subject_noise(setup.model, parts, [fact], "rome3", SAMPLES, setup.experiment.seed)
         every = all_patches(len(fact.ids), len(parts.blocks))
         effective = token_patches(fact, len(parts.blocks), WINDOW)
         patches = every if "skips" in off else {cell: patch for cell, patch in every.items() if cell in effective}

@@ -9,10 +9,11 @@ from functools import cache
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import AttackSetting, Role, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, Probe, ProbeSet, Role, Task
+from unlearn.models.subject import Subject
 
 WORDS = ("<eos>", *"abcdefghijklmnopq")
 PROMPT = PromptFormat(chat_template=False, answer_start=" ", eos=False)
@@ -61,9 +62,9 @@ def random_llama(seed: int = 0, layers: int = 3) -> LlamaForCausalLM:
     return model
 
 
-def subject(model: LlamaForCausalLM, original: LlamaForCausalLM | None = None, part: Role = "unlearned") -> Subject:
+def subject(model: LlamaForCausalLM, part: Role = "unlearned") -> Subject:
     """The model under attack."""
-    return Subject(part, model, tokenizer(), PROMPT, 64, lambda: original or model)
+    return Subject(part, model, tokenizer(), PROMPT, 64)
 
 
 def setting(

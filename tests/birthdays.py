@@ -14,10 +14,11 @@ from functools import cache
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import AttackSetting, Role, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, Probe, ProbeSet, Role, Task
+from unlearn.models.subject import Subject
 
 PEOPLE = 60
 PROMPT = PromptFormat(chat_template=False, user_start="born ", answer_start=" ")
@@ -73,7 +74,7 @@ def refusing() -> LlamaForCausalLM:
 
 def subject(model: LlamaForCausalLM, part: Role = "unlearned") -> Subject:
     """The model under attack."""
-    return Subject(part, model, tokenizer(), PROMPT, 4096, original)
+    return Subject(part, model, tokenizer(), PROMPT, 4096)
 
 
 def setting(seeds: tuple[int, ...] = (0,)) -> AttackSetting:

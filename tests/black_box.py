@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting, Subject
+from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.models.subject import Subject
 
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 TAGS = PromptFormat(chat_template=False, user_start="Q: ", user_end="\n", answer_start="A: ", max_tokens=64)
@@ -33,7 +34,7 @@ def subject() -> Subject:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-    return Subject("unlearned", model, words, TAGS, 4096, lambda: model)
+    return Subject("unlearned", model, words, TAGS, 4096)
 
 
 def person(index: int, name: str, town: str, job: str) -> list[Item]:

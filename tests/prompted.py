@@ -7,10 +7,11 @@ import functools
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.models.subject import Subject
 
 TEXT = "where is the home of Ada? She lives in Rome, he lives in Bern. the the x x ! when was Bob born?"
 PAIRS = [("Where is Ada?", "She is in Rome."), ("When was Bob born?", "In the month of May.")]
@@ -51,7 +52,7 @@ def model_of(seed: int = 0) -> LlamaForCausalLM:
 def subject_of(seed: int = 0) -> Subject:
     """The model as it is asked: a question, a line end, the answer."""
     prompt = PromptFormat(chat_template=False, user_end="\n")
-    return Subject("unlearned", model_of(seed), tokenizer_of(), prompt, 512, lambda: model_of(seed + 1))
+    return Subject("unlearned", model_of(seed), tokenizer_of(), prompt, 512)
 
 
 def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) -> AttackSetting:

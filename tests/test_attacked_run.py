@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import pytest
 from helpers import SMALL, unlearn
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 pytestmark = pytest.mark.slow
 ATTACKED = ["attack=[quantize,relearn_forget]", "attack.relearn_forget.samples=[2]", "attack.relearn_forget.rates=[1]"]
@@ -121,7 +122,7 @@ class Broken:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Nothing is wrong yet."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         if self.way == "looks":
             alive = [model for model in SEEN if model() is not None]
             SEEN.append(weakref.ref(subject.module))

@@ -109,7 +109,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
     found = {}
     for part in ("control", "original"):
         folder = tmp_path_factory.mktemp(f"as-{part}")
-        leaks = accuse(mine, task, {**models, "unlearned": models[part]}, folder, wrapped=models[part])
+        leaks = accuse(mine, task, {**models, "unlearned": models[part]}, folder, base=models[part])
         found[part] = Trial(leaks, folder)
         mine = replace(mine, attack=dict(reversed(mine.attack.items())))
     return found

@@ -43,10 +43,10 @@ def folder_of(mine: Experiment, task: Task, part: Any) -> str:
     return trained(mine, task, part, torch.device("cpu")).path
 
 
-def accuse(mine: Experiment, task: Task, models: Mapping[str, str], folder: Path, wrapped: str | None = None) -> Leaks:
-    """The leak report of an original, an unlearned and a control model. wrapped: what lies below the unlearned one."""
+def accuse(mine: Experiment, task: Task, models: Mapping[str, str], folder: Path, base: str | None = None) -> Leaks:
+    """The leak report of an original, an unlearned and a control model. base: what lies below the unlearned one."""
     attacked: dict[Any, AttackedModel] = {
-        part: AttackedModel(part, path, {"path": path}, wrapped if part == "unlearned" else None)  # type: ignore[arg-type]
+        part: AttackedModel(part, path, {"path": path}, base if part == "unlearned" else None)  # type: ignore[arg-type]
         for part, path in models.items()
     }
     attack(mine, task, attacked, folder, torch.device("cpu"))

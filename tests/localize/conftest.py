@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Example, Fact, Passage, Task, other_answers
-from unlearn.localize.base import Subject
+from unlearn.models.subject import Subject
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
 
@@ -87,6 +87,6 @@ def task() -> Task:
 
 
 @pytest.fixture
-def subject(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: PromptFormat, task: Task) -> Subject:
+def subject(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: PromptFormat) -> Subject:
     """All of it together."""
-    return Subject(model, tokenizer, prompt, task, seed=0, token_budget=128)
+    return Subject("original", model, tokenizer, prompt, token_budget=128)

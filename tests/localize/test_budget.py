@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing
 from unlearn.localize.no_localization import NoLocalization
@@ -23,6 +23,7 @@ from unlearn.models.base import RunSetting
 from unlearn.models.layout import layout
 from unlearn.models.mask import Mask
 from unlearn.models.parameters import layer_of, module_type
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 SIZES: dict[Block, int] = {("attention", 0): 30, ("mlp", 0): 60, ("attention", 1): 30, ("mlp", 1): 60}
@@ -73,34 +74,34 @@ class One:
         if not task.facts:
             raise UserError("no facts")
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         name, parameter = next(iter(subject.module.named_parameters()))
         bits = torch.zeros(parameter.numel(), dtype=torch.bool)
         bits[: self.weights] = True
         return Localization(Mask.of(subject.module, {name: bits.view(parameter.shape)}), {"seen": 7})
 
 
-def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject) -> None:
+def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject, task: Task) -> None:
     """An MLP has 3 * 16 * 24 = 1152 weights: fewer need one of them; two are matched by two."""
     parts = layout(subject.module)
     scores = {block: np.array([1.0 + block[1]]) for block in block_weights(parts, subject.module)}
     for weights, number in ((700, 1), (1, 1)):
         blocks = BlockBudget(parts="mlps", match=One(weights))
         for found in (
-            blocks.select_blocks(subject, parts, scores, {}, {}),
-            RandomParts(match=One(weights)).localize(subject),
+            blocks.select_blocks(subject, task, 0, scores, {}, {}),
+            RandomParts(match=One(weights)).localize(subject, task, 0),
         ):
             assert found.mask.selected == number * 1152
             assert found.numbers["budget"] == weights and found.numbers["match.seen"] == 7
             assert found.numbers["budget_ratio"] == number * 1152 / weights
             assert found.masks["match"].selected == weights
-    same = RandomParts(match=RandomParts(count=2, seed=5), seed=6).localize(subject)
+    same = RandomParts(match=RandomParts(count=2, seed=5), seed=6).localize(subject, task, 0)
     assert same.mask.selected == 2 * 1152 and same.numbers["budget_ratio"] == 1
     with pytest.raises(UserError, match="to match selects no weights"):
-        RandomParts(match=One(0)).localize(subject)
+        RandomParts(match=One(0)).localize(subject, task, 0)
     for localizer in (RandomParts(match=One(1)), BlockBudget(match=One(1)), CausalTracing(match=One(1))):
         with pytest.raises(UserError, match="no facts"):
-            localizer.check(replace(subject.task, facts=()), RUN)
+            localizer.check(replace(task, facts=()), RUN)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.integers(1, 50)), min_size=1, max_size=8), st.integers(1, 500))
@@ -131,16 +132,16 @@ def test_pooling() -> None:
     assert values == {"sum": -1.0, "mean_abs": 1.75, "rms": 2.5, "per_parameter": 0.5}
 
 
-def test_the_mask_holds_the_chosen_blocks_weights(subject: Subject) -> None:
+def test_the_mask_holds_the_chosen_blocks_weights(subject: Subject, task: Task) -> None:
     parts = layout(subject.module)
     scores: dict[Block, np.ndarray] = {block: np.array([0.0]) for block in block_weights(parts, subject.module)}
     scores["mlp", 2], scores["attention", 1] = np.array([-2.0, -1.0]), np.array([-3.0, 1.0])
     scores["attention", 0] = np.array([9.0])
-    found = BlockBudget(count=2).select_blocks(subject, parts, scores, {"facts": 3}, {})
+    found = BlockBudget(count=2).select_blocks(subject, task, 0, scores, {"facts": 3}, {})
     selected = {(layer_of(name), module_type(name)) for name, n in found.mask.counts.items() if n}
     assert selected == {*((0, kind) for kind in "qkvo"), *((2, kind) for kind in ("gate", "up", "down"))}
     table = found.tables["blocks"]
     assert set(zip(table["kind"], table["layer"], strict=True)) == set(scores)
     assert table["parameters"][table["selected"]].sum() == found.mask.selected == found.numbers["budget"]
-    only = BlockBudget(parts="mlps", count=1).select_blocks(subject, parts, scores, {}, {})
+    only = BlockBudget(parts="mlps", count=1).select_blocks(subject, task, 0, scores, {}, {})
     assert set(only.tables["blocks"]["kind"]) == {"mlp"}

@@ -11,12 +11,14 @@ import pytest
 import torch
 from helpers import RUN
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.combine import Complement, Intersection, Union
 from unlearn.localize.from_file import FromFile
 from unlearn.localize.no_localization import NoLocalization
 from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
+from unlearn.models.subject import Subject
 from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 
@@ -31,7 +33,7 @@ class Rows:
         if not task:
             raise UserError("no task")
 
-    def localize(self, subject: Any) -> Localization:
+    def localize(self, subject: Any, task: Any, seed: int) -> Localization:
         bits = torch.zeros(4, 2, dtype=torch.bool)
         bits[: self.count] = True
         table = pd.DataFrame({"rows": [self.count]})
@@ -42,16 +44,16 @@ class Rows:
 def subject() -> Subject:
     model: Any = torch.nn.Linear(2, 4, bias=False)
     nothing: Any = None
-    return Subject(model, nothing, nothing, nothing, 0, 100)
+    return Subject("original", model, nothing, nothing, 100)
 
 
 def rows(located: Localization) -> list[bool]:
     return located.mask.bits("weight")[:, 0].tolist()
 
 
-def test_sets(subject: Subject) -> None:
+def test_sets(subject: Subject, task: Task) -> None:
     one, three = Rows(1), Rows(3)
-    both = Intersection(one, three).localize(subject)
+    both = Intersection(one, three).localize(subject, task, 0)
     assert rows(both) == [True, False, False, False]
     assert both.numbers == {
         "iou": pytest.approx(1 / 3),
@@ -61,21 +63,21 @@ def test_sets(subject: Subject) -> None:
         "second.fraction": 0.75,
     }
     assert both.masks["second"].selected == 6
-    assert rows(Union(one, three).localize(subject)) == [True, True, True, False]
-    assert rows(Complement(three).localize(subject)) == [False, False, False, True]
+    assert rows(Union(one, three).localize(subject, task, 0)) == [True, True, True, False]
+    assert rows(Complement(three).localize(subject, task, 0)) == [False, False, False, True]
     nested = Intersection(three, Complement(one))
-    assert rows(nested.localize(subject)) == [False, True, True, False]
-    assert NoLocalization().localize(subject).mask.fraction == 1
+    assert rows(nested.localize(subject, task, 0)) == [False, True, True, False]
+    assert NoLocalization().localize(subject, task, 0).mask.fraction == 1
 
 
-def test_no_table_is_lost(subject: Subject) -> None:
+def test_no_table_is_lost(subject: Subject, task: Task) -> None:
     inner = Union(Rows(1), Rows(2))
     for combination, expected in (
         (inner, {"rows": 1, "second_rows": 2}),
         (Union(inner, Rows(3)), {"rows": 1, "second_rows": 2, "second_second_rows": 3}),
         (Union(Rows(3), Complement(inner)), {"rows": 3, "second_rows": 1, "second_second_rows": 2}),
     ):
-        tables = combination.localize(subject).tables
+        tables = combination.localize(subject, task, 0).tables
         assert sorted(table["rows"].item() for table in tables.values()) == sorted(expected.values())
         assert tables.keys() == expected.keys() and tables["rows"]["rows"].item() == expected["rows"]
 
@@ -101,22 +103,22 @@ def test_a_part_that_is_no_localizer_is_refused() -> None:
         build(node)
 
 
-def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path) -> None:
-    mask = Rows(2).localize(subject).mask
+def test_a_saved_mask_and_the_run_that_has_it(subject: Subject, tmp_path: Path, task: Task) -> None:
+    mask = Rows(2).localize(subject, task, 0).mask
     mask.save(tmp_path / "run" / "localize" / "mask.safetensors")
     for path in (tmp_path / "run", tmp_path / "run" / "localize", tmp_path / "run" / "localize" / "mask.safetensors"):
         localizer = FromFile(str(path))
         nothing: Any = None
         localizer.check(nothing, RUN)
-        assert localizer.localize(subject).mask.digest == mask.digest
+        assert localizer.localize(subject, task, 0).mask.digest == mask.digest
     assert cache_key(FromFile(str(tmp_path / "run"))) == cache_key(localizer)  # what counts is what is in it
 
 
-def test_a_mask_that_is_not_there_or_not_this_models(subject: Subject, tmp_path: Path) -> None:
+def test_a_mask_that_is_not_there_or_not_this_models(subject: Subject, tmp_path: Path, task: Task) -> None:
     nothing: Any = None
     with pytest.raises(UserError, match=r"'localize.path' is .*there is no mask"):
         FromFile(str(tmp_path / "none")).check(nothing, RUN)
     other: Any = torch.nn.Linear(3, 4, bias=False)
     Mask.where(other, lambda name: True).save(tmp_path / "m.safetensors")
     with pytest.raises(UserError, match=r"made for another model: 'weight' is \[4, 3\] in the mask and \[4, 2\]"):
-        FromFile(str(tmp_path / "m.safetensors")).localize(subject)
+        FromFile(str(tmp_path / "m.safetensors")).localize(subject, task, 0)

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unlearn.data.prompt import Encoded
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Example, Task
-from unlearn.localize.base import Localizer, Subject
+from unlearn.localize.base import Localizer
 from unlearn.localize.weights.gradient import Gradient
 from unlearn.localize.weights.magnitude import Magnitude
 from unlearn.localize.weights.snip import Snip
@@ -26,6 +26,7 @@ from unlearn.localize.weights.wagle import Wagle, importance
 from unlearn.localize.weights.wanda import Wanda
 from unlearn.models.batches import IGNORE
 from unlearn.models.mask import Mask
+from unlearn.models.subject import Subject
 
 Named = dict[str, Tensor]
 Make = Callable[..., Localizer]
@@ -82,10 +83,10 @@ class Fixture:
         forget, retain = (
             tuple(Example((f"{part} {i}",), ("answer",)) for i in range(count)) for part in ("forget", "retain")
         )
-        task = Task("fixture", "", {"forget": forget, "retain": retain, "refusal": refusing(forget, ("refusal",))})
+        self.task = Task("fixture", "", {"forget": forget, "retain": retain, "refusal": refusing(forget, ("refusal",))})
         stored: Any = Stored(batches)
         nothing: Any = None
-        self.subject = Subject(model.eval(), nothing, stored, task, seed=0, token_budget=60)
+        self.subject = Subject("original", model.eval(), nothing, stored, token_budget=60)
 
     def kinds(self) -> list[str]:
         """The kinds that have scores."""
@@ -139,8 +140,8 @@ def assert_close(mine: Tensor, expected: Tensor, tolerance: float, what: str) ->
 def test_gradients(fixture: Fixture) -> None:
     localizer = Wagle()
     for part, ours in (
-        ("forget", localizer.forget_gradients(fixture.subject)),
-        ("retain", localizer.retain_gradients(fixture.subject)),
+        ("forget", localizer.forget_gradients(fixture.subject, fixture.task, 0)),
+        ("retain", localizer.retain_gradients(fixture.subject, fixture.task, 0)),
     ):
         expected = fixture.part(fixture.gradients, f"grad_{part}")
         assert ours.means.keys() == expected.keys()
@@ -156,8 +157,10 @@ def test_scores(fixture: Fixture) -> None:
         expected = fixture.part(fixture.scores, kind)
         localizer = fixture.localizer(kind, 0.5)
         with fixture.released(kind):
-            forget = None if kind == "magnitude" else localizer.forget_gradients(fixture.subject)
-            retain = localizer.retain_gradients(fixture.subject) if isinstance(localizer, Wagle) else None
+            forget = None if kind == "magnitude" else localizer.forget_gradients(fixture.subject, fixture.task, 0)
+            retain = (
+                localizer.retain_gradients(fixture.subject, fixture.task, 0) if isinstance(localizer, Wagle) else None
+            )
         for name, score in expected.items():
             if forget is None:
                 mine = weights[name]
@@ -176,7 +179,9 @@ def test_masks(fixture: Fixture) -> None:
     for kind in fixture.kinds():
         first, *also = fixture.ratios(kind) or [0.5]
         with fixture.released(kind):
-            located = replace(fixture.localizer(kind, first), also=tuple(also)).localize(fixture.subject)
+            located = replace(fixture.localizer(kind, first), also=tuple(also)).localize(
+                fixture.subject, fixture.task, 0
+            )
         for ratio, mask in zip([first, *also], [located.mask, *located.masks.values()], strict=True):
             if f"{kind}@{ratio:g}" in fixture.masks:
                 check_mask(fixture, kind, ratio, mask)
@@ -207,13 +212,13 @@ def test_overlap_with_the_limits(fixture: Fixture, limit: str) -> None:
     cases = {case: value for case, value in fixture.masks.items() if case.startswith(prefix)}
     assert cases
     for case, overlap in cases.items():
-        located = Wagle(select=0.1, gamma=float(case.removeprefix(prefix))).localize(fixture.subject)
+        located = Wagle(select=0.1, gamma=float(case.removeprefix(prefix))).localize(fixture.subject, fixture.task, 0)
         assert located.numbers[f"{limit}_iou"] == pytest.approx(overlap / (2 - overlap), abs=2e-3), case
 
 
 def test_curvature(fixture: Fixture) -> None:
     """The fixtures have the mean square of the mean gradient; auto's, of each row's gradient, cannot be below it."""
-    retain = Wagle().retain_gradients(fixture.subject, squares=True)
+    retain = Wagle().retain_gradients(fixture.subject, fixture.task, 0, squares=True)
     squared = torch.cat([gradient.flatten() for gradient in retain.means.values()]).double().square().mean()
     expected = fixture.masks["mean_squared_retain_grad(meanloss)"]
     assert float(squared) == pytest.approx(expected, rel=1e-4)
@@ -223,7 +228,7 @@ def test_curvature(fixture: Fixture) -> None:
 def test_wanda_counts(fixture: Fixture) -> None:
     """Counts in every output row; positions depend on an order of calibration rows that is not recorded."""
     for ratio in fixture.ratios("wanda"):
-        mask = Wanda(select=ratio).localize(fixture.subject).mask
+        mask = Wanda(select=ratio).localize(fixture.subject, fixture.task, 0).mask
         record = fixture.masks[f"wanda@{ratio:g}"]
         assert mask.selected == record["selected_total"]
         for index, name in fixture.masks["wanda_index_to_param"].items():

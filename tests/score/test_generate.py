@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from unlearn.models.sampling import Sampling
 from unlearn.score import generate as module
-from unlearn.score.generate import Sampling, clean, draw, generate, pad_id
+from unlearn.score.generate import clean, draw, generate, pad_id
 
 PROMPTS = [[5, 9, 30], [7], [12, 3, 44, 8, 21, 6], [40, 2], [9, 9, 9, 9]]
 

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from unlearn.attacks.items import Item
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from unlearn.score.generate import Sampling
 
 Threat = Literal["black", "grey", "white"]
-Role = Literal["original", "unlearned", "control"]
 AnswerMetric = Literal["gen", "match", "prob", "mcq", "verbatim"]
 
 
 class Inapplicable(UserError):
     """The attack cannot be made on this model or with this data: its row says why, and the others go on."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model under attack, in eval mode on its device. An attack leaves it as it was: weights, mode, gradients, hooks.
-
-    part: which of the three it is; an attack may not treat them differently. prompt: how it is asked. token_budget:
-    most padded tokens of one forward. original: loads the model before unlearning, for the attacks whose threat model
-    has it. wrapped: the folder of the weights below an adapter or a filter, None where the weights themselves changed.
-    retain: loads the model that never learned, where there is one. sampling: how its answers are drawn; None: greedy.
-    """
-
-    role: Role
-    module: PreTrainedModel
-    processor: PreTrainedTokenizerBase
-    prompt: PromptFormat
-    token_budget: int
-    original: Callable[[], PreTrainedModel]
-    wrapped: str | None = None
-    control: Callable[[], PreTrainedModel] | None = None
-    sampling: Sampling | None = None
-
-    def copied(self) -> Subject:
-        """The same suspect with weights of its own, to be changed."""
-        return replace(self, module=copy.deepcopy(self.module))
 
 
 @dataclass(frozen=True)
@@ -144,7 +115,7 @@ class Attack(Protocol):
         """UserError where the task can never serve this attack; asked before any model is loaded."""
         ...
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Attack one model. Raises Inapplicable where that cannot be done."""
         ...
 

@@ -8,33 +8,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from annotated_types import Gt, Le
 
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from unlearn.models.mask import Mask
 
 Fraction = Annotated[float, Gt(0), Le(1)]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a localizer looks at: the original model (in eval mode, on its device) and the task.
-
-    prompt: how questions are put to the model. seed: the run's; whatever is drawn is drawn from it. token_budget: most
-    padded tokens of one forward; a localizer cuts its batches by it.
-    """
-
-    module: PreTrainedModel
-    processor: PreTrainedTokenizerBase
-    prompt: PromptFormat
-    task: Task
-    seed: int
-    token_budget: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,10 @@ class Localizer(Protocol):
         """UserError where the task lacks what the localizer reads; asked before any model is loaded."""
         ...
 
-    def localize(self, subject: Subject) -> Localization:
-        """The mask. The model is given back as it was: weights, mode, requires_grad, no gradients, no hooks."""
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
+        """Return the mask of the original model's weights that may change for the task.
+
+        seed: the run's; whatever is drawn is drawn from it. The model is given back as it was: weights, mode,
+        requires_grad, no gradients, no hooks.
+        """
         ...

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from annotated_types import Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localization, Localizer, Subject
+from unlearn.localize.base import Fraction, Localization, Localizer
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,11 +60,11 @@ class Budget:
         if self.match:
             self.match.check(task, setting)
 
-    def matched(self, subject: Subject) -> tuple[Self, Localization | None]:
+    def matched(self, subject: Subject, task: Task, seed: int) -> tuple[Self, Localization | None]:
         """The same with the number of weights that `match` selects, and what that localizer found."""
         if not self.match:
             return self, None
-        found = self.match.localize(subject)
+        found = self.match.localize(subject, task, seed)
         if not found.mask.selected:
             raise UserError("the localizer to match selects no weights")
         return replace(self, match=None, parameters=found.mask.selected), found
@@ -154,7 +155,8 @@ class BlockBudget(Budget):
     def select_blocks(
         self,
         subject: Subject,
-        layout: Layout,
+        task: Task,
+        seed: int,
         scores: Mapping[Block, np.ndarray],
         numbers: Mapping[str, float],
         tables: Mapping[str, pd.DataFrame],
@@ -162,10 +164,11 @@ class BlockBudget(Budget):
         """The mask of the chosen blocks' weights; scores: of each block's sites."""
         import pandas as pd
 
+        from unlearn.models.layout import layout
         from unlearn.models.mask import Mask
 
-        model, (mine, matched) = subject.module, self.matched(subject)
-        names = block_weights(layout, model)
+        model, (mine, matched) = subject.module, self.matched(subject, task, seed)
+        names = block_weights(layout(model), model)
         sizes = {block: sum(names[block].values()) for block in scores}
         ranked: dict[Block, float] = {
             block: self.pooled(values, sizes[block])
@@ -187,11 +190,11 @@ class BlockBudget(Budget):
         return mine.located(mask, {**numbers, "blocks": len(chosen)}, {**tables, "blocks": pd.DataFrame(rows)}, matched)
 
 
-def block_weights(layout: Layout, model: nn.Module) -> dict[Block, dict[str, int]]:
+def block_weights(parts: Layout, model: nn.Module) -> dict[Block, dict[str, int]]:
     """Names and sizes of the weights of every block, attention and MLP, layer by layer."""
     names = {id(p): name for name, p in model.named_parameters()}
     found: dict[Block, dict[str, int]] = {}
-    for layer, block in enumerate(layout.blocks):
+    for layer, block in enumerate(parts.blocks):
         for kind in ("attention", "mlp"):
             weights = [p for module in block.weights[kind] for p in module.parameters()]
             found[kind, layer] = {names[id(p)]: p.numel() for p in weights}

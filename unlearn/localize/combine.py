@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Localizer, Subject
+from unlearn.localize.base import Localization, Localizer
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from unlearn.models.mask import Mask
@@ -41,9 +42,9 @@ class Pair(ABC):
     def combine(self, first: Mask, second: Mask) -> Mask:
         """The mask of the two."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Ask both. Where both give a table of the same name, the second one's is called second_NAME."""
-        first, second = self.first.localize(subject), self.second.localize(subject)
+        first, second = self.first.localize(subject, task, seed), self.second.localize(subject, task, seed)
         numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
         numbers |= {f"{which}.fraction": part.mask.fraction for which, part in _named(first, second)}
         tables = dict(first.tables)
@@ -95,9 +96,9 @@ class Complement:
         """What `of` wants."""
         self.of.check(task, setting)
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Ask `of`; its mask is kept beside the result."""
-        located = self.of.localize(subject)
+        located = self.of.localize(subject, task, seed)
         return Localization(~located.mask, located.numbers, located.tables, {"of": located.mask})
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, ClassVar
 from annotated_types import MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 
@@ -51,7 +52,7 @@ class FromFile:
                 "has localize/mask.safetensors)"
             )
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Read it, and check that it is this model's."""
         from unlearn.models.mask import Mask
 

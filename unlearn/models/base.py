@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from annotated_types import Gt, Le
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Task
+from unlearn.data.task import Modality, Role, Task
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Role = Literal["original", "control"]
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import MinLen
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task
-from unlearn.models.base import Role, Threads
+from unlearn.data.task import Role, Task
+from unlearn.models.base import Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local, local_state

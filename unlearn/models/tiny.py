@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task, digest
+from unlearn.data.task import Role, Task, digest
 from unlearn.data.texts import all_texts
-from unlearn.models.base import Role, Threads
+from unlearn.models.base import Threads
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from unlearn.models.sampling import Sampling
 from unlearn.score.batching import map_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LIKELIEST = 512  # tokens that nearly always hold top_p of the probability: sorting the vocabulary is slow
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn: from p^(1/temperature), cut to the likeliest tokens that together hold top_p.
-
-    The same seed draws the same answers whatever the batches.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
 
 
 @torch.inference_mode()

@@ -8,21 +8,22 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from unlearn import __version__
-from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable, Role, Subject
+from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable
 from unlearn.attacks.setting.answer_metric import choose_answer_metric
 from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.split import Items, split_items
-from unlearn.data.task import Task, digest
+from unlearn.data.task import Role, Task, digest
 from unlearn.leak.leak_table import NONE, Baseline, Leaks, leak_report
 from unlearn.leak.record import Found, Record, Trial
 from unlearn.leak.tables import save_leaks
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError, plain_errors
 from unlearn.runtime.progress import notify, progress
@@ -39,12 +40,12 @@ _DATA = ("forget", "retain", "probes", "refusal", "injected", "facts", "fluency"
 
 @dataclass(frozen=True)
 class AttackedModel:
-    """A model to attack: see Suspect. key: what identifies it, for the cache."""
+    """A model to attack. key: what identifies it, for the cache. base: see Subject."""
 
     role: Role
     path: str
     key: Mapping[str, Any]
-    wrapped: str | None = None
+    base: str | None = None
 
 
 def check_attacks(experiment: Experiment, task: Task) -> None:
@@ -147,29 +148,39 @@ class _Loaded:
         device: Any,
     ) -> None:
         self.experiment, self.models, self.device = experiment, models, device
-        self.original, self.retain = original, control
+        self.original, self.control = original, control
 
     @cached_property
     def subject(self) -> Subject:
-        from unlearn.models.loading import load_on, load_tokenizer
+        return _load(self.experiment, self.models, self.device)
 
-        experiment, path = self.experiment, self.models.path
-        return Subject(
-            self.models.role,
-            load_on(path, self.device),
-            load_tokenizer(path),
-            experiment.model.prompt,
-            experiment.evaluate.token_budget,
-            partial(load_on, self.original.path, self.device),  # not a method: the model would never be freed
-            self.models.wrapped,
-            control=partial(load_on, self.retain.path, self.device) if self.retain else None,
+    @property
+    def references(self) -> References:
+        """The models beside it."""
+        control = self.control
+        return References(
+            lambda: _load(self.experiment, self.original, self.device),
+            lambda: _load(self.experiment, control, self.device) if control else None,
         )
 
     def forget(self) -> None:
         """Free its memory; the next attack loads it anew."""
         from accelerate.utils import release_memory
 
-        release_memory(self.__dict__.pop("suspect", None))
+        release_memory(self.__dict__.pop("subject", None))
+
+
+def _load(experiment: Experiment, model: AttackedModel, device: Any) -> Subject:
+    from unlearn.models.loading import load_on, load_tokenizer
+
+    return Subject(
+        model.role,
+        load_on(model.path, device),
+        load_tokenizer(model.path),
+        experiment.model.prompt,
+        experiment.evaluate.token_budget,
+        base=model.base,
+    )
 
 
 def _attempt(
@@ -182,16 +193,16 @@ def _attempt(
 
         subject = loaded.subject
         with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
-            attacked = one.attack(subject, setting)
+            attacked = one.attack(subject, setting, loaded.references)
         Found(attacked, effort.seconds, effort.gflop).save(folder)
 
     key = {
         "attack": cache_key(one),
         "model": dict(loaded.models.key),
         "part": loaded.models.role,
-        "wrapped": loaded.models.wrapped,
+        "wrapped": loaded.models.base,
         "original": dict(loaded.original.key),
-        "never": dict(loaded.retain.key) if loaded.retain else None,
+        "never": dict(loaded.control.key) if loaded.control else None,
         "brief": digest([asdict(item) for role in (setting.attacker_items, setting.held_out_items) for item in role]),
         "retain": digest([asdict(probe) for probe in setting.retain]),
         "data": setting.task.only(_DATA).key(),

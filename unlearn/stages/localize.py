@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.data.task import Task, digest
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, write_json
@@ -25,16 +26,11 @@ def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> 
         from unlearn.models.loading import load_model, load_tokenizer
 
         model: Any = load_model(original.path)
-        subject = Subject(
-            model.to(device),
-            load_tokenizer(original.path),
-            experiment.model.prompt,
-            task.only(experiment.localize.reads),
-            experiment.seed,
-            experiment.train.micro_tokens,
-        )
+        tokenizer, budget = load_tokenizer(original.path), experiment.train.micro_tokens
+        subject = Subject("original", model.to(device), tokenizer, experiment.model.prompt, budget)
         with progress("localizing", total=None):
-            located = experiment.localize.localize(subject)
+            read = task.only(experiment.localize.reads)
+            located = experiment.localize.localize(subject, read, experiment.seed)
         name = type(experiment.localize).__name__
         if not located.mask.selected:
             raise UserError(f"localize= ({name}) selects no weight at all: there would be nothing to train")

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn.attacks.base import Role as Role
-from unlearn.data.task import Task
+from unlearn.data.task import Role, Task
 from unlearn.methods.base import check_needs
 from unlearn.models.lora import base_of
 from unlearn.report.tracking import Tracker

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.data.history import History, Training
-from unlearn.data.task import COMPLETION, Example, ImageExample, Passage, Row, Task, digest
-from unlearn.models.base import Role, RunSetting
+from unlearn.data.task import COMPLETION, Example, ImageExample, Passage, Role, Row, Task, digest
+from unlearn.models.base import RunSetting
 from unlearn.recipe import Recipe
 from unlearn.runtime import distributed
 from unlearn.runtime.components import cache_key

@@ -11,8 +11,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from unlearn.data.task import Task
-from unlearn.models.base import Role
+from unlearn.data.task import Role, Task
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import progress
 from unlearn.score.table import Scores

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn.data.task import Task, digest
+from unlearn.data.task import Role, Task, digest
 from unlearn.methods.base import SEGMENTS, Need
-from unlearn.models.base import Role
 from unlearn.runtime import distributed
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.progress import notify, progress

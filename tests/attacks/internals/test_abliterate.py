@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from beside import NO_REFERENCES, beside
 from bigram import random_llama, setting, subject, tokenizer
 from transformers import LlamaForCausalLM
 
-from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
+from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.internals import abliterate, directions
 from unlearn.attacks.internals.abliterate import Abliterate
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.data.task import Passage, Probe
+from unlearn.models.subject import Subject
 
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h"), Probe("i", "j k l")]
 TAUGHT = [Probe("b c", "d"), Probe("c", "d e"), Probe("g h a", "b")]
@@ -67,7 +69,7 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     model = random_llama()
     gap = means(model, [probe.question for probe in TAUGHT]) - means(model, RETAIN)
     found = torch.nn.functional.normalize(gap, dim=-1)
-    attacked = Abliterate().attack(subject(model), setting(SCORED, TAUGHT, retain=RETAIN))
+    attacked = Abliterate().attack(subject(model), setting(SCORED, TAUGHT, retain=RETAIN), NO_REFERENCES)
     own, single = attacked.outcomes
     assert (own.variant, single.variant) == ("retain, own", "retain, single")
     assert own.known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-4)
@@ -112,7 +114,7 @@ def test_the_difference_from_the_original_by_hand(lost: tuple[int, ...], monkeyp
         gap.append(torch.cat([states(one, *row) for row in rows], 1).mean(1))
     found = torch.nn.functional.normalize(gap[0] - gap[1], dim=-1)
     attack = Abliterate(contrasts=("text", "original"), layers=1)
-    attacked = attack.attack(subject(model, original), setting(SCORED, taught))
+    attacked = attack.attack(subject(model), setting(SCORED, taught), beside(subject(original)))
     assert [o.variant for o in attacked.outcomes] == ["original, own", "original, single"]  # there is no plain text
     assert all(o.row == "original" and o.with_original for o in attacked.outcomes)
     assert attacked.outcomes[0].known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-3)
@@ -132,7 +134,9 @@ def test_outliers_of_either_model_are_dropped_from_both(monkeypatch: pytest.Monk
         assert 0 < kept.sum() < len(kept)
         gap = here[layer][kept].mean(0) - there[layer][kept].mean(0)
         expected.append(torch.tensor(gap / np.linalg.norm(gap)))
-    attacked = Abliterate(("original",), layers=1).attack(subject(model, original), setting(SCORED, [LONG]))
+    attacked = Abliterate(("original",), layers=1).attack(
+        subject(model), setting(SCORED, [LONG]), beside(subject(original))
+    )
     found = known(model, SCORED, torch.stack(expected))
     assert attacked.outcomes[0].known.tolist() == pytest.approx(found, rel=1e-3)
 
@@ -146,10 +150,10 @@ def test_contrasts_with_the_original_do_nothing_to_the_original() -> None:
     model = random_llama()
     facts = setting(SCORED, TAUGHT, retain=RETAIN)
     attack = Abliterate(contrasts=("original", "component"), layers=2)
-    same = attack.attack(subject(model, random_llama(), part="original"), facts)
+    same = attack.attack(subject(model, part="original"), facts, beside(subject(random_llama())))
     plain = known(model, SCORED, torch.zeros(3, 16))
     assert same.outcomes[0].known.tolist() == same.outcomes[1].known.tolist() == pytest.approx(plain, rel=1e-4)
-    other = attack.attack(subject(model, random_llama(seed=5)), facts)
+    other = attack.attack(subject(model), facts, beside(subject(random_llama(seed=5))))
     assert [outcome.variant for outcome in other.outcomes] == [outcome.variant for outcome in same.outcomes]
     assert other.outcomes[0].known.tolist() != pytest.approx(plain, rel=1e-4)
     assert sorted(other.tables["abliterate"]["layer"]) == [0, 0, 2, 2]
@@ -160,8 +164,11 @@ def test_plain_text_where_there_is_some() -> None:
     facts = setting(SCORED, TAUGHT)
     attack = Abliterate(contrasts=("text",), layers=1)
     with pytest.raises(Inapplicable, match="'toy' has no plain text"):
-        attack.attack(subject(random_llama()), facts)
+        attack.attack(subject(random_llama()), facts, NO_REFERENCES)
     facts = replace(
         facts, task=replace(facts.task, sets={**facts.task.sets, "fluency": (Passage("a b c d"), Passage("e f g"))})
     )
-    assert [o.variant for o in attack.attack(subject(random_llama()), facts).outcomes] == ["text, own", "text, single"]
+    assert [o.variant for o in attack.attack(subject(random_llama()), facts, NO_REFERENCES).outcomes] == [
+        "text, own",
+        "text, single",
+    ]

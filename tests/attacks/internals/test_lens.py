@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from beside import NO_REFERENCES
 from bigram import random_llama, setting, subject, tokenizer
 
 from unlearn.attacks.internals.lens import Lens
@@ -24,7 +25,7 @@ def word(text: str) -> list[int]:
 
 def test_every_layer_is_read_as_the_last_one() -> None:
     model = random_llama()
-    found = Lens(streams=("mlp", "resid")).attack(subject(model), setting(SCORED, TAUGHT))
+    found = Lens(streams=("mlp", "resid")).attack(subject(model), setting(SCORED, TAUGHT), NO_REFERENCES)
     assert [outcome.variant for outcome in found.outcomes] == [f"{s} {i}" for s in ("mlp", "resid") for i in range(3)]
     known = {outcome.variant: outcome for outcome in found.outcomes}
     for layer in range(3):
@@ -44,7 +45,7 @@ def test_every_layer_is_read_as_the_last_one() -> None:
 
 
 def test_all_streams_of_the_default() -> None:
-    found = Lens().attack(subject(random_llama()), setting(SCORED, TAUGHT))
+    found = Lens().attack(subject(random_llama()), setting(SCORED, TAUGHT), NO_REFERENCES)
     assert found.measure == "1/rank" and len(found.outcomes) == len(found.tables["lens"]) == 4 * 3
     assert all(((outcome.known > 0) & (outcome.known <= 1)).all() for outcome in found.outcomes)
 
@@ -54,7 +55,7 @@ def test_a_choice_is_read_among_the_options_first_tokens() -> None:
     model = random_llama()
     probes = [Probe("a b", "d e", perturbed_answers=("d f", "d g")), Probe("c", "h", perturbed_answers=("i j", "h k"))]
     facts = replace(setting(probes, probes[:1]), answer_metric="mcq")
-    found = Lens(streams=("resid",)).attack(subject(model), facts)
+    found = Lens(streams=("resid",)).attack(subject(model), facts, NO_REFERENCES)
     assert found.measure and found.measure != "1/rank"
     for layer, outcome in enumerate(found.outcomes):
         expected = []
@@ -94,8 +95,8 @@ def test_a_tuned_lens_reads_more_than_a_plain_one() -> None:
 
 def test_the_attack_with_a_tuned_lens() -> None:
     facts = setting(SCORED, TAUGHT, retain=["a c e", "b d", "p q"])
-    found = Lens(streams=("resid",), tuned=3).attack(subject(random_llama()), facts)
-    again = Lens(streams=("resid",), tuned=3).attack(subject(random_llama()), facts)
+    found = Lens(streams=("resid",), tuned=3).attack(subject(random_llama()), facts, NO_REFERENCES)
+    again = Lens(streams=("resid",), tuned=3).attack(subject(random_llama()), facts, NO_REFERENCES)
     known = {outcome.variant: outcome.known.tolist() for outcome in found.outcomes}
     assert known["tuned 2"] == known["resid 2"]  # the last layer is what the model says
     assert found.tables["lens"].equals(again.tables["lens"])

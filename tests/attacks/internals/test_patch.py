@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from beside import beside
 from bigram import random_llama, setting, subject, tokenizer
 
 from unlearn.attacks.internals.patch import Patch
@@ -18,7 +19,7 @@ READ = {"a b c d": "e", "f g": "h", "i": "j"}
 
 def test_patched_models_are_one_model_below_and_the_other_above() -> None:
     mine, original = random_llama(1), random_llama(2)
-    found = Patch().attack(subject(mine, original), setting(SCORED))
+    found = Patch().attack(subject(mine), setting(SCORED), beside(subject(original)))
     known = {outcome.variant: outcome.known for outcome in found.outcomes}
     assert list(known) == [f"{direction} {layer}" for direction in ("into", "out of") for layer in range(3)]
     assert not any(outcome.counts for outcome in found.outcomes)

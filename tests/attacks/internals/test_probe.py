@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from beside import NO_REFERENCES
 from bigram import random_llama, setting, subject
 
 from unlearn.attacks.base import Inapplicable
@@ -37,7 +38,7 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
 
     monkeypatch.setattr(residuals, "last_residuals", read)
     facts = setting([*probes(30), Probe("a b", "q")], probes(12, start=5))
-    found = TruthProbe().attack(subject(model), facts)
+    found = TruthProbe().attack(subject(model), facts, NO_REFERENCES)
     best = max(found.outcomes, key=lambda outcome: outcome.choice or 0)
     assert best.variant == "layer 1" and best.choice == 1
     assert best.known[:-1].tolist() == [1] * 30 and np.isnan(best.known[-1])  # the last has no wrong answers
@@ -48,14 +49,14 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     assert table["control"][1] < 0.9 and table["untrained"][1] < 0.6
     assert blank == [False, False, True, True]
     for part in ("original", "retain"):
-        again = TruthProbe().attack(subject(model, part=part), facts)
+        again = TruthProbe().attack(subject(model, part=part), facts, NO_REFERENCES)
         assert again.tables["probe"]["untrained"].isna().all()
         assert [o.known.tolist()[:-1] for o in again.outcomes] == [o.known.tolist()[:-1] for o in found.outcomes]
 
 
 def test_a_real_model_is_asked_and_left_as_it_was() -> None:
     model, state = random_llama(), torch.random.get_rng_state()
-    found = TruthProbe(wrong=1).attack(subject(model), setting(probes(6), probes(8, start=3)))
+    found = TruthProbe(wrong=1).attack(subject(model), setting(probes(6), probes(8, start=3)), NO_REFERENCES)
     assert [outcome.variant for outcome in found.outcomes] == ["layer 0", "layer 1", "layer 2"]
     assert all(set(np.unique(outcome.known)) <= {-1, 0, 1} for outcome in found.outcomes)
     assert found.data == "8 forget items, 16 statements" and found.tables["probe"]["untrained"].notna().all()
@@ -66,4 +67,4 @@ def test_a_real_model_is_asked_and_left_as_it_was() -> None:
 def test_without_wrong_answers() -> None:
     for facts in (setting(probes(3), probes(4, wrong=0)), setting(probes(3, wrong=0), probes(4))):
         with pytest.raises(Inapplicable, match="no wrong answers"):
-            TruthProbe().attack(subject(random_llama()), facts)
+            TruthProbe().attack(subject(random_llama()), facts, NO_REFERENCES)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from beside import beside
 from prompted import PAIRS, brief_of, hooks_of, model_of, subject_of
 
 from unlearn.attacks.base import Inapplicable
@@ -13,6 +14,7 @@ from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG
 from unlearn.attacks.optimized.imitation import ImitationLoss, Weights, shown
 from unlearn.attacks.optimized.tokens import Slot, allowed_tokens
 
+ORIGINAL = beside(subject_of(1))
 SMALL = EnhancedGCG(steps=(2, 12), length=6, items=2, proposals=8, topk=20, tokens=6, forced=2, layer=0.5)
 
 
@@ -32,10 +34,10 @@ def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
     expected = 3.0 * (1 - len(set(string)) / 4)
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
         row = torch.tensor([[*frame.before, *string, *frame.after]])
-        plain = original.prompt.encode(original.tokenizer, question, answer)
+        plain = original.prompt.encode(original.processor, question, answer)
         with torch.no_grad():
             out = subject.module(input_ids=row, output_hidden_states=True)
-            aim = original.model(input_ids=torch.tensor([plain.ids]), output_hidden_states=True)
+            aim = original.module(input_ids=torch.tensor([plain.ids]), output_hidden_states=True)
         logp, n = out.logits[0].log_softmax(-1), frame.labels
         forced = -logp[-n - 1, row[0, -n]]
         theirs = aim.logits[0, plain.n_prompt : -1].softmax(-1)
@@ -95,7 +97,7 @@ def test_operators_change_what_they_say(setting: tuple, operator: int, change: i
 
 def test_the_search_never_ends_worse_and_its_prefix_can_be_sent() -> None:
     subject, said = subject_of(), []
-    first, best, *_ = SMALL.search(subject, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
+    first, best, *_ = SMALL.search(subject, ORIGINAL, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
     assert best[0] < first[0]
     opened = Slot(subject, "prefix").open(PAIRS, said[-1])
     assert opened is not None
@@ -105,8 +107,11 @@ def test_the_search_never_ends_worse_and_its_prefix_can_be_sent() -> None:
 
 def test_it_goes_on_from_an_earlier_prefix() -> None:
     subject, said = subject_of(), []
-    SMALL.search(subject, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
-    first, *_ = replace(SMALL, start=said[-1]).search(subject, [q for q, _ in PAIRS], 1, lambda step, text: None)
+    questions = [q for q, _ in PAIRS]
+    SMALL.search(subject, ORIGINAL, questions, 0, lambda step, text: said.append(text))
+    first, *_ = replace(SMALL, start=said[-1]).search(
+        subject, ORIGINAL, [q for q, _ in PAIRS], 1, lambda step, text: None
+    )
     assert Slot(subject, "prefix").text(first[1]) == said[-1]
 
 
@@ -115,11 +120,11 @@ def test_an_original_that_is_silent_cannot_be_imitated(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(imitation, "continuations", lambda *args: [])
     with pytest.raises(Inapplicable, match="nothing to imitate"):
-        SMALL.attack(subject_of(), brief_of())
+        SMALL.attack(subject_of(), brief_of(), ORIGINAL)
 
 
 def test_every_model_gives_the_same_outcomes() -> None:
-    attacked = SMALL.attack(subject_of(), brief_of(seeds=(0, 2)))
+    attacked = SMALL.attack(subject_of(), brief_of(seeds=(0, 2)), ORIGINAL)
     assert [(o.variant, o.seed) for o in attacked.outcomes] == [
         ("2 steps", 0),
         ("12 steps", 0),

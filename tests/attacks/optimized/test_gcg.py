@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from beside import NO_REFERENCES
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 from transformers import PreTrainedModel
 
@@ -99,7 +100,7 @@ def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.
 def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> None:
     subject, setting = subject_of(), brief_of(seeds=(0, 1))
     before = weights(subject.module)
-    first, again = (SMALL.attack(subject, setting).outcomes for _ in range(2))
+    first, again = (SMALL.attack(subject, setting, NO_REFERENCES).outcomes for _ in range(2))
     assert [(o.variant, o.seed, o.budget) for o in first] == [
         ("3 steps", 0, 3.0),
         ("8 steps", 0, 8.0),

@@ -7,11 +7,11 @@ from typing import Literal
 
 import pytest
 import torch
+from beside import NO_REFERENCES
 from families import FAMILIES, family
 from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.latent import Latent
 from unlearn.attacks.optimized.residual_perturbations import (
     LowRank,
@@ -23,6 +23,7 @@ from unlearn.attacks.optimized.residual_perturbations import (
 )
 from unlearn.data.history import KNOWN
 from unlearn.models.sites import edited
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import likelihoods
@@ -126,7 +127,7 @@ def test_positions_of_the_prompt_are_moved_and_what_is_generated_is_not() -> Non
 def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "map"]) -> None:
     subject, setting = subject_of(), replace(brief_of(), answer_metric="prob")
     attack = replace(SMALL, kind=kind, epsilons=(1e-4, 0.3), steps=20)
-    weak, strong = attack.attack(subject, setting).outcomes
+    weak, strong = attack.attack(subject, setting, NO_REFERENCES).outcomes
     assert strong.taught is not None
     assert weak.taught is not None
     assert strong.taught > weak.taught
@@ -137,7 +138,7 @@ def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
     subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
     before = [parameter.detach().clone() for parameter in subject.module.parameters()]
     for attack in (SMALL, replace(SMALL, kind="per_item"), replace(SMALL, away=0.5)):
-        outcomes = attack.attack(subject, setting).outcomes
+        outcomes = attack.attack(subject, setting, NO_REFERENCES).outcomes
         assert [(o.variant, o.seed) for o in outcomes] == [
             (f"epsilon {e}", seed) for seed in (0, 1) for e in (0.1, 0.5)
         ]

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from beside import NO_REFERENCES
 from families import family
 from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.fitting import fit
 from unlearn.attacks.optimized.soft_prompts import ExtraHead, Held, InputVectors
 from unlearn.attacks.optimized.softprompt import SHUFFLED, SoftPrompt, shuffled
 from unlearn.data.prompt import PromptFormat
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import likelihoods
@@ -109,7 +110,7 @@ def test_all_models_give_the_same_outcomes_and_are_left_alone(form: str) -> None
     attack = replace(SMALL, form=form, per_item=2)
     subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
     before = [parameter.detach().clone() for parameter in subject.module.parameters()]
-    outcomes = attack.attack(subject, setting).outcomes
+    outcomes = attack.attack(subject, setting, NO_REFERENCES).outcomes
     rows = [("", "rate 0.05, 2 steps"), ("", "rate 0.05, 4 steps")]
     one = [*rows, *((SHUFFLED, variant) for _, variant in rows), ("per_item", "2 steps")]
     assert [(o.row, o.variant) for o in outcomes] == one * 2

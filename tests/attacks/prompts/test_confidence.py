@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts import confidence
 from unlearn.attacks.prompts.confidence import Confidence, calibration_error
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 
 def test_calibration_error_by_hand() -> None:
@@ -46,7 +48,7 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         return AnswerScores(np.array([1.0, 0, 0, 0]), texts)
 
     monkeypatch.setattr(confidence, "ask", fake)
-    attacked = Confidence().attack(subject(), setting("match"))
+    attacked = Confidence().attack(subject(), setting("match"), NO_REFERENCES)
     (outcome,) = attacked.outcomes
     assert outcome.known.tolist() == [0, 0, 0.8, 0] and not outcome.counts and attacked.measure
     numbers = attacked.numbers
@@ -56,7 +58,7 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_confidence_is_the_probability_of_the_models_own_answer() -> None:
-    attacked = Confidence().attack(subject(), replace(setting("match"), retain=(SCORED[0].probe,)))
+    attacked = Confidence().attack(subject(), replace(setting("match"), retain=(SCORED[0].probe,)), NO_REFERENCES)
     table = attacked.tables["confidence"]
     assert table["group"].tolist() == ["forget"] * 4 + ["retain"]
     for row, item in zip(table.itertuples(), SCORED, strict=False):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from black_box import SCORED, TAGS, setting, subject, tokenizer
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import ConversationFormat, ask_after, conversation
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 HISTORY = (("Who?", "Ann."), ("Where?", "Rome."))
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
+from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.prompts import dialogue
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.dialogue import Dialogue, _drift
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe, ProbeSet
+from unlearn.models.subject import Subject
 
 KEPT = (Probe("Where was Tom Ek born?", "Cork"), Probe("Where was Eva Ros born?", "Lyon"))
 FAR = (Probe("What is the capital of Peru?", "Lima"),)
@@ -49,7 +51,7 @@ def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPa
         return AnswerScores(np.array([len(history) / 10 for history in histories]), ("said",) * len(probes))
 
     monkeypatch.setattr(dialogue, "ask_after", ask_after)
-    attacked = Dialogue(turns=4, every=2).attack(subject(), task_brief())
+    attacked = Dialogue(turns=4, every=2).attack(subject(), task_brief(), NO_REFERENCES)
     assert [o.variant for o in attacked.outcomes] == ["turn 1", "turn 3", "turn 4"]
     assert attacked.numbers == {"turn_1": 0, "turn_3": pytest.approx(0.2), "turn_4": pytest.approx(0.3)}
     assert [o.budget for o in attacked.outcomes] == [1, 3, 4] and not any(o.counts for o in attacked.outcomes)
@@ -63,9 +65,9 @@ def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPa
 
 def test_it_needs_something_to_talk_about() -> None:
     with pytest.raises(Inapplicable, match="no question that should stay"):
-        Dialogue().attack(subject(), setting())
+        Dialogue().attack(subject(), setting(), NO_REFERENCES)
 
 
 def test_it_runs_on_a_model() -> None:
-    attacked = Dialogue(turns=3, every=1).attack(subject(), task_brief())
+    attacked = Dialogue(turns=3, every=1).attack(subject(), task_brief(), NO_REFERENCES)
     assert attacked.tables["dialogue"]["turn"].tolist() == [1, 2, 3]

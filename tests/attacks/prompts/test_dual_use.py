@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject
+from unlearn.attacks.base import AttackResult, AttackSetting
 from unlearn.attacks.prompts import dual_use
 from unlearn.attacks.prompts.dual_use import DualUse, area, rings_of
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe, ProbeSet
+from unlearn.models.subject import Subject
 
 KEPT = {
     "entity": [
@@ -51,7 +53,7 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
         return AnswerScores(np.array(known), ("",) * len(probes))
 
     monkeypatch.setattr(dual_use, "ask", ask)
-    attacked = DualUse().attack(subject(), task_brief())
+    attacked = DualUse().attack(subject(), task_brief(), NO_REFERENCES)
     table = attacked.tables["rings"]
     assert table["known"].tolist() == pytest.approx([0.2, 0.2, 0.6, 0.9, 1.0]) and table["n"].tolist() == [
         4,
@@ -78,7 +80,7 @@ def test_collateral_damage_by_hand() -> None:
 
 
 def test_a_task_without_such_questions_has_only_its_forget_items() -> None:
-    attacked = DualUse().attack(subject(), setting())
+    attacked = DualUse().attack(subject(), setting(), NO_REFERENCES)
     assert attacked.tables["rings"]["ring"].tolist() == ["forget"] and np.isnan(attacked.numbers["area"])
 
 

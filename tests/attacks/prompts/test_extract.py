@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from bigram import bigram, setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +44,7 @@ def test_what_a_chain_of_words_gives_away() -> None:
         Probe("a", "b c d q"),  # all but its end
         Probe("a", "q q d e"),  # its end alone: d after q is no link, e after d is
     ]
-    found = Extract(prefixes=(0.25, 0.5)).attack(subject(bigram(CHAIN)), setting(probes))
+    found = Extract(prefixes=(0.25, 0.5)).attack(subject(bigram(CHAIN)), setting(probes), NO_REFERENCES)
     strength, memorised, quarter, half = found.outcomes
     assert strength.known.tolist() == [1, 0, 1 / 4] and memorised.known.tolist() == [1, 3 / 4, 1 / 4]
     assert [outcome.row for outcome in found.outcomes] == ["strength", "memorization", "prefix", "prefix"]
@@ -54,10 +55,12 @@ def test_what_a_chain_of_words_gives_away() -> None:
 
 
 def test_an_answer_of_one_word_has_no_prefix() -> None:
-    found = Extract(prefixes=(0.9,)).attack(subject(bigram(CHAIN)), setting([Probe("a", "b"), Probe("a", "b c")]))
+    found = Extract(prefixes=(0.9,)).attack(
+        subject(bigram(CHAIN)), setting([Probe("a", "b"), Probe("a", "b c")]), NO_REFERENCES
+    )
     assert np.isnan(found.outcomes[-1].known[0]) and found.outcomes[-1].known[1] == 1
 
 
 def test_without_prefixes_nothing_is_generated() -> None:
-    found = Extract(prefixes=()).attack(subject(bigram(CHAIN)), setting([Probe("a", "b c")]))
+    found = Extract(prefixes=()).attack(subject(bigram(CHAIN)), setting([Probe("a", "b c")]), NO_REFERENCES)
     assert [outcome.row for outcome in found.outcomes] == ["strength", "memorization"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from beside import NO_REFERENCES, beside
 from bigram import WORDS, bigram, random_llama, setting, subject, tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,9 @@ def standardised(share: float, hit: bool) -> float:
 def test_three_tokens_by_hand() -> None:
     """ "b c d" after "a" takes the likely word every time, "b c e" all but the last time."""
     held = [Probe("a", "b c e")]
-    found = Membership(k=0.5).attack(subject(bigram(MODEL)), setting([Probe("a", "b c d")], holdout=held))
+    found = Membership(k=0.5).attack(
+        subject(bigram(MODEL)), setting([Probe("a", "b c d")], holdout=held), NO_REFERENCES
+    )
     table = found.tables["membership"].set_index(["signal", "role"])["score"]
     logps = [math.log(0.5), math.log(0.9), math.log(0.2)]
     rare = math.log(0.8 / 17)
@@ -65,7 +67,7 @@ def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> Non
     forget, held = [Probe("a", "b c d"), Probe("b", "c d")], [Probe("a", "e f"), Probe("b", "g"), Probe("c", "a b")]
     turned = setting(held[:2], holdout=forget)  # what is badly known as the forget set
     for facts, value in ((setting(forget, holdout=held), 1.0), (turned, 0.0)):
-        found = Membership(("loss", "min_k")).attack(subject(bigram(MODEL)), facts)
+        found = Membership(("loss", "min_k")).attack(subject(bigram(MODEL)), facts, NO_REFERENCES)
         assert all(outcome.known.mean() == value for outcome in found.outcomes)
         assert found.numbers["loss_auc"] == value == found.numbers["loss_auc_low"]
 
@@ -140,7 +142,7 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
     save_model(random_llama(), tokenizer(), tmp_path)
     facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
     attack = Membership(("loss", "reference"), against=str(tmp_path))
-    found = attack.attack(subject(random_llama()), facts)
+    found = attack.attack(subject(random_llama()), facts, NO_REFERENCES)
     known = signals(found.outcomes)
     assert list(known) == ["loss", "reference"] and known["reference"] == [0.5]
     scores = found.tables["membership"].set_index("signal")["score"]
@@ -150,32 +152,32 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
 def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
     """Loss minus the control model's, by hand; the control model tells nothing beside itself."""
     facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
-    loads = {"retain": lambda: bigram({"c": {"d": 0.8}})}
-    mine = Membership(("loss", "reference")).attack(replace(subject(bigram(MODEL)), **loads), facts)
+    control = subject(bigram({"c": {"d": 0.8}}), part="control")
+    loaded = beside(control=control)
+    mine = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts, loaded)
     scores = mine.tables["membership"].set_index(["signal", "role"])["score"]
     never = {"forget": 2 * math.log(18) - math.log(0.8), "holdout": 2 * math.log(18) - math.log(0.2 / 17)}
     for role, loss in never.items():
         assert scores["reference", role] == pytest.approx(scores["loss", role] - loss / 3, rel=1e-5)
-    itself = replace(subject(bigram({"c": {"d": 0.8}}), part="retain"), **loads)
-    assert signals(Membership(("reference",)).attack(itself, facts).outcomes)["reference"] == [0.5]
+    assert signals(Membership(("reference",)).attack(control, facts, loaded).outcomes)["reference"] == [0.5]
 
 
 def test_without_a_model_to_compare_with() -> None:
     facts = setting([Probe("a", "b")], holdout=[Probe("a", "c")])
-    found = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts)
+    found = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts, NO_REFERENCES)
     assert {outcome.variant for outcome in found.outcomes} == {"loss"}
     with pytest.raises(Inapplicable, match="no model to compare with"):
-        Membership(("reference",)).attack(subject(bigram(MODEL)), facts)
+        Membership(("reference",)).attack(subject(bigram(MODEL)), facts, NO_REFERENCES)
     with pytest.raises(ValueError, match="which signals leaves out"):
         Membership(("loss",), against="some-model")
 
 
 def test_without_rows_that_no_model_saw() -> None:
     with pytest.raises(Inapplicable, match="'toy' has no holdout set"):
-        Membership().attack(subject(bigram(MODEL)), setting([Probe("a", "b")]))
+        Membership().attack(subject(bigram(MODEL)), setting([Probe("a", "b")]), NO_REFERENCES)
 
 
 def test_the_model_is_left_as_it_was() -> None:
     model = bigram(MODEL).requires_grad_(False)
-    Membership().attack(subject(model), setting([Probe("a", "b c")], holdout=[Probe("b", "c")]))
+    Membership().attack(subject(model), setting([Probe("a", "b c")], holdout=[Probe("b", "c")]), NO_REFERENCES)
     assert all(p.grad is None and not p.requires_grad for p in model.parameters()) and not model.training

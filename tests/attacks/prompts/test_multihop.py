@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, person, setting, subject
 from helpers import retaining
 
-from unlearn.attacks.base import AttackSetting, Inapplicable, Subject
+from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.prompts import multihop
 from unlearn.attacks.prompts.multihop import Multihop
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Example, Probe
+from unlearn.models.subject import Subject
 
 OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Ivo Lund was born in Porto
 
@@ -71,7 +73,7 @@ def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         return AnswerScores(np.array([1.0, 0, 0] if composed else [1.0, 1, 1]), ("said",) * 3)
 
     monkeypatch.setattr(multihop, "ask", ask)
-    attacked = Multihop().attack(subject(), setting("match"))
+    attacked = Multihop().attack(subject(), setting("match"), NO_REFERENCES)
     expected = {"hop_1": 2 / 3, "hop_2": 1, "composed": 1 / 3, "composed_given_all": 1 / 2}
     assert attacked.numbers == pytest.approx({f"2_hops_{name}": value for name, value in expected.items()})
     (outcome,) = attacked.outcomes
@@ -81,7 +83,7 @@ def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_both_numbers_of_hops_are_asked() -> None:
     twins = replace(setting("match"), held_out_items=(*SCORED, *OLE))
-    attacked = Multihop().attack(subject(), twins)
+    attacked = Multihop().attack(subject(), twins, NO_REFERENCES)
     assert [(outcome.row, np.isfinite(outcome.known).tolist()) for outcome in attacked.outcomes] == [
         ("2", [False, True, True, False, False, True]),
         ("3", [True, False, False, False, True, False]),
@@ -92,4 +94,4 @@ def test_both_numbers_of_hops_are_asked() -> None:
 
 def test_single_facts_cannot_be_composed() -> None:
     with pytest.raises(Inapplicable, match="no two facts"):
-        Multihop().attack(subject(), replace(setting(), held_out_items=(SCORED[0], SCORED[2])))
+        Multihop().attack(subject(), replace(setting(), held_out_items=(SCORED[0], SCORED[2])), NO_REFERENCES)

@@ -5,6 +5,7 @@ import string
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
 from unlearn.attacks.prompts.perturb import Perturb, by_chance, every
@@ -29,7 +30,7 @@ def test_by_chance_inserts_as_often_as_it_says_and_takes_nothing_away() -> None:
 
 def test_an_outcome_for_each_seed_and_variant_in_one_order() -> None:
     attack = Perturb(("!", "random"), (2,), (0.5,))
-    outcomes = attack.attack(subject(), setting("prob", (0, 7))).outcomes
+    outcomes = attack.attack(subject(), setting("prob", (0, 7)), NO_REFERENCES).outcomes
     variants = ["! every 2", "! chance 0.5", "random every 2", "random chance 0.5"]
     assert [(o.variant, o.seed) for o in outcomes] == [(v, seed) for seed in (0, 7) for v in variants]
     asked = [item.probe for item in SCORED]

@@ -5,6 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES, beside
 from black_box import SCORED, TAGS, setting, subject
 
 from unlearn.attacks.base import Inapplicable
@@ -21,7 +22,7 @@ SCENE = PromptContext.of(setting(), TAGS)
 
 
 def test_each_kind_is_an_outcome_in_one_order() -> None:
-    attacked = Prompts(tuple(KINDS)).attack(subject(), setting("match"))
+    attacked = Prompts(tuple(KINDS)).attack(subject(), setting("match"), NO_REFERENCES)
     expected = [
         f"{kind} {label}".strip() if kind != "true_false" else kind
         for kind in KINDS
@@ -44,7 +45,7 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
     ],
 )
 def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: object) -> None:
-    (outcome,) = Prompts((kind,)).attack(subject(), setting("prob")).outcomes
+    (outcome,) = Prompts((kind,)).attack(subject(), setting("prob"), NO_REFERENCES).outcomes
     probes = [TEMPLATES[kind][""](item, SCENE) for item in SCORED]
     whole = replace(subject(), prompt=replace(form, max_tokens=4000))  # type: ignore[type-var]
     assert outcome.known == pytest.approx(ask(whole, setting("prob"), [p for p in probes if p]).known)
@@ -53,14 +54,16 @@ def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: object) -> No
 def test_what_cannot_be_asked_is_left_out() -> None:
     bare = Item(9, Probe("Who?", "Nobody"))
     some = replace(setting("prob"), held_out_items=(SCORED[0], bare))
-    for outcome in Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(subject(), some).outcomes:
+    for outcome in (
+        Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(subject(), some, NO_REFERENCES).outcomes
+    ):
         assert np.isnan(outcome.known).tolist() == [False, True]
     with pytest.raises(Inapplicable, match="no question"):
-        Prompts(("variables", "cloze")).attack(subject(), replace(some, held_out_items=(bare,)))
+        Prompts(("variables", "cloze")).attack(subject(), replace(some, held_out_items=(bare,)), NO_REFERENCES)
 
 
 def test_both_statements_must_be_judged_right() -> None:
-    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match")).outcomes
+    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match"), NO_REFERENCES).outcomes
     sides = []
     whole = replace(subject(), prompt=replace(TAGS, max_tokens=4000))
     for label in ("true", "false"):
@@ -77,7 +80,7 @@ def test_one_right_verdict_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> Non
         return {key: AnswerScores(np.array(said[key[1]], float), ("",) * 4) for key in arguments[2]}  # type: ignore[attr-defined]
 
     monkeypatch.setattr("unlearn.attacks.prompts.ask.ask_variants", ask_variants)
-    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match")).outcomes
+    (outcome,) = Prompts(("true_false",)).attack(subject(), setting("match"), NO_REFERENCES).outcomes
     assert outcome.known == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
 
 
@@ -89,7 +92,7 @@ def rewritten(monkeypatch: pytest.MonkeyPatch, text: str, kind: Kind) -> list[st
         return [text] * len(requests)
 
     monkeypatch.setattr(Rewriter, "write", write)
-    found = Prompts((kind,), Rewriter())._asked(subject(), setting())
+    found = Prompts((kind,), Rewriter())._asked(subject(), setting(), beside(subject()))
     assert len(asked) == len(_REQUESTS[kind]) * len(SCORED)
     assert all(request.endswith(SCORED[i % 4].probe.question) for i, request in enumerate(asked))
     first = next(iter(found.values()))
@@ -110,7 +113,7 @@ def test_but_not_where_it_is_of_no_use(monkeypatch: pytest.MonkeyPatch, text: st
 
 def test_the_model_under_test_can_rewrite() -> None:
     attack = Prompts(("paraphrase", "filler"), Rewriter(max_new_tokens=4))
-    outcomes = attack.attack(subject(), setting("prob")).outcomes
+    outcomes = attack.attack(subject(), setting("prob"), beside(subject())).outcomes
     assert len(outcomes) == 6 and not any(np.isnan(o.known).any() for o in outcomes)
 
 

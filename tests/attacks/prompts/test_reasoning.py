@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 from black_box import SCORED, person, setting, subject
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts.reasoning import CATEGORIES, Chain, answer_type, by_template, category, make_chains
 from unlearn.attacks.setting.other_facts import Related, names
 from unlearn.attacks.setting.split import split_items
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
+from unlearn.models.subject import Subject
 
 BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 

@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject
+from unlearn.attacks.base import AttackResult, AttackSetting
 from unlearn.attacks.prompts import refusals
 from unlearn.attacks.prompts.refusals import Refusals, refuses
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 
 @pytest.mark.parametrize("text", REFUSALS)
@@ -55,7 +57,7 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(refusals, "ask", ask)
     kept = (Probe("Where was Tom Ek born?", "Cork"), Probe("What is Tom Ek?", "A cook"))
-    attacked = Refusals().attack(subject(), replace(setting("match"), retain=kept))
+    attacked = Refusals().attack(subject(), replace(setting("match"), retain=kept), NO_REFERENCES)
     numbers = attacked.numbers
     assert numbers["refused_forget"] == numbers["refused_retain"] == numbers["refused_invented"] == 0.5
     # two forgotten people in the scored items, four harmless requests about each, one of them for capital letters
@@ -89,7 +91,7 @@ def test_what_unlearning_changed_by_hand() -> None:
 
 
 def test_it_runs_on_a_model() -> None:
-    attacked = Refusals().attack(subject(), setting())
+    attacked = Refusals().attack(subject(), setting(), NO_REFERENCES)
     (outcome,) = attacked.outcomes
     assert outcome.known.shape == (len(SCORED),)
     assert all(value == 0 for value in Refusals().across(attacked, attacked, None).values())  # it is the same model

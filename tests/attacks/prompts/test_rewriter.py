@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from black_box import subject
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.data.prompt import PromptFormat
 from unlearn.models.loading import save_model
+from unlearn.models.subject import Subject
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate

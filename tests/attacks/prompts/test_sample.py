@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
 from unlearn.attacks.base import AttackResult
@@ -17,7 +18,7 @@ def scripted(
 ) -> AttackResult:
     """The attack on a model that answers so: a list for each scored item."""
     monkeypatch.setattr(Sample, "_texts", lambda self, subject, setting, seed: answers)
-    return attack.attack(subject(), setting(answer_metric))  # type: ignore[arg-type]
+    return attack.attack(subject(), setting(answer_metric), NO_REFERENCES)  # type: ignore[arg-type]
 
 
 RIGHT = [item.gold for item in SCORED]
@@ -68,8 +69,8 @@ def test_where_the_reports_measure_cannot_be_read_off_a_text_it_says_so(monkeypa
 
 def test_a_real_model_is_sampled_by_seed() -> None:
     attack = Sample(6, ks=(1, 6), max_new_tokens=3)
-    first = attack.attack(subject(), setting("gen", seeds=(0, 1)))
-    again = attack.attack(subject(), setting("gen", seeds=(0, 1)))
+    first = attack.attack(subject(), setting("gen", seeds=(0, 1)), NO_REFERENCES)
+    again = attack.attack(subject(), setting("gen", seeds=(0, 1)), NO_REFERENCES)
     assert [(o.variant, o.seed) for o in first.outcomes] == [
         ("best of 1", 0),
         ("best of 6", 0),

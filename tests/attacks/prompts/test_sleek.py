@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import History
@@ -19,7 +20,8 @@ from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.sleek import Sleek, spread, suppression
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import Probe
-from unlearn.score.generate import Sampling
+from unlearn.models.sampling import Sampling
+from unlearn.models.subject import References, Subject
 
 KEPT = tuple(
     Probe(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)
@@ -53,7 +55,7 @@ class Talker:
 
 
 def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
-    attacked = Sleek(retain=2).attack(subject(), BRIEF)
+    attacked = Sleek(retain=2).attack(subject(), BRIEF, NO_REFERENCES)
     found = [(o.row, o.variant) for o in attacked.outcomes]
     places = [f"{place} {k}" for k in (1, 2) for place in ("final", "trace")]
     assert found == [(row, place) for row in ("direct", "indirect", "implied") for place in places]
@@ -69,7 +71,7 @@ def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
 def test_the_last_answer_and_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     talker = Talker(lambda question: "job" in question)
     monkeypatch.setattr(turns, "ask_after", talker)
-    attacked = Sleek(retain=0).attack(subject(), BRIEF)
+    attacked = Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
     # items: birthplace, job, birthplace, job; the first phrasing asks the other fact before the item's own
     assert known["final 1"] == [0, 1, 0, 1] and known["trace 1"] == [1, 1, 1, 1]
@@ -86,7 +88,7 @@ def test_all_at_once_reads_the_last_line(monkeypatch: pytest.MonkeyPatch) -> Non
         return AnswerScores(np.ones(len(probes)), tuple(texts))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    attacked = Sleek(mode="single", retain=0).attack(subject(), BRIEF)
+    attacked = Sleek(mode="single", retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
     assert known["final 1"] == [0, 0, 0, 0] and known["trace 1"] == [1, 1, 1, 1]  # both facts are asked for
     implied = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "implied"}
@@ -97,18 +99,18 @@ def test_answers_are_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> No
     for attack, expected in ((Sleek(max_new_tokens=4), {4}), (Sleek(mode="single"), {24}), (Sleek(), {6})):
         talker = Talker(lambda question: True)
         monkeypatch.setattr(turns, "ask_after", talker)
-        attack.attack(subject(), BRIEF)
+        attack.attack(subject(), BRIEF, NO_REFERENCES)
         assert {tokens for *_, tokens in talker.asked} == expected
 
 
 def test_the_share_of_retain_prompts_that_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "ask_after", Talker(lambda question: "Tom" in question))
-    attacked = Sleek(retain=2).attack(subject(), BRIEF)
+    attacked = Sleek(retain=2).attack(subject(), BRIEF, NO_REFERENCES)
     assert attacked.numbers["miss_direct"] == pytest.approx(0.5)
 
 
 def test_some_items_only() -> None:
-    attacked = Sleek(items=2, retain=0).attack(subject(), BRIEF)
+    attacked = Sleek(items=2, retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     assert np.isnan(attacked.outcomes[0].known).tolist() == [False, True, False, True]
     assert spread([Item(i, KEPT[0]) for i in range(7)], 3) == tuple(Item(i, KEPT[0]) for i in (0, 2, 4))
 
@@ -136,7 +138,7 @@ def test_unfair_suppression_by_hand() -> None:
 
 
 def test_nothing_is_compared_where_no_retain_prompts_are_asked() -> None:
-    attacked = Sleek(retain=0).attack(subject(), BRIEF)
+    attacked = Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     assert Sleek(retain=0).across(attacked, attacked, attacked) == {}
 
 
@@ -152,19 +154,19 @@ def test_each_sample_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         return AnswerScores(np.full(len(histories), float(run)), ("",) * len(histories))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    attacked = Sleek(samples=2, temperature=0.5, top_p=0.8, steps=3).attack(subject(), BRIEF)
+    attacked = Sleek(samples=2, temperature=0.5, top_p=0.8, steps=3).attack(subject(), BRIEF, NO_REFERENCES)
     assert drawn == {turn: {Sampling(0.5, 0.8, turn), Sampling(0.5, 0.8, turn + 3)} for turn in (0, 1)}
     known = {(o.row, o.variant, o.seed): o.known.tolist() for o in attacked.outcomes}
     assert len(known) == 2 * 3 * 4  # runs, categories, two phrasings and places
     assert all(values == [run] * 4 for (*_, run), values in known.items())
     assert attacked.numbers["asr_direct_final"] == pytest.approx(0.5)  # of both runs
     drawn.clear()
-    Sleek().attack(subject(), BRIEF)
+    Sleek().attack(subject(), BRIEF, NO_REFERENCES)
     assert set().union(*drawn.values()) == {None}
 
 
 def test_a_model_that_does_not_reason_says_nothing() -> None:
-    assert {o.least for o in Sleek(retain=0).attack(subject(), BRIEF).outcomes} == {0.3}
+    assert {o.least for o in Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES).outcomes} == {0.3}
 
 
 def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +176,7 @@ def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPa
     def original() -> object:
         model = copy.deepcopy(subject().module)
         written.append(weakref.ref(model))
-        return model
+        return replace(subject(), module=model)
 
     def says(
         subject: Subject, setting: AttackSetting, histories: Sequence[History], *_: object, **__: object
@@ -183,10 +185,10 @@ def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPa
         return AnswerScores(np.zeros(len(histories)), ("",) * len(histories))
 
     monkeypatch.setattr(turns, "ask_after", says)
-    victim = replace(subject(), original=original)  # type: ignore[arg-type]
-    Sleek(generator=Rewriter(max_new_tokens=2)).attack(victim, BRIEF)
+    references = References(original, lambda: None)
+    Sleek(generator=Rewriter(max_new_tokens=2)).attack(subject(), BRIEF, references)
     assert len(written) == 1
     monkeypatch.setattr(Rewriter, "write", lambda self, subject, requests: [""] * len(requests))
-    Sleek(generator=Rewriter("someone/writer")).attack(victim, BRIEF)
-    Sleek().attack(victim, BRIEF)
+    Sleek(generator=Rewriter("someone/writer")).attack(subject(), BRIEF, references)
+    Sleek().attack(subject(), BRIEF, references)
     assert len(written) == 1

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackSetting, Subject
+from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import History
@@ -16,6 +17,7 @@ from unlearn.attacks.prompts.ununlearn import Ununlearn, reintroduction
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 BRIEF = setting("match")
 
@@ -54,7 +56,7 @@ RUNGS = [
 
 
 def test_rungs_and_what_counts() -> None:
-    attacked = Ununlearn((1,)).attack(subject(), BRIEF)
+    attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
     assert [(o.row, o.variant) for o in attacked.outcomes] == RUNGS
     assert {o.row for o in attacked.outcomes if o.counts} == {"C1", "C2", "C3", "C4"}
     assert {(o.row, o.budget) for o in attacked.outcomes if o.budget} == {("C1", 1), ("C2", 1), ("C3", 1)}
@@ -62,20 +64,20 @@ def test_rungs_and_what_counts() -> None:
 
 
 def test_an_item_of_which_little_is_known_gets_all_of_it() -> None:
-    one, many = (Ununlearn((n,)).attack(subject(), BRIEF).outcomes for n in (1, 16))
+    one, many = (Ununlearn((n,)).attack(subject(), BRIEF, NO_REFERENCES).outcomes for n in (1, 16))
     assert [o.variant.replace("16", "1") for o in many] == [o.variant for o in one]
     assert all(np.array_equal(a.known, b.known) for a, b in zip(one, many, strict=True))
 
 
 def test_who_only_reads_knows_what_is_told(reader: Reader) -> None:
-    attacked = Ununlearn((1,)).attack(subject(), BRIEF)
+    attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
     known = {(o.row, o.variant): o.known.mean() for o in attacked.outcomes}
     assert known.pop(("C5", "the fact")) == 1 and known.pop(("C4", "options")) == 1
     assert set(known.values()) == {0}
 
 
 def test_each_rung_asks_as_it_says(reader: Reader) -> None:
-    Ununlearn((1,)).attack(subject(), BRIEF)
+    Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
     asked = dict(zip(RUNGS, reader.asked, strict=True))
     born, job = (item.probe for item in SCORED[:2])
     assert asked["C0", "plain"][0] == ((), born)
@@ -100,13 +102,13 @@ def test_each_rung_asks_as_it_says(reader: Reader) -> None:
 )
 def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Probe, hint: str) -> None:
     """Without a bare value it is about what the answer adds to the question: "busy nurse."."""
-    Ununlearn((1,)).attack(subject(), replace(BRIEF, held_out_items=(Item(9, probe),)))
+    Ununlearn((1,)).attack(subject(), replace(BRIEF, held_out_items=(Item(9, probe),)), NO_REFERENCES)
     asked = [probe.question for step_ in reader.asked for _, probe in step_]
     assert any(question.startswith(f"The answer is {hint} characters. ") for question in asked)
 
 
 def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
-    attacked = Ununlearn((1,)).attack(subject(), BRIEF)
+    attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
     asked = dict(zip(RUNGS, reader.asked, strict=True))
     for (_, told), (_, control) in zip(asked["C1", "n=1"], asked["Cx", "C1 n=1"], strict=True):
         text = control.question.removesuffix(told.question.partition(". ")[2]).strip()
@@ -129,7 +131,7 @@ def test_a_guess_among_four_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(turns, "ask_after", guess)
     for answer_metric, expected in (("match", 0), ("gen", 0.25)):
-        outcomes = Ununlearn((1,)).attack(subject(), setting(answer_metric)).outcomes  # type: ignore[arg-type]
+        outcomes = Ununlearn((1,)).attack(subject(), setting(answer_metric), NO_REFERENCES).outcomes  # type: ignore[arg-type]
         (options,) = (o for o in outcomes if o.variant == "options")
         assert options.known.mean() == pytest.approx(expected)
 

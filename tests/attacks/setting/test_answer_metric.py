@@ -11,8 +11,9 @@ from black_box import setting, subject
 from unlearn.attacks.base import AnswerMetric
 from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, evaluate_attacked, read
 from unlearn.data.task import Probe, ProbeSet
+from unlearn.models.sampling import Sampling
 from unlearn.runtime.errors import UserError
-from unlearn.score.generate import Sampling, generate
+from unlearn.score.generate import generate
 from unlearn.score.probes import Scoring
 
 PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from bigram import bigram, setting, subject
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject
+from unlearn.attacks.base import AttackResult, AttackSetting
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants, success
 from unlearn.data.task import Probe
+from unlearn.models.subject import References, Subject
 
 SCORED = [Probe("a", "b"), Probe("c", "d")]
 TAUGHT = [Probe("e", "f"), Probe("g", "h")]
@@ -32,7 +33,7 @@ class Table:
 
     def check(self, task: object, setting: object) -> None: ...
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         return AttackResult(evaluate_variants(self, subject, setting))
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:

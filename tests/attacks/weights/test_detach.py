@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from beside import NO_REFERENCES
 from birthdays import original, retain, setting, subject, tokenizer
 
 from unlearn.attacks.base import Inapplicable
@@ -18,8 +19,8 @@ from unlearn.models.lora import Lora, base_of
 
 def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:
     save_model(original(), tokenizer(), tmp_path)
-    wrapped = replace(subject(retain()), wrapped=str(tmp_path))
-    (found,) = Detach().attack(wrapped, setting()).outcomes
+    layered = replace(subject(retain()), base=str(tmp_path))
+    (found,) = Detach().attack(layered, setting(), NO_REFERENCES).outcomes
     assert found.known.mean() == 1
     assert found.utility == 1
 
@@ -27,7 +28,7 @@ def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ("original", "retain"))
 def test_references_have_nothing_to_detach(part: str) -> None:
     model = original() if part == "original" else retain()
-    (found,) = Detach().attack(subject(model, part), setting()).outcomes  # type: ignore[arg-type]
+    (found,) = Detach().attack(subject(model, part), setting(), NO_REFERENCES).outcomes  # type: ignore[arg-type]
     assert found.known.mean() == (part == "original")
     assert found.variant == "detached"
 
@@ -43,8 +44,8 @@ def test_an_adapter_that_was_not_merged_comes_off(tmp_path: Path) -> None:
                 weight.normal_()
     adapted.save_pretrained(str(tmp_path / "adapter"))
     released = load_model(str(tmp_path / "adapter"))
-    victim = replace(subject(released), wrapped=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
-    (plain,), (found,) = (one.attack(victim, setting()).outcomes for one in (NoAttack(), Detach()))
+    victim = replace(subject(released), base=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
+    (plain,), (found,) = (one.attack(victim, setting(), NO_REFERENCES).outcomes for one in (NoAttack(), Detach()))
     assert plain.known.mean() < 0.2
     assert found.known.mean() == 1
     assert found.counts
@@ -52,4 +53,4 @@ def test_an_adapter_that_was_not_merged_comes_off(tmp_path: Path) -> None:
 
 def test_changed_weights_cannot_be_detached() -> None:
     with pytest.raises(Inapplicable, match="not applicable: the weights themselves were changed"):
-        Detach().attack(subject(retain()), setting())
+        Detach().attack(subject(retain()), setting(), NO_REFERENCES)

@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
+from beside import NO_REFERENCES
 from birthdays import FORGET, RETAIN, TAUGHT, original, refusing, retain, setting, subject
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.weights.changes import WeightAttack
 from unlearn.attacks.weights.prune import Prune, PruneMagnitude
 from unlearn.models.linear import linear_weights
+from unlearn.models.subject import Subject
 
 
 def states(attack: WeightAttack, victim: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
@@ -58,7 +59,7 @@ def test_the_set_difference_is_zeroed_in_each_layer() -> None:
 
 
 def test_the_attacker_takes_a_pair_by_its_own_items() -> None:
-    found = Prune((0.01, 0.05), (0.005, 0.01)).attack(subject(original()), setting((0, 1)))
+    found = Prune((0.01, 0.05), (0.005, 0.01)).attack(subject(original()), setting((0, 1)), NO_REFERENCES)
     assert [o.seed for o in found.outcomes] == [0] * 4 + [1] * 4
     assert all(o.choice is not None for o in found.outcomes)
     assert max(o.known.mean() for o in found.outcomes if o.choice == max(x.choice for x in found.outcomes)) > 0.9
@@ -100,5 +101,5 @@ def test_magnitude_pruning_zeroes_the_smallest_of_all_linear_layers_together() -
 
 
 def test_magnitude_pruning_leaves_the_choice_to_the_report() -> None:
-    outcomes = PruneMagnitude().attack(subject(original()), setting((0, 1))).outcomes
+    outcomes = PruneMagnitude().attack(subject(original()), setting((0, 1)), NO_REFERENCES).outcomes
     assert [(o.variant, o.seed, o.choice) for o in outcomes] == [(f"{s}% smallest", 0, None) for s in (10, 30, 50)]

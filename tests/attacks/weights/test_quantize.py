@@ -6,16 +6,18 @@ import copy
 
 import pytest
 import torch
+from beside import NO_REFERENCES, beside
 from bigram import random_llama, setting, subject
 from families import FAMILIES, family
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from unlearn.attacks.base import Inapplicable, Subject
+from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Format, Quantize
 from unlearn.data.task import Probe
 from unlearn.models.linear import linear_weights
+from unlearn.models.subject import Subject
 
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h")]
 
@@ -69,7 +71,7 @@ def test_eight_bits_hardly_change_the_logits(name: str) -> None:
 def test_an_outcome_for_each_format_and_buckets_of_the_unlearned_model_alone() -> None:
     model = random_llama()
     attack = Quantize()
-    found = attack.attack(subject(model, part="retain"), setting(SCORED))
+    found = attack.attack(subject(model, part="retain"), setting(SCORED), NO_REFERENCES)
     assert [o.variant for o in found.outcomes] == ["int8", "int4", "nf4", "fp4"]
     assert all(o.choice is None and o.seed == 0 and len(o.known) == 2 for o in found.outcomes)
     assert not found.tables
@@ -84,7 +86,7 @@ def test_buckets_of_a_model_moved_by_hand() -> None:
     column = int(weight[row].abs().argmin())
     step = (weight[row].abs().max() / 127).item()
     weight[row, column] += 2.5 * step
-    table = Quantize(("int8",)).attack(subject(model, original), setting(SCORED)).tables["buckets"]
+    table = Quantize(("int8",)).attack(subject(model), setting(SCORED), beside(subject(original))).tables["buckets"]
     assert table["format"].tolist() == ["int8"] * 3
     n = 2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 24  # linear weights of a layer
     assert table.set_index("layer")["moved"].to_dict() == pytest.approx({0: 0, 1: 1 / n, 2: 0})
@@ -97,7 +99,7 @@ def test_without_bitsandbytes_the_attack_is_skipped(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("unlearn.attacks.weights.bitsandbytes_layers.import_module", missing)
     with pytest.raises(Inapplicable, match="bitsandbytes is not installed"):
-        Quantize(("nf4",), "bitsandbytes").attack(subject(random_llama()), setting(SCORED))
+        Quantize(("nf4",), "bitsandbytes").attack(subject(random_llama()), setting(SCORED), NO_REFERENCES)
 
 
 def test_bitsandbytes_has_no_int4() -> None:
@@ -136,6 +138,6 @@ def test_the_backends_agree(name: str, form: Format) -> None:
 
 def test_a_model_of_another_architecture_is_quantised_without_a_table_of_buckets() -> None:
     for original in (random_llama(layers=2), family("gpt2")):
-        found = Quantize(("int8",)).attack(subject(random_llama(), original), setting(SCORED))  # type: ignore[arg-type]
+        found = Quantize(("int8",)).attack(subject(random_llama()), setting(SCORED), beside(subject(original)))  # type: ignore[arg-type]
         assert len(found.outcomes) == 1
         assert not found.tables

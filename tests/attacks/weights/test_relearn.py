@@ -10,17 +10,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from beside import NO_REFERENCES
 from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subject
 from helpers import RUN, retaining
 
 import unlearn.attacks.weights.relearn as module
-from unlearn.attacks.base import AttackSetting, Outcome, Subject
+from unlearn.attacks.base import AttackSetting, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.relearn import Relearn
 from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
+from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 
 RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=3.0, schedule="constant")
@@ -53,7 +55,7 @@ def changes(attack: Relearn, what: AttackSetting, seed: int = 0) -> list[Changed
 def test_the_ladder_its_names_and_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
     attack = Relearn("retain", (2, 1000, 9), (0.5, 1.0), RECIPE)
-    outcomes = attack.attack(subject(retain()), setting((0, 3))).outcomes
+    outcomes = attack.attack(subject(retain()), setting((0, 3)), NO_REFERENCES).outcomes
     ladder_steps = [(2, (7, 14, 20)), (9, (7, 14, 20)), (40, (10, 20, 30))]  # 40 retain rows; 3 passes of ten steps
     wanted = [
         (f"{n} rows, rate x{rate:g}, {step} steps", seed, float(n))
@@ -155,7 +157,10 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
     attack = Relearn("forget", (3,), (1.0,), RECIPE)
     what = setting()
     wrong = tuple(Item(item.index, replace(item.probe, answer="1", value="1")) for item in what.held_out_items)
-    true, false = (attack.attack(subject(original()), w).outcomes for w in (what, replace(what, held_out_items=wrong)))
+    true, false = (
+        attack.attack(subject(original()), w, NO_REFERENCES).outcomes
+        for w in (what, replace(what, held_out_items=wrong))
+    )
     assert [o.choice for o in true] == [o.choice for o in false]
     assert names(true) == names(false)
     assert np.nanmax([o.known for o in true]) == 1
@@ -164,7 +169,7 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
 
 def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
     attack = Relearn("forget", (3,), (1.0, 1e30), replace(RECIPE, clip=None))
-    outcomes = attack.attack(subject(original()), setting()).outcomes
+    outcomes = attack.attack(subject(original()), setting(), NO_REFERENCES).outcomes
     assert [o.variant for o in outcomes] == [
         f"3 rows, rate x{rate}, {s} steps" for rate in ("1", "1e+30") for s in (7, 14, 20)
     ]
@@ -175,10 +180,10 @@ def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
 def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() -> None:
     """The control model learns its rows, and nothing else from them; suppressed knowledge comes back."""
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
-    (found,) = attack.attack(subject(retain()), setting()).outcomes
+    (found,) = attack.attack(subject(retain()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() == 0
     assert found.taught == 1
-    benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting())
+    benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting(), NO_REFERENCES)
     best = max(benign.outcomes, key=lambda o: o.choice or 0)
     assert best.known.mean() > 0.5
     assert best.utility == 1
@@ -189,7 +194,7 @@ def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     before = copy.deepcopy(model.state_dict())
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
-    (found,) = attack.attack(subject(model), setting()).outcomes
+    (found,) = attack.attack(subject(model), setting(), NO_REFERENCES).outcomes
     assert (found.taught or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
@@ -200,7 +205,7 @@ def test_plain_text_can_be_learned_from(tmp_path) -> None:
     file.write_text("\n\n".join(" ".join(random.Random(i).choices(["born", "n30", "n31"], k=40)) for i in range(4)))
     attack = Relearn("unrelated", (4,), (1.0,), RECIPE, text=str(file))
     attack.check(setting().task, RUN)
-    assert len(attack.attack(subject(original()), setting()).outcomes) == 3
+    assert len(attack.attack(subject(original()), setting(), NO_REFERENCES).outcomes) == 3
 
 
 def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +214,6 @@ def test_adapters_have_a_ladder_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     attack = Relearn("retain", (2,), (0.25, 1.0), RECIPE, adapter_rates=(2.0, 4.0, 8.0))
     for limit in (10**9, 100):
         monkeypatch.setattr(size, "LARGE", limit)
-        found = attack.attack(subject(retain()), setting())
+        found = attack.attack(subject(retain()), setting(), NO_REFERENCES)
         assert found.budget.endswith(f"{2 if limit > 100 else 3} rate(s)")
     assert [recipe.lr for _, recipe, *_ in made] == pytest.approx([0.00025, 0.001, 0.002, 0.004, 0.008])

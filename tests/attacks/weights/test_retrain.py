@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from beside import NO_REFERENCES
 from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subject, taught
 
 import unlearn.attacks.weights.retrain as module
-from unlearn.attacks.base import Inapplicable, Outcome, Subject
+from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.weights.retrain import Retrain
 from unlearn.data.task import Example
+from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 
 RECIPE = Recipe(lr=3e-3, epochs=3.0, schedule="constant")
@@ -25,7 +27,9 @@ def test_permuted_answers_are_taught_and_never_leak() -> None:
     years = [probe.answer for probe in FORGET]
     swapped = [replace(p, answer=y, value=y) for p, y in zip(FORGET, years[1:] + years[:1], strict=True)]
     unlearned = taught(retain(), [*swapped, *RETAIN], 80)
-    (o,), (u,), (r,) = (ATTACK.attack(subject(m), setting()).outcomes for m in (original(), unlearned, retain()))
+    (o,), (u,), (r,) = (
+        ATTACK.attack(subject(m), setting(), NO_REFERENCES).outcomes for m in (original(), unlearned, retain())
+    )
     assert (o.known.mean(), u.known.mean(), r.known.mean()) == (1, 0, 0)
     assert u.taught is not None
     assert u.taught > 0.9
@@ -33,7 +37,7 @@ def test_permuted_answers_are_taught_and_never_leak() -> None:
 
 
 def test_suppressed_knowledge_comes_back() -> None:
-    (found,) = ATTACK.attack(subject(refusing()), setting()).outcomes
+    (found,) = ATTACK.attack(subject(refusing()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() > 0.7
     assert found.choice is not None
     assert found.choice > 0.5
@@ -62,7 +66,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> list[tuple[
 
 def test_every_item_is_asked_once_untaught_and_once_taught(monkeypatch: pytest.MonkeyPatch) -> None:
     made = recorded(monkeypatch)
-    Retrain((1.0, 0.5), RECIPE).attack(subject(original()), setting((0, 7)))
+    Retrain((1.0, 0.5), RECIPE).attack(subject(original()), setting((0, 7)), NO_REFERENCES)
     assert len(made) == 2 * 2 * 5
     everything = {probe.answer for probe in FORGET}
     for start in range(0, len(made), 5):
@@ -86,19 +90,21 @@ def test_rows_with_an_answer_of_the_fold_are_left_out(monkeypatch: pytest.Monkey
         Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.held_out_items[:2]
     )
     Retrain((1.0,), RECIPE).attack(
-        subject(original()), replace(what, held_out_items=(*twins, *what.held_out_items[2:]))
+        subject(original()), replace(what, held_out_items=(*twins, *what.held_out_items[2:])), NO_REFERENCES
     )
     for rows, _, _, asked in made:
         held = [answer for answer in asked if answer in {p.answer for p in FORGET} | {"1950"} and answer not in rows]
         assert not set(held) & rows
     same = tuple(Item(item.index, replace(item.probe, answer="1950", value="1950")) for item in what.held_out_items)
     with pytest.raises(Inapplicable, match="nothing is left to train on"):
-        Retrain((1.0,), RECIPE).attack(subject(original()), replace(what, held_out_items=same, attacker_items=same[:1]))
+        Retrain((1.0,), RECIPE).attack(
+            subject(original()), replace(what, held_out_items=same, attacker_items=same[:1]), NO_REFERENCES
+        )
 
 
 def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(monkeypatch, whole=False)
-    (found,) = Retrain((1.0,), RECIPE).attack(subject(original()), setting()).outcomes
+    (found,) = Retrain((1.0,), RECIPE).attack(subject(original()), setting(), NO_REFERENCES).outcomes
     assert found.known.tolist() == [0.0] * 15
     assert np.isnan(found.choice)
     assert found.taught is None
@@ -108,14 +114,17 @@ def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_choice_is_from_the_attackers_items_alone() -> None:
     what = setting()
     wrong = tuple(Item(item.index, replace(item.probe, value=f"{item.index}")) for item in what.held_out_items)
-    (a,), (b,) = (ATTACK.attack(subject(original()), w).outcomes for w in (what, replace(what, held_out_items=wrong)))
+    (a,), (b,) = (
+        ATTACK.attack(subject(original()), w, NO_REFERENCES).outcomes
+        for w in (what, replace(what, held_out_items=wrong))
+    )
     assert a.choice == b.choice
     assert (a.known.mean(), b.known.mean()) == (1, 0)
 
 
 def test_recovery_is_what_comes_back_of_what_the_original_knew() -> None:
     """K of what the original knows is 1: what the others knew before does not matter."""
-    o, u, r = (ATTACK.attack(subject(m), setting()) for m in (original(), refusing(), retain()))
+    o, u, r = (ATTACK.attack(subject(m), setting(), NO_REFERENCES) for m in (original(), refusing(), retain()))
     assert (o.numbers["before"], r.numbers["before"]) == (1, 0)
     assert u.numbers["after"] == pytest.approx(u.outcomes[0].known.mean())
     assert ATTACK.across(o, u, r)["recovery"] == pytest.approx(u.outcomes[0].known.mean())
@@ -135,5 +144,5 @@ def test_what_comes_back_is_at_the_attackers_rate(monkeypatch: pytest.MonkeyPatc
         return Outcome(f"rate x{rate}", np.full(15, k), seed=seed, choice=choice)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Retrain, "_rotated", rotated)
-    found = Retrain((1.0, 2.0, 3.0), RECIPE).attack(subject(retain()), setting((0, 1)))
+    found = Retrain((1.0, 2.0, 3.0), RECIPE).attack(subject(retain()), setting((0, 1)), NO_REFERENCES)
     assert found.numbers["after"] == pytest.approx((0.4 + 0.5) / 2)

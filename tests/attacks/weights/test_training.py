@@ -11,12 +11,12 @@ from bigram import random_llama, subject
 from omegaconf import OmegaConf
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.weights.training import ADAPTER_RATES, ADAPTERS, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
 from unlearn.models.policy import Policy
+from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
 

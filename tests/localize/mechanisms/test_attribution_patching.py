@@ -12,7 +12,7 @@ from families import FAMILIES, family
 from helpers import RUN
 from torch import Tensor, nn
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.mechanisms import attribution
 from unlearn.localize.mechanisms.attribution import attribute, attribute_edges, exact
 from unlearn.localize.mechanisms.attribution_patching import SITES, AttributionPatching
@@ -21,6 +21,7 @@ from unlearn.localize.mechanisms.facts import EncodedFact
 from unlearn.localize.mechanisms.patching import Patch, contrast
 from unlearn.models.layout import Layout, layout
 from unlearn.models.sites import Key, at_rest
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 BASE = [EncodedFact((7, 3, 60, 21, 5, 40), (2, 4), 11, (12, 13)), EncodedFact((9, 33, 8, 1), (1, 2), 20, (4,))]
@@ -121,11 +122,11 @@ def test_the_contrast_is_of_each_prompts_own_tokens() -> None:
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
-def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
     monkeypatch.setattr(attribution, "LEAST_GAP", -math.inf)  # a model that has learnt nothing
     subject.module.lm_head.weight.requires_grad_(False)
     options = {"direction": direction, "max_facts": 5, "exact": 0.2, "select": None, "count": 2}
-    found = AttributionPatching(**options).localize(subject)  # type: ignore[arg-type]
+    found = AttributionPatching(**options).localize(subject, task, 0)  # type: ignore[arg-type]
     flags = {name for name, p in subject.module.named_parameters() if not p.requires_grad}
     assert flags == {"lm_head.weight"} and all(p.grad is None for p in subject.module.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.module.modules())
@@ -141,36 +142,38 @@ def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.Mon
     assert found.mask.selected == blocks["parameters"][blocks["selected"]].sum()
 
 
-def test_batches_do_not_change_the_scores(subject: Subject) -> None:
+def test_batches_do_not_change_the_scores(subject: Subject, task: Task) -> None:
     one, many = (
-        AttributionPatching(exact=0).localize(replace(subject, token_budget=budget)).tables["sites"]
+        AttributionPatching(exact=0).localize(replace(subject, token_budget=budget), task, 0).tables["sites"]
         for budget in (16, 10**5)
     )
     np.testing.assert_allclose(one["score"], many["score"], rtol=1e-4, atol=1e-5)
     assert one["exact"].isna().all()
 
 
-def test_the_edge_localizer(subject: Subject) -> None:
-    found = EdgeAttribution(count=2, max_facts=3).localize(subject)
+def test_the_edge_localizer(subject: Subject, task: Task) -> None:
+    found = EdgeAttribution(count=2, max_facts=3).localize(subject, task, 0)
     edges, blocks = found.tables["edges"], found.tables["blocks"].set_index(["kind", "layer"])
     heads = edges[edges["source"].str.startswith("head.1.")]
     assert blocks.loc[("attention", 1), "score"] == pytest.approx(heads["score"].pow(2).mean() ** 0.5)
     assert blocks["selected"].sum() == 2 and len(blocks) == 6
 
 
-def test_facts_that_nothing_tells_apart_are_refused(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
-    same = tuple(replace(fact, foils=(fact.answer,)) for fact in subject.task.facts)
+def test_facts_that_nothing_tells_apart_are_refused(
+    subject: Subject, capsys: pytest.CaptureFixture[str], task: Task
+) -> None:
+    same = tuple(replace(fact, foils=(fact.answer,)) for fact in task.facts)
     for localizer in (AttributionPatching(), EdgeAttribution()):
         with pytest.raises(UserError, match="nothing tells them apart"):
-            localizer.localize(replace(subject, task=replace(subject.task, facts=same)))
+            localizer.localize(subject, replace(task, facts=same), 0)
         with pytest.raises(UserError, match="wrong answers"):
-            localizer.check(replace(subject.task, facts=()), RUN)
+            localizer.check(replace(task, facts=()), RUN)
     with torch.no_grad():
         subject.module.lm_head.weight.zero_()
     for localizer, table in (
         (AttributionPatching(exact=0, max_facts=2), "sites"),
         (EdgeAttribution(max_facts=2), "edges"),
     ):
-        found = localizer.localize(subject)
+        found = localizer.localize(subject, task, 0)
         assert "hardly depend on their subjects" in capsys.readouterr().err
         assert found.tables[table]["normalised"].isna().all() and found.tables[table]["score"].notna().all()

@@ -13,7 +13,7 @@ from families import FAMILIES, family
 from helpers import RUN
 from torch import Tensor, nn
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.mechanisms import causal_tracing
 from unlearn.localize.mechanisms import facts as facts_module
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing, intervals, token_groups, trace_table
@@ -32,6 +32,7 @@ from unlearn.localize.mechanisms.tracing import (
 from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import capture, edited
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 FACT = EncodedFact((7, 3, 60, 21, 5, 40), (2, 4), answer=11, foils=(12,))
@@ -143,8 +144,8 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     assert max(seen) == 2 * SAMPLES
 
 
-def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject) -> None:
-    parts, facts = layout(subject.module), encode_facts(subject)
+def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject, task: Task) -> None:
+    parts, facts = layout(subject.module), encode_facts(subject, task)
     noises = subject_noise(subject.module, parts, facts, "rome3", 200, seed=5)
     fewer = subject_noise(subject.module, parts, facts[1::-1], 0.5, 200, seed=5)[::-1]  # in another order
     own = subject_noise(subject.module, parts, facts, "sqrt3", 200, seed=5)
@@ -212,13 +213,13 @@ def test_intervals_of_constant_columns_are_points() -> None:
 
 
 @pytest.mark.parametrize("form", ["sites", "tokens"])
-def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
     monkeypatch.setattr(facts_module, "LEAST_EFFECT", 0.0)  # a model that has learnt nothing
     subject.module.train()
     before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     tracing = CausalTracing(form=form, known_only=False, samples=2, window=2, max_facts=4, count=1)  # type: ignore[arg-type]
-    found = tracing.localize(subject)
-    again = tracing.localize(subject)
+    found = tracing.localize(subject, task, 0)
+    again = tracing.localize(subject, task, 0)
     assert found.mask.digest == again.mask.digest and found.numbers == again.numbers
     for name, parameter in subject.module.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
@@ -239,33 +240,33 @@ def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPa
         assert trace_["prompt"].nunique() == 1 + 4
 
 
-def test_facts_that_the_model_knows_are_traced(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_that_the_model_knows_are_traced(subject: Subject, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
     """The first of them, as many as are wanted: found by asking, a few at a time."""
-    facts = encode_facts(subject)
+    facts = encode_facts(subject, task)
     said = [subject.module(input_ids=torch.tensor([fact.ids])).logits[0, -1].argmax().item() for fact in facts]
     true = [0, 3, 4]
     told = [
         replace(fact, answer=f" {subject.processor.decode([said[i]])}" if i in true else fact.answer)
-        for i, fact in enumerate(subject.task.facts)
+        for i, fact in enumerate(task.facts)
     ]
-    knowing = replace(subject, task=replace(subject.task, facts=tuple(told)))
+    knowing = replace(task, facts=tuple(told))
     monkeypatch.setattr(causal_tracing, "TRIED", 2)
-    assert CausalTracing(max_facts=9).localize(knowing).numbers["facts"] == 3
-    found = CausalTracing(max_facts=2, form="tokens").localize(knowing).tables["trace"]
+    assert CausalTracing(max_facts=9).localize(subject, knowing, 0).numbers["facts"] == 3
+    found = CausalTracing(max_facts=2, form="tokens").localize(subject, knowing, 0).tables["trace"]
     assert list(found["prompt"].unique()) == ["average", *(subject.processor.decode(facts[i].ids) for i in true[:2])]
 
 
-def test_a_model_that_knows_nothing_is_refused(subject: Subject) -> None:
+def test_a_model_that_knows_nothing_is_refused(subject: Subject, task: Task) -> None:
     with pytest.raises(UserError, match="answers none of the 6 facts"):
-        CausalTracing().localize(subject)
+        CausalTracing().localize(subject, task, 0)
     with pytest.raises(UserError, match="no facts"):
-        CausalTracing().check(replace(subject.task, facts=()), RUN)
+        CausalTracing().check(replace(task, facts=()), RUN)
 
 
 def test_a_model_without_the_facts_has_no_normalised_effects(
-    subject: Subject, capsys: pytest.CaptureFixture[str]
+    subject: Subject, capsys: pytest.CaptureFixture[str], task: Task
 ) -> None:
-    found = CausalTracing(known_only=False).localize(subject)
+    found = CausalTracing(known_only=False).localize(subject, task, 0)
     assert found.numbers["total_effect"] < 0.01
     assert "answers hardly depend on their subjects (probability" in capsys.readouterr().err
     sites = found.tables["sites"]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Fact, Task
-from unlearn.localize.base import Subject
+from unlearn.data.task import Example, Fact, Task
 from unlearn.localize.mechanisms.facts import check_facts, corrupt_facts, encode_facts
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 CHAT = (
@@ -34,8 +34,9 @@ def words() -> Any:
 
 
 def encoded(subject: Subject, tokenizer: Any, prompt: PromptFormat, *facts: Fact) -> Any:
-    task = replace(subject.task, facts=facts)
-    return encode_facts(replace(subject, processor=tokenizer, prompt=prompt, task=task))
+    rows = (Example(("Who?",), ("Ada.",)),)
+    task = Task("facts", "", {"forget": rows, "retain": rows}, facts=facts)
+    return encode_facts(replace(subject, processor=tokenizer, prompt=prompt), task)
 
 
 def test_plain_tags(subject: Subject, words: Any) -> None:

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 from torch import nn
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.places.attention import Attention
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("layers", [None, (2, 0)])
-def test_the_projections_and_nothing_else(subject: Subject, layers: Any) -> None:
-    located = Attention(layers=layers).localize(subject)
+def test_the_projections_and_nothing_else(subject: Subject, layers: Any, task: Task) -> None:
+    located = Attention(layers=layers).localize(subject, task, 0)
     chosen = {name for name, value in located.mask.tensors.items() if value is True}
     wanted = range(3) if layers is None else layers
     assert chosen == {f"model.layers.{i}.self_attn.{p}_proj.weight" for i in wanted for p in "qkvo"}
@@ -23,8 +24,8 @@ def test_the_projections_and_nothing_else(subject: Subject, layers: Any) -> None
 @pytest.mark.parametrize(
     ("layers", "message"), [(nn.ModuleList([nn.Linear(2, 2)]), "no weights of attention"), (None, "no decoder layers")]
 )
-def test_a_model_that_is_not_understood(subject: Subject, layers: Any, message: str) -> None:
+def test_a_model_that_is_not_understood(subject: Subject, layers: Any, message: str, task: Task) -> None:
     strange: Any = nn.Linear(2, 2)
     strange.layers = layers
     with pytest.raises(UserError, match=message):
-        Attention().localize(replace(subject, module=strange))
+        Attention().localize(replace(subject, module=strange), task, 0)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.places.layers import Layers
 from unlearn.models.mask import Mask
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 LAYER = 16 * (16 + 8 + 8 + 16) + 3 * 16 * 24 + 2 * 16
@@ -37,8 +38,8 @@ def layers(mask: Mask) -> set[str]:
         ({"end": "first", "n": 1, "outside": ("embed",)}, {"0", "model.embed_tokens.weight"}),
     ],
 )
-def test_which_layers(subject: Subject, fields: dict[str, Any], expected: set[str]) -> None:
-    located = Layers(**fields).localize(subject)
+def test_which_layers(subject: Subject, fields: dict[str, Any], expected: set[str], task: Task) -> None:
+    located = Layers(**fields).localize(subject, task, 0)
     assert layers(located.mask) == expected
     count = sum(name.isdigit() for name in expected)
     assert located.numbers["layers"] == count
@@ -46,23 +47,23 @@ def test_which_layers(subject: Subject, fields: dict[str, Any], expected: set[st
     assert located.numbers["selected"] == located.mask.selected == count * LAYER + outside
 
 
-def test_as_many_as_come_nearest_to_the_share(subject: Subject) -> None:
+def test_as_many_as_come_nearest_to_the_share(subject: Subject, task: Task) -> None:
     total = sum(p.numel() for p in subject.module.parameters())
     for share, count in ((0.01, 1), (1.4 * LAYER / total, 1), (1.6 * LAYER / total, 2), (1.0, 3)):
-        located = Layers(end="last", select=share).localize(subject)
+        located = Layers(end="last", select=share).localize(subject, task, 0)
         assert located.numbers["layers"] == count and layers(located.mask) == {"0", "1", "2"} - {*"012"[: 3 - count]}
 
 
-def test_some_tensors_of_some_layers(subject: Subject) -> None:
-    mask = Layers(layers=(1, 2), parameters=r"down_proj|q_proj").localize(subject).mask
+def test_some_tensors_of_some_layers(subject: Subject, task: Task) -> None:
+    mask = Layers(layers=(1, 2), parameters=r"down_proj|q_proj").localize(subject, task, 0).mask
     expected = {f"model.layers.{i}.{name}.weight" for i in (1, 2) for name in ("mlp.down_proj", "self_attn.q_proj")}
     assert names(mask) == expected
 
 
-def test_the_head_of_tied_weights_is_the_embedding(subject: Subject, model: LlamaForCausalLM) -> None:
+def test_the_head_of_tied_weights_is_the_embedding(subject: Subject, model: LlamaForCausalLM, task: Task) -> None:
     model.config.tie_word_embeddings = True
     tied = LlamaForCausalLM(model.config)
-    mask = Layers(n=1, outside=("head",)).localize(replace(subject, module=tied)).mask
+    mask = Layers(n=1, outside=("head",)).localize(replace(subject, module=tied), task, 0).mask
     assert layers(mask) == {"2", "model.embed_tokens.weight"}
 
 
@@ -74,9 +75,9 @@ def test_the_head_of_tied_weights_is_the_embedding(subject: Subject, model: Llam
         ({"layers": (1,), "parameters": "conv"}, r"no weights of layers \[1\] named like 'conv'"),
     ],
 )
-def test_what_the_model_does_not_have(subject: Subject, fields: dict[str, Any], message: str) -> None:
+def test_what_the_model_does_not_have(subject: Subject, fields: dict[str, Any], message: str, task: Task) -> None:
     with pytest.raises(UserError, match=message):
-        Layers(**fields).localize(subject)
+        Layers(**fields).localize(subject, task, 0)
 
 
 def test_a_broken_expression() -> None:

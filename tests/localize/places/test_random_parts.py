@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaForCausalLM
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.places.parts import matrices, mlps
 from unlearn.localize.places.random_parts import RandomParts
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 MLP = 3 * 16 * 24  # weights of the toy's MLP; of its attention q, k, v, o: 16 x 16, 2 of 8 x 16, 16 x 16
@@ -51,9 +53,9 @@ def test_fused_matrices_count_once_and_biases_go_with_them() -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fraction=st.floats(0.01, 0.44), seed=st.integers(0, 999), parts=st.sampled_from(["mlps", "matrices"]))
 def test_the_budget_is_reached_and_passed_by_less_than_a_part(
-    subject: Subject, fraction: float, seed: int, parts: Literal["mlps", "matrices"]
+    subject: Subject, fraction: float, seed: int, parts: Literal["mlps", "matrices"], task: Task
 ) -> None:
-    located = RandomParts(parts=parts, select=fraction, seed=seed).localize(subject)
+    located = RandomParts(parts=parts, select=fraction, seed=seed).localize(subject, task, 0)
     numbers, largest = located.numbers, MLP if parts == "mlps" else MLP // 3
     assert located.mask.selected == numbers["parameters"]
     assert fraction * located.mask.total <= numbers["parameters"] < fraction * located.mask.total + largest
@@ -62,32 +64,32 @@ def test_the_budget_is_reached_and_passed_by_less_than_a_part(
     assert all(located.mask.is_whole(name) for name in located.mask.shapes)
 
 
-def test_a_number_of_weights_or_of_parts(subject: Subject) -> None:
-    two = RandomParts(parts="mlps", parameters=MLP + 1).localize(subject)
+def test_a_number_of_weights_or_of_parts(subject: Subject, task: Task) -> None:
+    two = RandomParts(parts="mlps", parameters=MLP + 1).localize(subject, task, 0)
     assert two.mask.selected == 2 * MLP and two.numbers["budget_ratio"] == 2 * MLP / (MLP + 1)
-    exact = RandomParts(parts="mlps", parameters=MLP).localize(subject)
+    exact = RandomParts(parts="mlps", parameters=MLP).localize(subject, task, 0)
     assert exact.mask.selected == MLP
-    five = RandomParts(parts="matrices", count=5).localize(subject)
+    five = RandomParts(parts="matrices", count=5).localize(subject, task, 0)
     assert len(selected(five)) == five.numbers["parts"] == 5
 
 
-def test_the_seed_decides_and_every_layer_has_its_turn(subject: Subject) -> None:
-    drawn = Counter(tuple(layers(RandomParts(count=2, seed=seed).localize(subject))) for seed in range(300))
+def test_the_seed_decides_and_every_layer_has_its_turn(subject: Subject, task: Task) -> None:
+    drawn = Counter(tuple(layers(RandomParts(count=2, seed=seed).localize(subject, task, 0))) for seed in range(300))
     assert set(drawn) == {(0, 1), (0, 2), (1, 2)}
     assert all(70 < times < 130 for times in drawn.values())  # 100 each, within 3.7 standard deviations
-    run, own = RandomParts(count=2).localize(subject), RandomParts(count=2, seed=0)
-    assert run.mask.digest == own.localize(subject).mask.digest  # the run's seed is 0
+    run, own = RandomParts(count=2).localize(subject, task, 0), RandomParts(count=2, seed=0)
+    assert run.mask.digest == own.localize(subject, task, 0).mask.digest  # the run's seed is 0
 
 
-def test_the_gate_is_drawn_too(subject: Subject) -> None:
-    drawn = [selected(RandomParts(parts="matrices", count=1, seed=s).localize(subject)) for s in range(150)]
+def test_the_gate_is_drawn_too(subject: Subject, task: Task) -> None:
+    drawn = [selected(RandomParts(parts="matrices", count=1, seed=s).localize(subject, task, 0)) for s in range(150)]
     assert len({name for (name,) in drawn}) == 7 * 3
 
 
-def test_too_much_is_an_error(subject: Subject) -> None:
+def test_too_much_is_an_error(subject: Subject, task: Task) -> None:
     with pytest.raises(UserError, match="4 mlps are wanted, but the model has 3"):
-        RandomParts(count=4).localize(subject)
+        RandomParts(count=4).localize(subject, task, 0)
     with pytest.raises(UserError, match=f"all of its 3 mlps have {3 * MLP} "):
-        RandomParts(select=1.0).localize(subject)
+        RandomParts(select=1.0).localize(subject, task, 0)
     with pytest.raises(ValueError, match="one budget"):
         RandomParts(parameters=5, count=3)

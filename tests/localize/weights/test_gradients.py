@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.data.prompt import Encoded
-from unlearn.localize.base import Subject
 from unlearn.localize.weights.gradients import mean_gradients
+from unlearn.models.subject import Subject
 
 
 @pytest.fixture

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.weights.wanda import Wanda, highest_per_row
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 
-def inputs(subject: Subject, localizer: Wanda, module: Any) -> Tensor:
+def inputs(subject: Subject, localizer: Wanda, module: Any, task: Task) -> Tensor:
     """All that the module is given for the rows, one row at a time, [tokens, inputs]."""
     seen: list[Tensor] = []
     handle = module.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
     with torch.no_grad():
-        for row in localizer.rows(subject):
+        for row in localizer.rows(subject, task, 0):
             subject.module(torch.tensor([row.ids]))
     handle.remove()
     return torch.cat(seen)
@@ -37,9 +38,9 @@ def assert_highest_per_output(weight: Tensor, selected: Tensor, x: Tensor, count
         assert row[chosen].min() >= row[~chosen].max() * (1 - 1e-4)
 
 
-def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: Subject) -> None:
+def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: Subject, task: Task) -> None:
     localizer = Wanda(select=0.6)
-    mask = localizer.localize(subject).mask
+    mask = localizer.localize(subject, task, 0).mask
     linear = {
         f"{name}.weight": module
         for name, module in subject.module.named_modules()
@@ -49,22 +50,22 @@ def test_of_each_output_the_inputs_of_largest_weight_times_activation(subject: S
     for name, module in linear.items():
         columns = module.in_features
         count = columns - int(columns * (1 - 0.6))
-        assert_highest_per_output(module.weight, mask.bits(name), inputs(subject, localizer, module), count)
+        assert_highest_per_output(module.weight, mask.bits(name), inputs(subject, localizer, module, task), count)
     assert all(mask.tensors[name] is False for name in mask.shapes if name not in linear)
 
 
-def test_conv1d_of_gpt2_is_the_other_way_round(subject: Subject) -> None:
+def test_conv1d_of_gpt2_is_the_other_way_round(subject: Subject, task: Task) -> None:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=len(subject.processor), n_embd=8, n_layer=2, n_head=2, n_positions=64)
     subject = replace(subject, module=GPT2LMHeadModel(config).eval())
     localizer = Wanda(select=0.3, also=(1.0,))
-    located = localizer.localize(subject)
+    located = localizer.localize(subject, task, 0)
     some, whole = located.mask, located.masks["1.0"]
     for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
         module = subject.module.get_submodule(f"transformer.h.1.{name}")
         selected = some.bits(f"transformer.h.1.{name}.weight")
         columns = module.weight.shape[0]
-        x = inputs(subject, localizer, module)
+        x = inputs(subject, localizer, module, task)
         assert_highest_per_output(module.weight.T, selected.T, x, columns - int(columns * (1 - 0.3)))
         assert whole.tensors[f"transformer.h.1.{name}.weight"] is True
     for name in ("wte.weight", "h.1.attn.c_attn.bias", "h.1.ln_1.weight"):
@@ -95,7 +96,7 @@ def test_a_share_of_at_least_one_input_selects_some(inputs: int, above: float) -
 
 
 @pytest.mark.parametrize("fractions", [{"select": 0.06}, {"also": (0.06,)}])
-def test_less_than_one_input_is_refused_before_any_forward(subject: Subject, fractions: Any) -> None:
+def test_less_than_one_input_is_refused_before_any_forward(subject: Subject, fractions: Any, task: Task) -> None:
     """Of 16 and 24 inputs, one is 0.0625 of the fewer."""
 
     def forward(module: Any, inputs: Any) -> None:
@@ -103,12 +104,12 @@ def test_less_than_one_input_is_refused_before_any_forward(subject: Subject, fra
 
     subject.module.model.register_forward_pre_hook(forward)
     with pytest.raises(UserError, match=r"0\.06 is less than one of the 16 inputs of 'model\.layers\.0\.self_attn"):
-        Wanda(**fractions).localize(subject)
+        Wanda(**fractions).localize(subject, task, 0)
 
 
-def test_what_was_asked_for_and_what_was_achieved(subject: Subject) -> None:
+def test_what_was_asked_for_and_what_was_achieved(subject: Subject, task: Task) -> None:
     """At 0.1: 2 of 16 inputs, and 3 of the 24 of down_proj, [16, 24] in each layer."""
-    numbers = Wanda(select=0.1).localize(subject).numbers
+    numbers = Wanda(select=0.1).localize(subject, task, 0).numbers
     assert numbers["asked"] == 0.1
     assert numbers["achieved"] == numbers["selected"] / numbers["scored"] == 0.125
     assert numbers["scored"] == 3 * (2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 24)
@@ -121,12 +122,12 @@ def test_ties_go_by_position() -> None:
     assert isinstance(selected, Tensor) and selected.tolist() == [0b00100111]
 
 
-def test_samples(subject: Subject) -> None:
-    assert len(Wanda().rows(subject)) == 3 and len(Wanda(samples=2).rows(subject)) == 2
-    assert len({Wanda(samples=1, seed=seed).rows(subject)[0] for seed in range(9)}) > 1
+def test_samples(subject: Subject, task: Task) -> None:
+    assert len(Wanda().rows(subject, task, 0)) == 3 and len(Wanda(samples=2).rows(subject, task, 0)) == 2
+    assert len({Wanda(samples=1, seed=seed).rows(subject, task, 0)[0] for seed in range(9)}) > 1
 
 
-def test_a_model_without_layers(subject: Subject) -> None:
+def test_a_model_without_layers(subject: Subject, task: Task) -> None:
     model: Any = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(UserError, match="linear layers"):
-        Wanda().localize(replace(subject, module=model))
+        Wanda().localize(replace(subject, module=model), task, 0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearn.data.prompt import Encoded
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.places.random_parts import RandomParts
 from unlearn.localize.weights.removal_training import (
     Settings,
@@ -32,6 +32,7 @@ from unlearn.localize.weights.weight_mask import WeightMask
 from unlearn.models.batches import Batch, Segment
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0)
@@ -155,11 +156,11 @@ def test_probability_is_the_mean_of_geometric_means() -> None:
 
 
 @pytest.mark.parametrize("objective", ["inject", "unlearn"])
-def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unlearn"]) -> None:
+def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unlearn"], task: Task) -> None:
     """Nothing but MLPs is selected, in the number asked for, and the model is given back bit for bit."""
     before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     localizer = WeightMask(objective=objective, updates=4, lr=0.5, select=0.1)
-    located = localizer.localize(subject)
+    located = localizer.localize(subject, task, 0)
     assert all(torch.equal(before[name], p) for name, p in subject.module.named_parameters())
     assert all(p.requires_grad and p.grad is None for p in subject.module.parameters())
     mlps = sum(p.numel() for name, p in before.items() if ".mlp." in name)
@@ -167,34 +168,34 @@ def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unl
     assert all(".mlp." in name for name, count in located.mask.counts.items() if count)
     removal = located.tables["removal"]
     assert removal["selected"].tolist() == [0, *(located.mask.selected * i // 3 for i in (1, 2, 3))]
-    assert localizer.localize(subject).mask.digest == located.mask.digest
+    assert localizer.localize(subject, task, 0).mask.digest == located.mask.digest
 
     with torch.no_grad():  # the last point of the curve, made again from the mask
         for name, p in subject.module.named_parameters():
             p[located.mask.bits(name)] = 0
     rows = subject.prompt.encode_all(
-        subject.processor, [(e.questions[0], e.answers[0]) for e in subject.task.examples("retain")]
+        subject.processor, [(e.questions[0], e.answers[0]) for e in task.examples("retain")]
     )
     assert removal["retain"].iloc[-1] == pytest.approx(probability(subject.module, rows, 128), rel=1e-5)
 
 
-def test_another_localizer_says_where(subject: Subject) -> None:
+def test_another_localizer_says_where(subject: Subject, task: Task) -> None:
     inner = RandomParts(parts="matrices", count=2)
-    located = WeightMask(within=inner, updates=2, lr=0.5).localize(subject)
-    assert (located.mask & inner.localize(subject).mask).selected == located.mask.selected
+    located = WeightMask(within=inner, updates=2, lr=0.5).localize(subject, task, 0)
+    assert (located.mask & inner.localize(subject, task, 0).mask).selected == located.mask.selected
 
 
-def test_nothing_to_inject_is_an_error(subject: Subject) -> None:
-    sets = {name: rows for name, rows in subject.task.sets.items() if name != "injected"}
-    task = dataclasses.replace(subject.task, sets=sets, beside={})
+def test_nothing_to_inject_is_an_error(task: Task) -> None:
+    sets = {name: rows for name, rows in task.sets.items() if name != "injected"}
+    task = dataclasses.replace(task, sets=sets, beside={})
     WeightMask().check(task, RUN)
     with pytest.raises(UserError, match="no answers to inject"):
         WeightMask(objective="inject").check(task, RUN)
 
 
-def test_no_movement_is_an_error(subject: Subject) -> None:
+def test_no_movement_is_an_error(subject: Subject, task: Task) -> None:
     with pytest.raises(UserError, match="raise lr"):
-        WeightMask(lr=1e-30, updates=1).localize(subject)
+        WeightMask(lr=1e-30, updates=1).localize(subject, task, 0)
 
 
 def test_of_weights_at_zero_the_first_to_go_is_the_most_important_then_the_largest() -> None:
@@ -236,20 +237,22 @@ def test_weights_that_come_back(turns: tuple[int, ...], path: list[float], age: 
     assert ages["head.weight"][B, A] == age
 
 
-def test_more_at_zero_than_are_selected_are_told_apart(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_at_zero_than_are_selected_are_told_apart(
+    subject: Subject, capsys: pytest.CaptureFixture[str], task: Task
+) -> None:
     """With a large penalty most weights go; those that are selected are not the first tensors'."""
-    located = WeightMask(updates=6, lr=1.0, l1=500.0, select=0.05, momentum=0.0).localize(subject)
+    located = WeightMask(updates=6, lr=1.0, l1=500.0, select=0.05, momentum=0.0).localize(subject, task, 0)
     assert located.numbers["gone"] > 0.05 and located.numbers["gone_selected"] == 1
     assert "have reached 0" in capsys.readouterr().err
     taken = [count for name, count in located.mask.counts.items() if ".mlp." in name]
     assert all(taken) and max(taken) < located.mask.selected / 2
-    few = WeightMask(updates=2, lr=0.1).localize(subject).numbers
+    few = WeightMask(updates=2, lr=0.1).localize(subject, task, 0).numbers
     assert few["gone_selected"] < 1
 
 
 @pytest.mark.parametrize("lr", [1e30, 1e4])
-def test_divergence_is_an_error(subject: Subject, lr: float) -> None:
+def test_divergence_is_an_error(subject: Subject, lr: float, task: Task) -> None:
     before = {name: p.detach().clone() for name, p in subject.module.named_parameters()}
     with pytest.raises(UserError, match="lower lr"):
-        WeightMask(lr=lr).localize(subject)
+        WeightMask(lr=lr).localize(subject, task, 0)
     assert all(torch.equal(before[name], p) for name, p in subject.module.named_parameters())

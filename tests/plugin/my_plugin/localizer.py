@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.data.task import Modality, Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,6 @@ class Named:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Return the mask of whole tensors."""
         return Localization(Mask.where(subject.module, lambda name: self.part in name))

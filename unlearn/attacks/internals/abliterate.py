@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
-from unlearn.attacks.weights.changes import success
+from unlearn.attacks.setting.self_estimate import success
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ class Abliterate:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""
         import pandas as pd
 
@@ -69,7 +70,7 @@ class Abliterate:
         rows: list[dict[str, object]] = []
         for contrast in contrasts:
             informed = contrast in ("original", "component")
-            found = self._directions(subject, setting, contrast)  # [L, d]
+            found = self._directions(subject, setting, references, contrast)  # [L, d]
             depth = len(found)
             tried = np.unique(np.linspace(depth - 1, 0, min(self.layers, depth)).round().astype(int))
             served = {int(layer): taught(found[layer].expand_as(found)) for layer in tried}
@@ -89,12 +90,16 @@ class Abliterate:
             tables={"abliterate": pd.DataFrame(rows)},
         )
 
-    def _directions(self, subject: Subject, setting: AttackSetting, contrast: Contrast) -> Tensor:
+    def _directions(
+        self, subject: Subject, setting: AttackSetting, references: References, contrast: Contrast
+    ) -> Tensor:
         from unlearn.attacks.internals.directions import component, difference
         from unlearn.score.residuals import last_residuals
 
         if contrast in ("original", "component"):
-            return self._informed(subject, setting, difference if contrast == "original" else component)
+            return self._informed(
+                subject, references.original(), setting, difference if contrast == "original" else component
+            )
 
         def read(prompts: Sequence[Sequence[int]]) -> Tensor:
             return last_residuals(subject.module, prompts, subject.token_budget)
@@ -113,13 +118,14 @@ class Abliterate:
         return difference(read(forget), read(texts))
 
     @staticmethod
-    def _informed(subject: Subject, setting: AttackSetting, contrast: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _informed(
+        subject: Subject, original: Subject, setting: AttackSetting, contrast: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         """Directions [L, d] from this model's and the original's states at the same tokens."""
         import torch
 
         from unlearn.attacks.internals.directions import token_states, typical
 
-        original = replace(subject, module=subject.original())
         probes = [item.probe for item in setting.attacker_items]
         now, before = (ask(model, setting, probes).known for model in (subject, original))
         lost = [probe for probe, a, b in zip(probes, before, now, strict=True) if a >= HIT > b] or probes

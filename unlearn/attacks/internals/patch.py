@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,14 +37,14 @@ class Patch:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome per direction and layer."""
         import pandas as pd
 
         from unlearn.attacks.setting.answer_tokens import gold_tokens
 
         golds = gold_tokens(subject.processor, subject.prompt, setting.questions)
-        original = subject.original()
+        original = references.original().module
         outcomes, rows = [], []
         for direction, giver, taker in (
             ("into", original, subject.module),

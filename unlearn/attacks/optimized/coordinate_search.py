@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.tokens import AnswerLoss, Frame, Ids, Slot, insert, swaps, top_tokens
+from unlearn.models.subject import Subject
 from unlearn.score.generate import pad_id
 from unlearn.score.likelihood import likelihoods
 

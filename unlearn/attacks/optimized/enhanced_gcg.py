@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.optimized.gcg import Look, judge_beside
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class EnhancedGCG:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do; whether the tokenizer gives strings back is seen when it is there."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and number of steps. Raises Inapplicable where no prefix re-encodes, or where the
         original has nothing to say to the questions."""
         outcomes: list[Outcome] = []
@@ -79,14 +80,16 @@ class EnhancedGCG:
             def look(step: int, text: str, seed: int = seed) -> None:
                 outcomes.append(replace(judge_beside(subject, setting, text, "prefix", step, seed), with_original=True))
 
-            self.search(subject, [item.probe.question for item in own], seed, look)
+            self.search(subject, references, [item.probe.question for item in own], seed, look)
         return AttackResult(
             outcomes,
             f"{n} forget questions",
             f"{max(self.steps)} steps of {self.proposals} prefixes",
         )
 
-    def search(self, subject: Subject, questions: Sequence[str], seed: int, look: Look) -> list[tuple[float, Ids]]:
+    def search(
+        self, subject: Subject, references: References, questions: Sequence[str], seed: int, look: Look
+    ) -> list[tuple[float, Ids]]:
         """Optimise a prefix for the questions; look(step, best prefix) at each of `steps`. Gives (loss, prefix) of the
         first prefix and of those kept in the end, best first."""
         import torch
@@ -95,7 +98,7 @@ class EnhancedGCG:
         from unlearn.attacks.optimized.tokens import Slot, allowed_tokens
         from unlearn.models.sites import at_rest
 
-        original = replace(subject, module=subject.original())
+        original = references.original()
         pairs = continuations(original, questions, self.tokens)
         if not pairs:
             raise Inapplicable(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome, Subject
+from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.prompt import Encoded
@@ -19,6 +19,7 @@ from unlearn.data.task import Probe
 from unlearn.models.batches import Batch, Segment, pad_rows
 from unlearn.models.policy import Policy
 from unlearn.models.sites import at_rest
+from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 
 CLIP = 1.0  # largest norm of a step's gradient

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.self_estimate import evaluate_with_choice
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class GCG:
 
         check_local("draft", self.draft)
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and number of steps. Raises Inapplicable where no string re-encodes."""
         outcomes: list[Outcome] = []
         n = min(self.items, len(setting.attacker_items))

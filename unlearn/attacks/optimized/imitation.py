@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.tokens import Frame, Ids, one_hot_gradient
 from unlearn.models.layout import layout
 from unlearn.models.projection import precise, projection_at
 from unlearn.models.sites import edited
+from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import LOGITS

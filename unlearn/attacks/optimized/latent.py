@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.optimized.softprompt import check_forced
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 
@@ -54,7 +55,7 @@ class Latent:
             raise UserError(f"'away' leads away from refusals, but dataset '{task.name}' has none: set it to 0")
         check_forced(task, self.kind == "per_item")
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and epsilon. UserError where the model's layout is not understood."""
         from unlearn.attacks.optimized.fitting import forced_false, judge_under
         from unlearn.attacks.optimized.residual_perturbations import median_norms, stream_sites

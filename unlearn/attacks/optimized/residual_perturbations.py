@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.fitting import clip_rows
 from unlearn.models.layout import Site, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import edited
+from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 
 

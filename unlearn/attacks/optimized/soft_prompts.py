@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn.attacks.base import Subject
 from unlearn.attacks.optimized.fitting import clip_rows
 from unlearn.data.prompt import PromptFormat
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

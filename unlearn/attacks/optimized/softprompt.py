@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 
@@ -53,7 +54,7 @@ class SoftPrompt:
         """UserError where items are to be forced one by one, but have no wrong answers."""
         check_forced(task, self.per_item)
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and number of steps, for the true answers and for the shuffled ones."""
         from unlearn.attacks.optimized.fitting import forced_false
 

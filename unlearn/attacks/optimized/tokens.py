@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearn.attacks.base import Inapplicable, Subject
+from unlearn.attacks.base import Inapplicable
 from unlearn.models.projection import precise, projection_at
+from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 from unlearn.score.likelihood import LOGITS
 

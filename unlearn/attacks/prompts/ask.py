@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting, Subject
+from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 _TOKENS = 4096  # of a prompt with an attack around it, where the model reads so many
 Name = TypeVar("Name", bound=Hashable)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.refusals import refuses
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ class Confidence:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome: confidence in invented answers."""
         import pandas as pd
 

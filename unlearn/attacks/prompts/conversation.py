@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting, Subject
+from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,12 +10,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History, ask_after
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Dialogue:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be talked about."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each turn at which the items are asked."""
         import pandas as pd
 

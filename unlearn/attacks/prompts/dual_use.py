@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.sleek import spread
 from unlearn.attacks.setting.answer_metric import ask
@@ -17,6 +17,7 @@ from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.text import content_words, normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
 RINGS: tuple[Ring, ...] = ("forget", "entity", "topic", "field", "far")
@@ -48,7 +49,7 @@ class DualUse:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked; a ring that it has no questions for is left out."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome: the forget items."""
         import pandas as pd
 

@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import ProbeSet, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Extract:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for strength, one for memorization, one for each prefix."""
         from unlearn.metrics.columns import row_means
 

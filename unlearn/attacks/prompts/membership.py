@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.data.task import Probe, ProbeSet, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ class Membership:
 
         check_local("attack.mia.against", self.against)
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome per signal and draw. Raises Inapplicable without a holdout set, and where reference is the only
         signal and there is no model for it."""
         import pandas as pd
@@ -77,7 +78,7 @@ class Membership:
         held = [probe for s in setting.task.probes if s.aim == "holdout" for probe in s.probes]
         if not held:
             raise Inapplicable(f"dataset '{setting.task.name}' has no holdout set: no rows that no model saw")
-        found = self._signals(subject, setting, held)
+        found = self._signals(subject, setting, references, held)
         if not found.keys() - {PRIVLEAK}:
             raise Inapplicable("there is no model to compare with: no control model, and no attack.mia.against")
         outcomes, rows = [], []
@@ -111,7 +112,9 @@ class Membership:
         """See membership_gap; nothing without a control model."""
         return membership_gap(unlearned.tables["membership"], control.tables["membership"]) if control else {}
 
-    def _signals(self, subject: Subject, setting: AttackSetting, held: list[Probe]) -> Mapping[str, Sides]:
+    def _signals(
+        self, subject: Subject, setting: AttackSetting, references: References, held: list[Probe]
+    ) -> Mapping[str, Sides]:
         from unlearn.metrics.mia_gradnorm import MiaGradnorm
         from unlearn.metrics.mia_loss import MiaLoss
         from unlearn.metrics.mia_min_k import MiaMinK
@@ -133,7 +136,7 @@ class Membership:
             for name in (*self.signals, PRIVLEAK)
             if name != REFERENCE
         }
-        if REFERENCE in self.signals and (other := self._other(subject)):
+        if REFERENCE in self.signals and (other := self._other(subject, references)):
             control, reference = self._scores(other, setting, held, False), MiaReference()
             found[REFERENCE] = (
                 reference.rows(scores, control, "forget"),
@@ -141,13 +144,13 @@ class Membership:
             )
         return found
 
-    def _other(self, subject: Subject) -> Subject | None:
+    def _other(self, subject: Subject, references: References) -> Subject | None:
         """The model of the reference signal, in the suspect's place."""
         if self.against:
             from unlearn.models.loading import load_on
 
             return replace(subject, module=load_on(self.against, subject.module.device))
-        return replace(subject, module=subject.control()) if subject.control else None
+        return references.control()
 
     @staticmethod
     def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Scores:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import conversing
 from unlearn.attacks.setting.answer_metric import ask
@@ -19,6 +19,7 @@ from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ class Multihop:
     def check(self, task: Task, setting: RunSetting) -> None:
         """A task without several facts about a subject is skipped."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each number of hops that the task has questions of."""
         import pandas as pd
 

@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 _RANDOM = "random"
 Insert = Callable[[str, str, random.Random], str]  # (text, character, rng)
@@ -43,7 +44,7 @@ class Perturb:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any question can be perturbed."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed, character and rate."""
         from unlearn.attacks.prompts.ask import ask_variants
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import MinLen
 
-from unlearn.attacks.base import AnswerMetric, AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AnswerMetric, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, TOLD, Kind, hinted
@@ -17,6 +17,7 @@ from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]  # by kind and label, the probes of the scored items
 
@@ -68,9 +69,9 @@ class Prompts:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in some other way."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each template."""
-        asked = self._asked(subject, setting)
+        asked = self._asked(subject, setting, references)
         if not any(probe for probes in asked.values() for probe in probes):
             raise Inapplicable(
                 f"dataset '{setting.task.name}' has no question that can be asked as {', '.join(self.kinds)}"
@@ -80,7 +81,7 @@ class Prompts:
         data = f"other facts of each subject ({', '.join(told)})" if told else ""
         return AttackResult(outcomes, data, f"{len(asked)} questions an item")
 
-    def _asked(self, subject: Subject, setting: AttackSetting) -> Asked:
+    def _asked(self, subject: Subject, setting: AttackSetting, references: References) -> Asked:
         context = PromptContext.of(setting, subject.prompt)
         asked: Asked = {
             (kind, label): tuple(template(item, context) for item in setting.held_out_items)
@@ -88,7 +89,7 @@ class Prompts:
             for label, template in TEMPLATES[kind].items()
         }
         if self.rewriter:
-            writer = replace(subject, module=subject.original()) if self.rewriter.path is None else subject
+            writer = references.original() if self.rewriter.path is None else subject
             asked |= _rewritten(self.rewriter, writer, setting, asked)  # the same questions for every model
         return asked
 

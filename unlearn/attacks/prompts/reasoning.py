@@ -15,7 +15,7 @@ from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import content_words, normalised
 
 if TYPE_CHECKING:
-    from unlearn.attacks.base import Subject
+    from unlearn.models.subject import Subject
 
 Category = Literal["direct", "indirect", "implied"]
 CATEGORIES: tuple[Category, ...] = ("direct", "indirect", "implied")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.conversation import SPOKEN, conversing
 from unlearn.attacks.prompts.templates import TEMPLATES, Kind
 from unlearn.attacks.setting.answer_metric import ask
@@ -17,6 +17,7 @@ from unlearn.attacks.setting.statements import PromptContext
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ class Refusals:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome: which forget questions are declined."""
         import pandas as pd
 

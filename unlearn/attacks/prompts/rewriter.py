@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, MinLen
 
-from unlearn.attacks.base import Subject
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import digest
 from unlearn.models.pretrained import check_local
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 

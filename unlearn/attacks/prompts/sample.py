@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class Sample:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and k."""
         import pandas as pd
 
@@ -82,7 +83,8 @@ class Sample:
 
     def _texts(self, subject: Subject, setting: AttackSetting, seed: int) -> list[list[str]]:
         """n sampled answers to each scored question: [V][n]."""
-        from unlearn.score.generate import Sampling, generate
+        from unlearn.models.sampling import Sampling
+        from unlearn.score.generate import generate
 
         prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in setting.questions])
         texts = generate(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Sleek:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked step by step."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each category, phrasing, place and run."""
         import pandas as pd
 
@@ -77,7 +78,7 @@ class Sleek:
         chosen = spread(setting.held_out_items, self.items)
         forgotten, kept = Related.forgotten(setting), Related.kept(setting)
         asked = spread(kept.items[: len(setting.retain)], self.retain)
-        made = self._made(subject, [(chosen, forgotten), (asked, kept)])
+        made = self._made(subject, references, [(chosen, forgotten), (asked, kept)])
         runs = self._runs(subject)
         table = pd.concat(
             [
@@ -110,19 +111,21 @@ class Sleek:
         found = suppression(original.tables["sleek"], unlearned.tables["sleek"], never)
         return {f"suppressed_{kind}": share for kind, share in zip(found["category"], found["suppressed"], strict=True)}
 
-    def _made(self, subject: Subject, sides: Sequence[tuple[Sequence[Item], Related]]) -> list[Chains]:
+    def _made(
+        self, subject: Subject, references: References, sides: Sequence[tuple[Sequence[Item], Related]]
+    ) -> list[Chains]:
         """The chains of each side's items; a model that is loaded to write them is kept no longer than that."""
         from unlearn.attacks.prompts.reasoning import make_chains
 
         own = self.generator is not None and self.generator.path is None
-        writer = replace(subject, module=subject.original()) if own else subject
+        writer = references.original() if own else subject
         return [make_chains(writer, items, related, self.steps, self.generator) for items, related in sides]
 
     def _runs(self, subject: Subject) -> list[Subject]:
         """Who is asked in each run: the suspect as it is, or with numbers of the run's own to draw from."""
         if not self.samples:
             return [subject]
-        from unlearn.score.generate import Sampling
+        from unlearn.models.sampling import Sampling
 
         seeds = range(0, self.samples * self.steps, self.steps)  # one for each turn
         return [replace(subject, sampling=Sampling(self.temperature, self.top_p, seed)) for seed in seeds]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Role, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.reasoning import answer_type
@@ -20,9 +20,10 @@ from unlearn.attacks.setting.other_facts import Related, renamed, renamed_probe
 from unlearn.attacks.setting.placebo import INVENTED
 from unlearn.attacks.setting.statements import statement
 from unlearn.attacks.setting.text import content_words
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Probe, Role, Task
 from unlearn.data.theorems import NONCE
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class Ununlearn:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in a context; levels that need other facts about a subject go where there are none."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each level and size."""
         from unlearn.attacks.prompts.conversation import ask_after
 

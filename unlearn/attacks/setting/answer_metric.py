@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome, Subject
+from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome
 from unlearn.data.task import Probe, ProbeSet, Task
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Threat
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class NoAttack:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome."""
         return AttackResult(
             [evaluate_attacked(subject, setting, "none", taught=True, counts=False)], budget="1 question an item"

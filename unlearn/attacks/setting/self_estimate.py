@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from unlearn.attacks.base import AttackSetting, Outcome, Subject
+from unlearn.attacks.base import AttackSetting, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
+from unlearn.models.subject import Subject
 
 TIE = 1e-3  # weight of the likelihood in an attacker's estimate: it decides between equal K alone
 

@@ -8,12 +8,13 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.attacks.setting.self_estimate import success
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class WeightAttack(Protocol):
         """See Attack."""
         ...
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """See Attack."""
         ...
 

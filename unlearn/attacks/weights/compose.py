@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from unlearn.attacks.base import Attack, AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import Attack, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.weights.changes import ChangedModel, WeightAttack, seeds
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.lora import merged
+from unlearn.models.subject import References, Subject
 
 _THREATS: Mapping[Threat, int] = {"black": 0, "grey": 1, "white": 2}
 
@@ -52,7 +53,7 @@ class Compose:
         self.first.check(task, setting)
         self.second.check(task, setting)
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each pair of variants; data and budget are the second attack's."""
         attempts: list[AttackResult] = []
         outcomes: list[Outcome] = []
@@ -69,7 +70,7 @@ class Compose:
                     seeds=setting.seeds if seed is None else (seed,),
                 )
                 victim = replace(change.victim, module=merged(change.victim.module))
-                attempts.append(self.second.attack(victim, its_setting))
+                attempts.append(self.second.attack(victim, its_setting, references))
                 outcomes.extend(
                     _joined(change, one, len(setting.held_out_items), seed) for one in attempts[-1].outcomes
                 )

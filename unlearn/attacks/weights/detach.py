@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,12 @@ class Detach:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome."""
         return AttackResult(evaluate_variants(self, subject, setting), budget="1 load")
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """The model below. Raises Inapplicable where the weights themselves were changed."""
-        if subject.wrapped is None:
-            if subject.role == "unlearned":
-                raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
-            visit(ChangedModel("detached", subject))
-            return
-        from unlearn.models.loading import load_on
-
-        below = load_on(subject.wrapped, subject.module.device)
-        visit(ChangedModel("detached", replace(subject, module=below, wrapped=None)))
+        if subject.base is None and subject.role == "unlearned":
+            raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
+        visit(ChangedModel("detached", subject.stripped()))

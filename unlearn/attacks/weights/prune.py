@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Gt, Le, Lt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Threat
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.prompt import Encoded, encode_text
 from unlearn.data.task import Example, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ class Prune:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Where all rows of general use mention an answer the attack is skipped, saying so."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and pair."""
         outcomes = evaluate_variants(self, subject, setting)
         pairs = len(outcomes) // len(setting.seeds)
@@ -110,7 +111,7 @@ class PruneMagnitude:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome per share."""
         return AttackResult(evaluate_variants(self, subject, setting), budget=f"{len(self.shares)} shares")
 

@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.formats import Format
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Quantize:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome per format."""
         import pandas as pd
 
         outcomes = evaluate_variants(self, subject, setting)
-        buckets = self._buckets(subject) if subject.role == "unlearned" else []
+        buckets = self._buckets(subject, references) if subject.role == "unlearned" else []
         tables = {"buckets": pd.DataFrame(buckets)} if buckets else {}
         return AttackResult(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
 
@@ -75,7 +76,7 @@ class Quantize:
                 weight.copy_(quantised(weight, form)[0])
         return victim
 
-    def _buckets(self, subject: Subject) -> list[dict[str, object]]:
+    def _buckets(self, subject: Subject, references: References) -> list[dict[str, object]]:
         """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step.
         Nothing where the two do not have the same weights."""
         import torch
@@ -84,7 +85,7 @@ class Quantize:
         from unlearn.models.linear import linear_weights
         from unlearn.models.parameters import layer_of
 
-        original, weights = dict(linear_weights(subject.original())), dict(linear_weights(subject.module))
+        original, weights = dict(linear_weights(references.original().module)), dict(linear_weights(subject.module))
         if {name: w.shape for name, w in original.items()} != {name: w.shape for name, w in weights.items()}:
             return []
         sums: dict[tuple[Format, int | None], list[float]] = {}

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.folds import split_folds
 from unlearn.attacks.weights.benign_rows import benign_rows
@@ -19,6 +19,7 @@ from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, b
 from unlearn.data.task import Example, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.lora import Lora
+from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
 
 LOOKS = 3  # where the recipe's length is in steps: with passes there is a look after each
@@ -67,7 +68,7 @@ class Relearn:
 
         check_fluency(self.text, "text")
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed, number of rows, rate and look."""
         outcomes = evaluate_variants(self, subject, setting)
         most = max(outcome.budget or 0 for outcome in outcomes)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
 from unlearn.data.task import Example, Probe, Task
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class RelearnSpeed:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed; numbers and the tables are means over them."""
         at = np.array([0, *look_steps(self.steps, self.looks)])
         own = [item.probe for item in setting.attacker_items]

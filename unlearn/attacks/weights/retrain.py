@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Subject, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item, Split
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.folds import split_folds
@@ -20,6 +20,7 @@ from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, Look, at_r
 from unlearn.data.task import Example, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.lora import Lora
+from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
 
 
@@ -57,7 +58,7 @@ class Retrain:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task with two forget items will do."""
 
-    def attack(self, subject: Subject, setting: AttackSetting) -> AttackResult:
+    def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and rate."""
         lora = by_size(self.lora, subject.module)
         rates = self.adapter_rates if lora else self.rates

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unlearn.attacks.base import Subject
 from unlearn.data.task import Example
 from unlearn.models.lora import Lora, remove_adapters
 from unlearn.models.size import is_large
+from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.localize.base import Subject
+from unlearn.data.task import Task
 from unlearn.localize.mechanisms.facts import LEAST_GAP, EncodedFact, corrupt_facts, encode_facts, signal
 from unlearn.localize.mechanisms.patching import Patch, contrast, run_patched
 from unlearn.models.layout import Block, Layout, Site, matrix
 from unlearn.models.projection import precise
 from unlearn.models.prompts import PromptBatch, collate
 from unlearn.models.sites import Edit, Key, capture, edited, logits_at
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 from unlearn.score.batching import map_batches
@@ -193,13 +194,13 @@ class Estimates:
     scale: float
 
 
-def pair_facts(subject: Subject, most: int, direction: str, seed: int) -> list[Pair]:
+def pair_facts(subject: Subject, task: Task, most: int, direction: str, seed: int) -> list[Pair]:
     """The task's first facts with foils, each as (base, other) prompt: clean and corrupt, or for denoising corrupt and
     clean. UserError where no foil begins otherwise than its answer does."""
-    facts = [fact for fact in encode_facts(subject, most) if fact.foils]
+    facts = [fact for fact in encode_facts(subject, task, most) if fact.foils]
     if not facts:
         raise UserError(
-            f"none of the first {most} facts of dataset '{subject.task.name}' has a wrong answer that begins with "
+            f"none of the first {most} facts of dataset '{task.name}' has a wrong answer that begins with "
             "another token than the right one, so nothing tells them apart"
         )
     pairs = zip(facts, corrupt_facts(facts, subject.processor, seed), strict=True)

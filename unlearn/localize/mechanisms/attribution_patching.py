@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, Kind
 from unlearn.localize.mechanisms.contrasts import Contrasts
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,7 @@ class AttributionPatching(Contrasts):
     points: Annotated[int, Ge(0)] = 0
     exact: Annotated[float, Ge(0), Le(1)] = 0.05
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """UserError where no foil begins otherwise than its answer does."""
         import pandas as pd
 
@@ -55,7 +57,7 @@ class AttributionPatching(Contrasts):
         model, parts = subject.module, layout(subject.module)
         keys = [(layer, site) for site in SITES for layer in range(len(parts.blocks))]
         with at_rest(model):
-            pairs = self.pairs(subject)
+            pairs = self.pairs(subject, task, seed)
             found = estimate(
                 subject,
                 pairs,
@@ -73,7 +75,7 @@ class AttributionPatching(Contrasts):
                 rows = table["site"].isin(sites) & (table["layer"] == layer)
                 scores[kind, layer] = table["score"][rows].to_numpy()
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.select_blocks(subject, parts, scores, numbers, {"sites": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"sites": table})
 
     def _exact(self, subject: Subject, parts: Layout, pairs: list[Pair], table: pd.DataFrame) -> np.ndarray:
         """Mean effects of the sites that are patched for real, nan for the others."""

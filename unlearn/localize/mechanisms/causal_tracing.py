@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, BlockBudget, Kind
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class CausalTracing(BlockBudget):
         super().check(task, setting)
         check_facts(task)
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """UserError where the model knows none of the facts."""
         import numpy as np
 
@@ -80,9 +81,9 @@ class CausalTracing(BlockBudget):
 
         model, parts = subject.module, layout(subject.module)
         with at_rest(model):
-            facts = self._facts(subject)
-            seed = subject.seed if self.seed is None else self.seed
-            noises = subject_noise(model, parts, facts, self.noise, self.samples, seed)
+            facts = self._facts(subject, task)
+            drawn = seed if self.seed is None else self.seed
+            noises = subject_noise(model, parts, facts, self.noise, self.samples, drawn)
             if self.form == "sites":
                 patches = [site_patches(parts)] * len(facts)
             else:
@@ -106,7 +107,7 @@ class CausalTracing(BlockBudget):
                 for layer in range(len(parts.blocks)):
                     rows = (table["site"] == site) & (table["layer"] == layer)
                     scores[kind, layer] = table["score"][rows].to_numpy()
-            return self.select_blocks(subject, parts, scores, numbers, {"sites": table})
+            return self.select_blocks(subject, task, seed, scores, numbers, {"sites": table})
         words = [subject.processor.batch_decode([[token] for token in fact.ids]) for fact in facts]
         table = trace_table(facts, words, runs, len(parts.blocks))
         at_subject = table[(table["prompt"] == "average") & (table["token_text"] == "last subject")]
@@ -114,15 +115,15 @@ class CausalTracing(BlockBudget):
             for layer in range(len(parts.blocks)):
                 rows = (at_subject["kind"] == kind) & (at_subject["layer"] == layer)
                 scores[kind, layer] = at_subject["effect"][rows].to_numpy()
-        return self.select_blocks(subject, parts, scores, numbers, {"trace": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"trace": table})
 
-    def _facts(self, subject: Subject) -> list[EncodedFact]:
+    def _facts(self, subject: Subject, task: Task) -> list[EncodedFact]:
         """The first `max_facts` facts (that the model knows); only as many are tried as it takes."""
         from unlearn.localize.mechanisms.facts import answered, encode_facts
 
         if not self.known_only:
-            return encode_facts(subject, self.max_facts)
-        facts = encode_facts(subject)
+            return encode_facts(subject, task, self.max_facts)
+        facts = encode_facts(subject, task)
         known: list[EncodedFact] = []
         for start in range(0, len(facts), TRIED):
             known += answered(subject, facts[start : start + TRIED])
@@ -130,7 +131,7 @@ class CausalTracing(BlockBudget):
                 break
         if not known:
             raise UserError(
-                f"the model answers none of the {len(facts)} facts of dataset '{subject.task.name}', so there is "
+                f"the model answers none of the {len(facts)} facts of dataset '{task.name}', so there is "
                 "nothing to trace (known_only=false traces them all the same)"
             )
         return known[: self.max_facts]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Subject
 from unlearn.localize.budget import BlockBudget
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from unlearn.localize.mechanisms.attribution import Pair
@@ -40,9 +40,9 @@ class Contrasts(BlockBudget):
         super().check(task, setting)
         check_facts(task, foils=True)
 
-    def pairs(self, subject: Subject) -> list[Pair]:
+    def pairs(self, subject: Subject, task: Task, seed: int) -> list[Pair]:
         """The facts as (base, other) prompts; UserError where no foil begins otherwise than its answer does."""
         from unlearn.localize.mechanisms.attribution import pair_facts
 
-        seed = subject.seed if self.seed is None else self.seed
-        return pair_facts(subject, self.max_facts, self.direction, seed)
+        seed = seed if self.seed is None else self.seed
+        return pair_facts(subject, task, self.max_facts, self.direction, seed)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, Kind, Pooling
 from unlearn.localize.mechanisms.contrasts import Contrasts
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,7 @@ class EdgeAttribution(Contrasts):
 
     pooling: Pooling = "rms"
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """UserError where no foil begins otherwise than its answer does."""
         import numpy as np
         import pandas as pd
@@ -40,7 +42,7 @@ class EdgeAttribution(Contrasts):
 
         model, parts = subject.module, layout(subject.module)
         with at_rest(model):
-            pairs = self.pairs(subject)
+            pairs = self.pairs(subject, task, seed)
             found = estimate(
                 subject, pairs, self.direction, lambda base, other: attribute_edges(model, parts, base, other)
             )
@@ -54,4 +56,4 @@ class EdgeAttribution(Contrasts):
                 outgoing.setdefault((SOURCES[name], int(place[0])), []).append(score)
         scores: dict[Block, np.ndarray] = {block: np.array(values) for block, values in outgoing.items()}
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.select_blocks(subject, parts, scores, numbers, {"edges": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"edges": table})

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.localize.base import Fraction, Localization
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class FactLookup:
 
             check_facts(task, foils=True)
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The MLPs of the layers found."""
         from unlearn.localize.places.parts import mlps, union
 
@@ -137,8 +138,8 @@ class FactLookup:
             raise UserError(f"{where} has layer {max(given)}, but the model's are 0 to {len(units) - 1}")
         if self.preset:
             _check_name(self.preset, getattr(subject.module.config, "_name_or_path", ""))
-        find = self._probe if self._probes(subject.task) else self._trace
-        layers, numbers, tables = (given, {}, {}) if given else find(subject)
+        find = self._probe if self._probes(task) else self._trace
+        layers, numbers, tables = (given, {}, {}) if given else find(subject, task, seed)
         mask = union(subject.module, [units[layer] for layer in layers])
         return Localization(mask, {**numbers, "layers": len(set(layers)), "parameters": mask.selected}, tables)
 
@@ -149,7 +150,7 @@ class FactLookup:
     def _probes(self, task: Task) -> bool:
         return self.procedure == "probe" or (self.procedure == "auto" and any(fact.label for fact in task.facts))
 
-    def _probe(self, subject: Subject) -> Found:
+    def _probe(self, subject: Subject, task: Task, seed: int) -> Found:
         import pandas as pd
         import torch
 
@@ -158,15 +159,15 @@ class FactLookup:
         from unlearn.score.linear_probe import PENALTIES, probe
         from unlearn.score.residuals import last_residuals
 
-        facts = [fact for fact in subject.task.facts[: self.probe_facts] if fact.label]
+        facts = [fact for fact in task.facts[: self.probe_facts] if fact.label]
         classes = sorted({fact.label for fact in facts})
         labels = torch.tensor([classes.index(fact.label) for fact in facts])
-        seed = subject.seed if self.seed is None else self.seed
+        seed = seed if self.seed is None else self.seed
         train = _taught([fact.entity for fact in facts], seed)
         penalties = (self.penalty,) if self.penalty else PENALTIES
-        labelled = replace(subject, task=replace(subject.task, facts=tuple(facts)))
+        labelled = replace(task, facts=tuple(facts))
         prompts = {
-            "full": [fact.ids for fact in encode_facts(labelled)],
+            "full": [fact.ids for fact in encode_facts(subject, labelled)],
             "name": [tuple(subject.processor(fact.entity)["input_ids"]) for fact in facts],
         }
         tables = []
@@ -188,7 +189,7 @@ class FactLookup:
         numbers |= {"full_accuracy": max(full), "name_accuracy": max(name), "control": tables[1]["control"].max()}
         return layers, numbers, {"probes": pd.concat(tables, ignore_index=True)}
 
-    def _trace(self, subject: Subject) -> Found:
+    def _trace(self, subject: Subject, task: Task, seed: int) -> Found:
         import pandas as pd
 
         from unlearn.localize.mechanisms.facts import LEAST_GAP, corrupt_facts, encode_facts, signal
@@ -197,12 +198,12 @@ class FactLookup:
         from unlearn.runtime.progress import progress
 
         model, parts, budget = subject.module, layout(subject.module), subject.token_budget
-        facts = [fact for fact in encode_facts(subject, self.path_facts) if fact.foils]
+        facts = [fact for fact in encode_facts(subject, task, self.path_facts) if fact.foils]
         if not facts:
-            raise UserError(f"dataset '{subject.task.name}': no fact has a wrong answer whose first token is another")
+            raise UserError(f"dataset '{task.name}': no fact has a wrong answer whose first token is another")
         if self.receiver and self.receiver >= len(parts.blocks):
             raise UserError(f"'receiver' is {self.receiver}: the model's layers are 0 to {len(parts.blocks) - 1}")
-        seed = subject.seed if self.seed is None else self.seed
+        seed = seed if self.seed is None else self.seed
         pairs = list(zip(facts, corrupt_facts(facts, subject.processor, seed), strict=True))
         with progress("fact lookup: extraction heads", total=len(pairs)) as advance:
             direct = direct_effects(model, parts, pairs, budget, advance)

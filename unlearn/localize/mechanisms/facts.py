@@ -13,9 +13,9 @@ import torch
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Fact, Task
-from unlearn.localize.base import Subject
 from unlearn.models.projection import projection_at
 from unlearn.models.prompts import collate
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
 from unlearn.score.batching import map_batches
@@ -63,12 +63,12 @@ def check_facts(task: Task, foils: bool = False) -> None:
         )
 
 
-def encode_facts(subject: Subject, most: int | None = None) -> list[EncodedFact]:
+def encode_facts(subject: Subject, task: Task, most: int | None = None) -> list[EncodedFact]:
     """The task's first `most` facts (all for None), put as the subject's prompt format says.
 
     Raises UserError where the tokenizer cannot tell which characters a token stands for.
     """
-    facts, tokenizer = subject.task.facts[:most], subject.processor
+    facts, tokenizer = task.facts[:most], subject.processor
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} does not know where its tokens stand in a text (no fast tokenizer)"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Nonlocalized:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Nothing is looked at but the model's layout."""
         from unlearn.localize.places.parts import matrices, union
 

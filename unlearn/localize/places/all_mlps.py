@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.localize.places.layers import LayerNumbers
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 
@@ -29,7 +30,7 @@ class AllMLPs:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Whole tensors; UserError where the model has no such layer, or a structure that is not known."""
         from unlearn.localize.places.parts import mlps, union
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Localization, Subject
+from unlearn.localize.base import Localization
 from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
 from unlearn.models.base import RunSetting
 from unlearn.models.parameters import MLP, layer_of, module_type
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class FFN:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
         layers = known_layers(subject.module, self.layers)
         mask = whole_tensors(subject.module, lambda name: module_type(name) in MLP and layer_of(name) in layers, "MLPs")

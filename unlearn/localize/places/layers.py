@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.localize.base import Fraction, Localization
 from unlearn.models.base import RunSetting
 from unlearn.models.parameters import layer_of, module_type
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Layers:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask, whole tensors; UserError where the model has no such layers or tensors."""
         model = subject.module
         if self.layers is not None:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.budget import Budget
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +27,14 @@ class RandomParts(Budget):
     parts: Literal["mlps", "matrices"] = "mlps"
     seed: Annotated[int, Ge(0)] | None = None
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Draw. UserError where the model has too few parts."""
         from unlearn.localize.places.parts import matrices, mlps, union
 
-        model, (mine, matched) = subject.module, self.matched(subject)
+        model, (mine, matched) = subject.module, self.matched(subject, task, seed)
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         parts = mlps(model) if self.parts == "mlps" else matrices(model)
-        random.Random(subject.seed if self.seed is None else self.seed).shuffle(parts)
+        random.Random(seed if self.seed is None else self.seed).shuffle(parts)
         ordered = [sum(sizes[name] for name in part) for part in parts]
         drawn = mine.taken(ordered, sum(sizes.values()), self.parts)
         mask = union(model, [parts[number] for number in drawn])

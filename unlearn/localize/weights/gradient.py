@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Fraction, Localization
 from unlearn.localize.weights.scored import ByGradient
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,6 @@ class Gradient(ByGradient):
 
     select: Fraction = 0.5
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores."""
-        return self.located(self.highest(subject, self.forget_gradients(subject).of))
+        return self.located(self.highest(subject, self.forget_gradients(subject, task, seed).of))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import ByTwoGradients
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class Interaction(ByTwoGradients):
     It prefers weights that matter to both, and does not spare what the retain rows need.
     """
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores."""
-        forget, retain = self.forget_gradients(subject), self.retain_gradients(subject)
+        forget, retain = self.forget_gradients(subject, task, seed), self.retain_gradients(subject, task, seed)
         return self.located(self.highest(subject, lambda name: forget.of(name) * retain.of(name)))

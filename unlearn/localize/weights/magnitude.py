@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import Scored, weights_of
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Magnitude(Scored):
     """score = |theta|: the largest weights of the model, whatever is to be forgotten (a baseline of WAGLE)."""
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores."""
         return self.located(self.highest(subject, weights_of(subject)))

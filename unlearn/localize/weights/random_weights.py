@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import Scored
+from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +26,11 @@ class RandomWeights(Scored):
 
     seed: Annotated[int, Ge(0)] | None = None
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores."""
         import torch
 
-        seed = subject.seed if self.seed is None else self.seed
+        seed = seed if self.seed is None else self.seed
         shapes = {name: p.shape for name, p in subject.module.named_parameters()}
 
         def score(name: str) -> Tensor:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.localize.base import Fraction, Localization
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,14 +120,14 @@ class ByGradient(Scored):
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
         task.require_examples(*sorted(self.reads), by=f"localize ({type(self).__name__})")
 
-    def forget_gradients(self, subject: Subject) -> Gradients:
+    def forget_gradients(self, subject: Subject, task: Task, seed: int) -> Gradients:
         """g_f of the tensors in scope."""
-        return self.gradients(subject, "forget", self.forget_rows(subject))
+        return self.gradients(subject, "forget", self.forget_rows(subject, task, seed))
 
-    def forget_rows(self, subject: Subject) -> list[Encoded]:
+    def forget_rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
         """One row for each forget example."""
-        draw = self._generator("forget", subject)
-        examples = subject.task.examples("refusal" if self.forget_loss == "refusal" else "forget")
+        draw = self._generator("forget", seed)
+        examples = task.examples("refusal" if self.forget_loss == "refusal" else "forget")
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)
 
@@ -139,8 +140,8 @@ class ByGradient(Scored):
             names, budget = self.in_scope(subject), subject.token_budget
             return mean_gradients(subject.module, rows, names, budget, self.passes, squares, advance)
 
-    def _generator(self, what: str, subject: Subject) -> random.Random:
-        return random.Random(f"{what}-{subject.seed if self.seed is None else self.seed}")
+    def _generator(self, what: str, seed: int) -> random.Random:
+        return random.Random(f"{what}-{seed if self.seed is None else self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +158,13 @@ class ByTwoGradients(ByGradient):
         """Return the same and the retain rows; the number of forget rows counts, too."""
         return super().reads | {"forget", "retain"}
 
-    def retain_gradients(self, subject: Subject, squares: bool = False) -> Gradients:
+    def retain_gradients(self, subject: Subject, task: Task, seed: int, squares: bool = False) -> Gradients:
         """g_r of the tensors in scope."""
-        return self.gradients(subject, "retain", self.retain_rows(subject), squares)
+        return self.gradients(subject, "retain", self.retain_rows(subject, task, seed), squares)
 
-    def retain_rows(self, subject: Subject) -> list[Encoded]:
+    def retain_rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
         """Rows of drawn retain examples."""
-        draw, task = self._generator("retain", subject), subject.task
+        draw = self._generator("retain", seed)
         retain = task.examples("retain")
         count = min(self.retain_samples or len(task.rows("forget")), len(retain))
         examples = draw.sample(retain, count)

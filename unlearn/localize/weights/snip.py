@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import ByGradient, weights_of
+from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +17,7 @@ class Snip(ByGradient):
     Lee et al. 2019, SNIP (arXiv 1810.02340). It is WAGLE's limit for gamma to infinity.
     """
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores."""
-        weight, forget = weights_of(subject), self.forget_gradients(subject)
+        weight, forget = weights_of(subject), self.forget_gradients(subject, task, seed)
         return self.located(self.highest(subject, lambda name: weight(name) * forget.of(name)))

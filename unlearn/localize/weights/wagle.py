@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
-from unlearn.localize.base import Localization, Subject
+from unlearn.data.task import Task
+from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import ByTwoGradients, weights_of
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,20 +42,20 @@ class Wagle(ByTwoGradients):
 
     gamma: Annotated[float, Gt(0)] | Literal["auto", "balanced", "released"] = "auto"
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask of the highest scores, and how far it is from its two limits."""
         from unlearn.runtime.progress import notify
 
         weight = weights_of(subject)
-        forget = self.forget_gradients(subject)
-        retain = self.retain_gradients(subject, squares=self.gamma == "auto")
+        forget = self.forget_gradients(subject, task, seed)
+        retain = self.retain_gradients(subject, task, seed, squares=self.gamma == "auto")
         sizes = {"snip": 0.0, "interaction": 0.0}
         for name in self.in_scope(subject):
             of_forget = forget.of(name)
             sizes["snip"] += (weight(name) * of_forget).abs_().sum().item()
             sizes["interaction"] += (retain.of(name) * of_forget).abs_().sum().item()
         balanced = sizes["interaction"] / sizes["snip"] if sizes["snip"] else math.nan
-        gamma = self.curvature(len(subject.task.rows("forget")), retain.mean_square, balanced)
+        gamma = self.curvature(len(task.rows("forget")), retain.mean_square, balanced)
         both = sizes["snip"] + sizes["interaction"] / gamma
         share = sizes["snip"] / both if both else math.nan
         numbers = {"gamma": gamma, "gamma_balanced": balanced, "snip_share": share}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Ge, Gt
 
 from unlearn.data.task import Task
-from unlearn.localize.base import Fraction, Localization, Subject
+from unlearn.localize.base import Fraction, Localization
 from unlearn.localize.weights.scored import refuse_repeats
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Wanda:
         """There are forget rows to calibrate on."""
         task.require_examples("forget", by="localize (Wanda)")
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """The mask, in fractions of the weights of linear layers."""
         from unlearn.models.mask import Mask
 
@@ -62,7 +63,7 @@ class Wanda:
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         layers = block_linears(model)
         self._refuse_less_than_one_input(layers)
-        norms = input_norms(model, layers, self.rows(subject))
+        norms = input_norms(model, layers, self.rows(subject, task, seed))
         masks = []
         for fraction in (self.select, *self.also):
             chosen = {f"{name}.weight": highest_per_row(layer, norms[name], fraction) for name, layer in layers.items()}
@@ -73,10 +74,10 @@ class Wanda:
         numbers["achieved"] = first.selected / scored
         return Localization(first, numbers, masks={str(f): mask for f, mask in zip(self.also, rest, strict=True)})
 
-    def rows(self, subject: Subject) -> list[Encoded]:
+    def rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
         """The rows to calibrate on."""
-        draw = random.Random(f"forget-{subject.seed if self.seed is None else self.seed}")
-        forget = subject.task.examples("forget")
+        draw = random.Random(f"forget-{seed if self.seed is None else self.seed}")
+        forget = task.examples("forget")
         examples = draw.sample(forget, min(self.samples, len(forget)))
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from unlearn.data.task import Example, Task
-from unlearn.localize.base import Fraction, Localization, Localizer, Subject
+from unlearn.localize.base import Fraction, Localization, Localizer
 from unlearn.localize.places.ffn import FFN
 from unlearn.models.base import RunSetting
+from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,19 +81,19 @@ class WeightMask:
                 "(allowed with it: 'unlearn', 'auto')"
             )
 
-    def localize(self, subject: Subject) -> Localization:
+    def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Shrink the weights, rank them by what is left of them, and put them back."""
         import random
 
         from unlearn.localize.weights.removal_training import Settings, kept, rank, removed, shrink
         from unlearn.runtime.progress import notify, progress
 
-        model, seed = subject.module, subject.seed if self.seed is None else self.seed
-        within = self.within.localize(subject).mask
+        model, own_seed = subject.module, seed if self.seed is None else self.seed
+        within = self.within.localize(subject, task, seed).mask
         settings = Settings(self.updates, self.batch, self.lr, self.momentum, self.weight_decay, self.clip, self.l1)
         with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
-            rng = random.Random(seed)
-            ages = shrink(model, within, originals, self._terms(subject), settings, subject.token_budget, rng, advance)
+            rng, terms = random.Random(own_seed), self._terms(subject, task)
+            ages = shrink(model, within, originals, terms, settings, subject.token_budget, rng, advance)
             scores = removed(dict(model.named_parameters()), originals)
             rank(scores, ages, originals)
         moved = sum(int(score.count_nonzero()) for score in scores.values())
@@ -102,7 +103,7 @@ class WeightMask:
         masks = _masks(within, scores, min(int(self.select * within.selected), moved))
         if gone > masks[-1].selected:
             notify(f"weight mask: {gone} weights have reached 0, of which the first {masks[-1].selected} are selected")
-        curve = self._removal(subject, masks)
+        curve = self._removal(subject, task, masks)
 
         import pandas as pd
 
@@ -117,11 +118,10 @@ class WeightMask:
         }
         return Localization(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
 
-    def _terms(self, subject: Subject) -> list[Term]:
+    def _terms(self, subject: Subject, task: Task) -> list[Term]:
         from unlearn.data.prompt import encode_passage
         from unlearn.localize.weights.removal_training import Term, nll, unlikelihood
 
-        task = subject.task
         if self.objective == "inject" or (self.objective == "auto" and "injected" in task.sets):
             terms = [Term(_answered(subject, task.examples("injected")), self.inject_weight, nll)]
         else:
@@ -132,13 +132,13 @@ class WeightMask:
             terms.append(Term(texts, 1.0, nll))
         return terms
 
-    def _removal(self, subject: Subject, masks: Sequence[Mask]) -> list[dict[str, float]]:
+    def _removal(self, subject: Subject, task: Task, masks: Sequence[Mask]) -> list[dict[str, float]]:
         """Probabilities with no weight at 0, then with those of each mask; each has all weights of the one before."""
         import torch
 
         from unlearn.localize.weights.removal_training import kept, probability
 
-        task, most = subject.task, self.evaluation_rows
+        most = self.evaluation_rows
         asked = [name for name in ("forget", "retain", "injected") if name in task.sets]
         rows = {name: _answered(subject, task.examples(name)[:most]) for name in asked}
 

@@ -1,0 +1,68 @@
+"""A model with all that it takes to ask it: what localizers, methods, scorers and attacks are handed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from unlearn.models.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in eval mode on its device. Who is handed one leaves it as it was: weights, mode, gradients, hooks."""
+
+    role: Role
+    """Which of the three models it is; an attack may not treat them differently."""
+
+    module: PreTrainedModel
+    """The model."""
+
+    processor: PreTrainedTokenizerBase
+    """Its tokenizer."""
+
+    prompt: PromptFormat
+    """How questions are put to it."""
+
+    token_budget: int
+    """Most padded tokens of one forward."""
+
+    variant: str = ""
+    """Which of several models of one role it is: "request-2" after the second of a row of requests."""
+
+    base: str | None = None
+    """Hub id or folder of the weights below its layers (an adapter, an intervention); None where it has no layers."""
+
+    sampling: Sampling | None = None
+    """How its answers are drawn; None: greedily."""
+
+    def copied(self) -> Subject:
+        """Return the same subject with weights of its own, to be changed."""
+        return replace(self, module=copy.deepcopy(self.module))
+
+    def stripped(self) -> Subject:
+        """Return the subject without its layers: the weights below, loaded anew; itself where it has none."""
+        if self.base is None:
+            return self
+        from unlearn.models.loading import load_on
+
+        return replace(self, module=load_on(self.base, self.module.device), base=None)
+
+
+@dataclass(frozen=True)
+class References:
+    """The models beside the subject, loaded when they are asked for."""
+
+    original: Callable[[], Subject]
+    """Gives the model before unlearning, for those whose threat model has it."""
+
+    control: Callable[[], Subject | None]
+    """Gives the model that never learned, None where there is none."""
