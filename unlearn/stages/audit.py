@@ -53,15 +53,16 @@ _STAGE = {"full": "original", "retain": "control"}  # what ordinary runs train, 
 class Pools:
     """Which models the metrics are tried on: 3 with and 3 without the knowledge for each seed, and each method on each.
 
-    methods: by name, what unlearns. seeds: of weights, order and unlearning; the data are those of the experiment's
-    seed, with which the two models are trained that say what more knowledge looks like and that metrics compare with:
-    that seed may not be among these. least_utility: share of the original's model utility that an unlearned model must
-    keep to count.
+    The data are those of the experiment's seed, with which the two models are trained that say what more knowledge
+    looks like and that metrics compare with: that seed may not be among these.
     """
 
     methods: dict[str, Method]
+    """What unlearns, by name."""
     seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(2**32)], ...], MinLen(1)] = (1, 2)
+    """Of the models in the pools: weights, order and unlearning."""
     least_utility: Annotated[float, Ge(0), Le(1)] = 0.8
+    """Share of the original's utility that an unlearned model must keep to count."""
 
     def __post_init__(self) -> None:
         if not self.methods:

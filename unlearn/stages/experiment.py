@@ -35,38 +35,48 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `unlearn run` runs.
-
-    metric: what to report, by name. attack: what is tried to draw the forgotten out, by name; leak: how that is judged;
-    relearn: how attacks that train do so. seed: of the data (where it is generated), the weights and the order of rows.
-    stages: which to run, always in the pipeline's order; what an earlier one would have made must be there already.
-    output: the run folder (None: named after the choices and the configuration, under outputs/). run: with
-    stages=[attack], the earlier run, or the model or adapter folder, to attack. cache: where target and control models
-    and their scores are kept for all runs. lora: adapters to unlearn with, None for all weights. control_model: "auto"
-    takes the published one or trains one; "none" does without, and without forget quality. device: "auto", "cpu", or a
-    name such as "cuda:1". threads: CPU threads (None: what the model asks for).
-    """
+    """What `unlearn run` runs."""
 
     model: ModelFamily
+    """What is trained, unlearned and attacked."""
     dataset: Dataset
+    """What is to be forgotten and kept, and what is asked afterwards."""
     localize: Localizer
+    """Which weights may change."""
     method: Method
+    """How it is unlearned."""
     train: Recipe
+    """How the method trains."""
     evaluate: Scoring
+    """How models are scored."""
     metric: dict[str, Metric]
+    """What to report, by name."""
     attack: dict[str, Attack]
+    """What is tried to draw the forgotten out, by name."""
     leak: LeakSettings
+    """How attacks are judged."""
     relearn: Recipe
+    """How attacks that train do so."""
     tracker: Tracking
+    """Where the numbers are sent to."""
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    """Of the weights, the order of rows, and the data where it is generated."""
     stages: Annotated[tuple[Stage, ...], MinLen(1)] = STAGES
-    output: Annotated[str, MinLen(1)] | None = None
+    """Which to run, always in this order. What an earlier one would have made must be there already."""
     run: Annotated[str, MinLen(1)] | None = None
+    """With stages=[attack]: the earlier run's folder, or any model or adapter folder, to attack."""
+    output: Annotated[str, MinLen(1)] | None = None
+    """The run folder; None: named after the choices and the configuration, under outputs/."""
     cache: Annotated[str, MinLen(1)] = "outputs/.cache"
+    """Original and control models and their scores, shared by all runs."""
     lora: Lora | None = None
+    """Adapters to unlearn with; None: all weights."""
     control_model: Literal["auto", "none"] = "auto"
+    """auto: the published one, else trained here; none: do without (and without forget quality)."""
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
+    """auto, cpu, or a name such as cuda:1."""
     threads: Threads | None = None
+    """CPU threads; None: what the model asks for."""
 
     def __post_init__(self) -> None:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
