@@ -63,9 +63,9 @@ def test_every_metric_takes_a_task_of_completions() -> None:
     """No holdout, no control model, answers of one token without EOS: a value or a note, never an error."""
     task = SportsFacts(split="first_16", max_forget=3, max_maintain=3).load(0)
     tiny = TinyLM(COMPLETION, Recipe(lr=1, steps=1), hidden=16, layers=1, heads=2, mlp=16, vocabulary=600)
-    tokenizer = tiny.tokenizer(task)
+    model, tokenizer = tiny.start(task, 0)
     assert task.prompt is not None
-    scores = Scoring(gradients=True).score(tiny.start(task, tokenizer, 0), tokenizer, task.prompt, task)
+    scores = Scoring(gradients=True).score(model, tokenizer, task.prompt, task)
     assert not scores.tokens["eos"].any()
     files = sorted((conf_dir() / "metric").glob("*.yaml"))
     metrics = {name: metric for path in files for name, metric in build(OmegaConf.load(path), "metric").items()}

@@ -45,9 +45,9 @@ def tiny() -> tuple[Experiment, Task]:
 
 def test_the_tiny_model_depends_on_the_seed_alone(tiny: tuple[Experiment, Task]) -> None:
     family, task = tiny[0].model, tiny[1]
-    tokenizer = family.tokenizer(task)
+    tokenizer = family.start(task, 0).processor
     assert len(tokenizer) == 500 and tokenizer.pad_token_id != tokenizer.eos_token_id
-    first, again, other = (family.start(task, tokenizer, seed).model.layers[0].mlp.up_proj.weight for seed in (0, 0, 1))
+    first, again, other = (family.start(task, seed).module.model.layers[0].mlp.up_proj.weight for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     text = "Ünïcode, 日本 and an attack string }{|"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
@@ -55,8 +55,7 @@ def test_the_tiny_model_depends_on_the_seed_alone(tiny: tuple[Experiment, Task])
 
 def test_a_saved_model_comes_back(tiny: tuple[Experiment, Task], tmp_path: Path) -> None:
     family, task = tiny[0].model, tiny[1]
-    tokenizer = family.tokenizer(task)
-    model = family.start(task, tokenizer, 0)
+    model, tokenizer = family.start(task, 0)
     save_model(model, tokenizer, tmp_path / "unlearned")
     assert count_weights(tmp_path / "unlearned") == sum(p.numel() for p in model.parameters())
     loaded, words = load(tmp_path)

@@ -15,9 +15,8 @@ from helpers import SMALL, unlearn
 from hydra import compose, initialize_config_dir
 
 from unlearn.data.authors import Authors
-from unlearn.data.task import Task
+from unlearn.data.task import Role, Task
 from unlearn.metrics.metric_quality import Scored
-from unlearn.models.base import Role
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.audit import judged, variants
 from unlearn.stages.experiment import Experiment

@@ -50,6 +50,11 @@ class History:
         if self.control is None and self.original.start == "control":
             raise ValueError("the original model cannot start from a control model that there is not")
 
+    def of(self, role: Literal["original", "unlearned", "control"]) -> Training | None:
+        """Return how the original or the control model came about."""
+        assert role != "unlearned", "that is a method's to say"
+        return self.original if role == "original" else self.control
+
 
 FORGET_AND_RETAIN = History(Training(("retain", "forget")), Training(("retain",)))
 """The original model learned both, the control model never saw the forget set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from annotated_types import Gt, Le
 
@@ -32,34 +32,45 @@ class RunSetting:
     """Whether adapters are trained instead of the weights themselves."""
 
 
+class Loaded(NamedTuple):
+    """A model with what turns its inputs into tokens."""
+
+    module: PreTrainedModel
+    processor: PreTrainedTokenizerBase
+
+
 class ModelFamily(Protocol):
-    """A starting point for original and control models: a small frozen dataclass in conf/model.
+    """A starting point for original and control models: a small frozen dataclass in conf/model."""
 
-    prompt: how it is asked. finetune: how original and control models are trained where none is published. threads: CPU
-    threads for it, None for all cores.
-    """
-
+    modality: ClassVar[Modality]
+    """What kind of tasks it is for."""
     prompt: PromptFormat
+    """How it is asked."""
     finetune: Recipe
+    """How original and control models are trained where none is published."""
     threads: Threads | None
+    """CPU threads for it, None for all cores."""
 
     @property
     def source(self) -> str | None:
-        """Hub id or folder of the pretrained weights that it starts from; None where they are random."""
+        """Return hub id or folder of the pretrained weights that it starts from; None where they are random."""
         ...
 
     def key(self, task: Task) -> dict[str, Any]:
-        """What decides the starting weights and the tokenizer, for cache keys."""
+        """Return what decides the starting weights and the tokenizer, for cache keys."""
         ...
 
     def published(self, task: Task, role: Role) -> str | None:
-        """Hub id or folder of a released original or control checkpoint for this task, None where there is none."""
+        """Return hub id or folder of a released original or control checkpoint for this task, None where there is none.
+
+        A model that learned nothing by the task's history is what the family starts from.
+        """
         ...
 
-    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
-        """The tokenizer, with a padding token."""
+    def start(self, task: Task, seed: int) -> Loaded:
+        """Return what training of original and control starts from, in float32 on the CPU."""
         ...
 
-    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """The model that training of target and retain starts from, in float32 on the CPU."""
+    def load(self, path: str) -> Loaded:
+        """Return a saved or published model, in float32 on the CPU, in eval mode; UserError where it can't be had."""
         ...

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import MinLen
 
+from unlearn.data.history import Training
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Role, Task
-from unlearn.models.base import Threads
+from unlearn.data.task import Modality, Role, Task
+from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local, local_state
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    pass
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class PretrainedLM:
     published ones. checkpoints: by dataset name {"base": id, "original": id, "control": id}, published ones of the
     model `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
     """
+
+    modality: ClassVar[Modality] = "text"
 
     path: Annotated[str, MinLen(1)]
     prompt: PromptFormat
@@ -51,27 +54,29 @@ class PretrainedLM:
     def published(self, task: Task, role: Role) -> str | None:
         """This run's own checkpoint if one is set, else the published one for the task, if any.
 
-        What a task asks of pretraining the model knows already: it is the target itself.
+        Whichever of the two the task's history says was trained on nothing is what this family starts from.
         """
         if mine := (self.original if role == "original" else self.control):
             return mine
-        if role == "original" and not (task.pretrained or task.history).original.sets:
-            return self.source
+        made = task.pretrained or task.history
+        if made.of(role) == Training(()):
+            return self.path
         of_task = self.checkpoints.get(task.name, {})
         known = of_task.get(role) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None
 
-    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
-        """The model's own tokenizer; where it has no padding token, EOS pads (rows are masked by length, not by id)."""
-        from unlearn.models.loading import load_tokenizer
+    def start(self, task: Task, seed: int) -> Loaded:
+        """Return the pretrained weights and their own tokenizer.
 
-        return load_tokenizer(self.path)
+        Where it has no padding token, EOS pads (rows are masked by length, not by id).
+        """
+        return self.load(self.path)
 
-    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """The pretrained weights."""
-        from unlearn.models.loading import load_model
+    def load(self, path: str) -> Loaded:
+        """Return a causal LM and its tokenizer."""
+        from unlearn.models.loading import load_model, load_tokenizer
 
-        return load_model(self.path)
+        return Loaded(load_model(path), load_tokenizer(path))
 
 
 def retain_split(forget_split: str) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Role, Task, digest
+from unlearn.data.task import Modality, Role, Task, digest
 from unlearn.data.texts import all_texts
-from unlearn.models.base import Threads
+from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _SPECIAL = ("<pad>", "<eos>")
 
@@ -25,6 +25,8 @@ class TinyLM:
 
     Byte-level, so that any prompt or attack string can be put to it.
     """
+
+    modality: ClassVar[Modality] = "text"
 
     prompt: PromptFormat
     finetune: Recipe
@@ -53,21 +55,12 @@ class TinyLM:
         """Never: it is trained here."""
         return None
 
-    def tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
-        """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""
-        from tokenizers import ByteLevelBPETokenizer
-        from transformers import PreTrainedTokenizerFast
-
-        bpe = ByteLevelBPETokenizer()
-        lines = [self.prompt.user_start, self.prompt.user_end, self.prompt.answer_start, *all_texts(task)]
-        bpe.train_from_iterator(lines, vocab_size=self.vocabulary, special_tokens=list(_SPECIAL), show_progress=False)
-        return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
-
-    def start(self, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """Random weights, the same for original and control models of one seed."""
+    def start(self, task: Task, seed: int) -> Loaded:
+        """Return random weights, the same for original and control models of one seed."""
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
+        tokenizer = self._tokenizer(task)
         config = LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden,
@@ -81,4 +74,20 @@ class TinyLM:
             pad_token_id=tokenizer.pad_token_id,
         )
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return Loaded(LlamaForCausalLM(config), tokenizer)
+
+    def load(self, path: str) -> Loaded:
+        """Return a model that was trained here, and its tokenizer."""
+        from unlearn.models.loading import load_model, load_tokenizer
+
+        return Loaded(load_model(path), load_tokenizer(path))
+
+    def _tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
+        """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""
+        from tokenizers import ByteLevelBPETokenizer
+        from transformers import PreTrainedTokenizerFast
+
+        bpe = ByteLevelBPETokenizer()
+        lines = [self.prompt.user_start, self.prompt.user_end, self.prompt.answer_start, *all_texts(task)]
+        bpe.train_from_iterator(lines, vocab_size=self.vocabulary, special_tokens=list(_SPECIAL), show_progress=False)
+        return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])

@@ -138,8 +138,7 @@ def model_key(experiment: Experiment, task: Task, role: Role) -> Key:
 
 
 def _training(experiment: Experiment, task: Task, role: Role) -> Training:
-    made = history(experiment, task)
-    training = made.original if role == "original" else made.control
+    training = history(experiment, task).of(role)
     assert training is not None, "has_control sees to it"
     return training
 
@@ -156,14 +155,14 @@ def _key(experiment: Experiment, task: Task, rows: Sequence[Row], start: Key | N
 def _train(experiment: Experiment, task: Task, name: str, learning: Learning, device: Any, folder: Path) -> None:
     import torch
 
-    from unlearn.models.loading import load_model, load_tokenizer, save_model
+    from unlearn.models.loading import save_model
     from unlearn.training import checkpoint
     from unlearn.training.supervised import plan_answers, train_answers
 
     family, seed, start = experiment.model, experiment.seed, learning.start
     recipe = learning.recipe or family.finetune
-    tokenizer = load_tokenizer(start.path) if start else family.tokenizer(task)
-    model: Any = load_model(start.path) if start else family.start(task, tokenizer, seed)
+    model: Any
+    model, tokenizer = family.load(start.path) if start else family.start(task, seed)
     model = model.to(device=device, dtype=getattr(torch, recipe.weights))
     log: list[dict[str, Any]] = []
     if learning.rows:
