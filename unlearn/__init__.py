@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
+from unlearn.runtime.version import __version__
 
 if TYPE_CHECKING:
     from unlearn.api import Run as Run

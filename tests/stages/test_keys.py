@@ -159,6 +159,7 @@ def keys(conf: Path | None = None) -> list[Any]:
 
 def test_a_release_rebuilds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before, version = keys(), importlib.metadata.version
+    monkeypatch.setattr("unlearn.runtime.version.__version__", "99.0")
     monkeypatch.setattr(unlearn, "__version__", "99.0")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "unlearn" else version(name))
     assert keys() == before

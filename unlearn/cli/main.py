@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from unlearn import __version__
 from unlearn.runtime.errors import UserError, plain_errors, unknown
+from unlearn.runtime.version import __version__
 
 _INTERRUPTED = 130
 _COMMANDS = ("run", "list", "report", "compare", "audit")

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn import __version__
 from unlearn.runtime.store import write_file, write_json
+from unlearn.runtime.version import __version__
 
 if TYPE_CHECKING:
     from unlearn.metrics.metric_quality import Scored, Verdict

@@ -13,7 +13,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from unlearn import __version__
 from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable
 from unlearn.attacks.setting.answer_metric import choose_answer_metric
 from unlearn.attacks.setting.no_attack import NoAttack
@@ -30,6 +29,7 @@ from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.resources import Meter
 from unlearn.runtime.store import Built, write_json
 from unlearn.runtime.time_limit import TimeUp, deadline
+from unlearn.runtime.version import __version__
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import libraries
 from unlearn.stages.prepare import cache, has_control, run_setting
