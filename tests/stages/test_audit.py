@@ -16,9 +16,9 @@ from hydra import compose, initialize_config_dir
 
 from unlearn.data.authors import Authors
 from unlearn.data.task import Role, Task
-from unlearn.metrics.metric_quality import Scored
+from unlearn.metrics.metric_quality import Scored, verdicts_on
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.audit import judged, variants
+from unlearn.stages.audit_pools import variants
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import cache, model_key
 
@@ -106,7 +106,7 @@ TARGET, RETAIN = model("reference", "original", 0.9, seed=0), model("reference",
 
 def test_the_verdict_on_a_metric() -> None:
     """Only npo keeps 80% of the original's utility; its metric rises by 0.4 where the control model's rises by 0.2."""
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
     known = verdicts["known"].quality
     assert (known.faithfulness, known.n) == (1, 1)
     assert known.relearning == pytest.approx(0.5) and known.quantization == pytest.approx(0.5)
@@ -115,19 +115,19 @@ def test_the_verdict_on_a_metric() -> None:
 
 
 def test_a_metric_of_which_less_means_knowledge_is_turned() -> None:
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
     assert verdicts["gone"].reading == "1 - m" and verdicts["known"].reading == "m"
     assert verdicts["gone"].quality.overall == pytest.approx(verdicts["known"].quality.overall)
 
 
 def test_a_metric_that_says_the_same_of_target_and_control_model_is_not_judged() -> None:
-    verdict = judged(SCORED, TARGET, RETAIN, 0.8)[-1]
+    verdict = verdicts_on(SCORED, TARGET, RETAIN, 0.8)[-1]
     assert (verdict.metric, verdict.reading) == ("flat", "none")
     assert math.isnan(verdict.quality.faithfulness) and verdict.quality.n == 0
 
 
 def test_a_lower_demand_on_utility_lets_more_models_count() -> None:
-    verdicts = {verdict.metric: verdict for verdict in judged(SCORED, TARGET, RETAIN, 0.7)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.7)}
     assert verdicts["known"].quality.n == 2
     assert verdicts["known"].quality.relearning == pytest.approx((0.5 + 1) / 2)
 

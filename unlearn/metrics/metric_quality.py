@@ -7,7 +7,7 @@ model, turned so that more of it means more knowledge.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -191,3 +191,33 @@ class Verdict:
     metric: str
     reading: Reading
     quality: Quality
+
+
+def verdicts_on(scored: Sequence[Scored], original: Scored, control: Scored, least_utility: float) -> list[Verdict]:
+    """Return the verdict on every metric, the best first. original, control: the two models outside of the pools."""
+    found = {(model.pool, model.name, model.seed): model for model in scored}
+    knowing, ignorant, unlearned = (
+        [model for model in scored if model.pool == pool] for pool in ("knowing", "ignorant", "unlearned")
+    )
+    useful = [not u.utility < least_utility * found["knowing", "full", u.seed].utility for u in unlearned]
+    sides = {
+        "knowing": knowing,
+        "ignorant": ignorant,
+        "unlearned": unlearned,
+        "relearned": [found["relearned", u.name, u.seed] for u in unlearned],
+        "quantised": [found["quantised", u.name, u.seed] for u in unlearned],
+        "control": [found["ignorant", "retain", u.seed] for u in unlearned],
+        "control_relearned": [found["retain relearned", "retain", u.seed] for u in unlearned],
+    }
+    verdicts = []
+    for metric, known in original.values.items():
+        values = {name: np.array([m.values.get(metric, math.nan) for m in side]) for name, side in sides.items()}
+        how = reading(np.concatenate([*values.values()]), known, control.values.get(metric, math.nan))
+        pool = Pool(**{name: read(side, how) for name, side in values.items()}, useful=np.array(useful, dtype=bool))
+        verdicts.append(Verdict(metric, how, quality(pool)))
+    return sorted(verdicts, key=lambda v: [_last(v.quality.overall), _last(v.quality.faithfulness)])
+
+
+def _last(value: float) -> float:
+    """Return what sorts the largest first and nan last."""
+    return math.inf if math.isnan(value) else -value

@@ -157,22 +157,31 @@ def _train(experiment: Experiment, task: Task, name: str, learning: Learning, de
 
     from unlearn.models.loading import save_model
     from unlearn.training import checkpoint
-    from unlearn.training.supervised import plan_answers, train_answers
 
-    family, seed, start = experiment.model, experiment.seed, learning.start
+    family, start = experiment.model, learning.start
     recipe = learning.recipe or family.finetune
     model: Any
-    model, tokenizer = family.load(start.path) if start else family.start(task, seed)
+    model, tokenizer = family.load(start.path) if start else family.start(task, experiment.seed)
     model = model.to(device=device, dtype=getattr(torch, recipe.weights))
-    log: list[dict[str, Any]] = []
-    if learning.rows:
-        plan = plan_answers([_readable(row) for row in learning.rows], tokenizer, family.prompt, recipe, seed)
-        with progress(f"training the {name} model", total=len(plan.steps)) as advance:
-            log = train_answers(model, plan, recipe, folder, seed, advance=advance, notify=notify).history
+    title = f"training the {name} model"
+    log = fit(experiment, model, tokenizer, learning, title, folder) if learning.rows else []
     if distributed.is_main():
         write_json(folder / "history.json", log)
         save_model(model, tokenizer, folder)
         checkpoint.discard(folder)
+
+
+def fit(
+    experiment: Experiment, model: Any, tokenizer: Any, learning: Learning, title: str, folder: Path
+) -> list[dict[str, Any]]:
+    """Train a model in place on rows; return the log, a row a step. A checkpoint stays in the folder."""
+    from unlearn.training.supervised import plan_answers, train_answers
+
+    recipe, seed = learning.recipe or experiment.model.finetune, experiment.seed
+    rows = [_readable(row) for row in learning.rows]
+    plan = plan_answers(rows, tokenizer, experiment.model.prompt, recipe, seed)
+    with progress(title, total=len(plan.steps)) as advance:
+        return train_answers(model, plan, recipe, folder, seed, advance=advance, notify=notify).history
 
 
 def _readable(row: Row) -> Example | str:
