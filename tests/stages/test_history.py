@@ -65,9 +65,7 @@ def test_a_corrupted_model_is_trained_on_from_the_clean_one(tmp_path: Path) -> N
     start = family.start(TASK, mine.seed).module.state_dict()
     clean, corrupted = (weights(found[role].path) for role in ("control", "original"))
     assert all(torch.equal(clean[name], start[name]) for name in clean)
-    assert not torch.equal(
-        clean["model.layers.0.mlp.up_proj.weight"], corrupted["model.layers.0.mlp.up_proj.weight"]
-    )
+    assert not torch.equal(clean["model.layers.0.mlp.up_proj.weight"], corrupted["model.layers.0.mlp.up_proj.weight"])
     history = json.loads((Path(found["original"].path) / "history.json").read_text())
     assert len(history) == 3 and json.loads((Path(found["control"].path) / "history.json").read_text()) == []
     assert found["original"].key["start"] == found["control"].key == model_key(mine, TASK, "control")

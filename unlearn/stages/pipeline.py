@@ -16,6 +16,7 @@ from unlearn.runtime import distributed
 from unlearn.runtime.paths import local_state
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import MANIFEST, Built, Store, disk_errors, key_hash, read_json, write_json
+from unlearn.stages.check import check_component, check_family
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import MASK, locate
@@ -38,7 +39,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     folder = run_folder(experiment, kept(config), choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
     check_needs(experiment.method, task)
-    experiment.localize.check(task, run_setting(experiment, task))
+    check_family(experiment, task)
+    check_component("localize", experiment.localize, task, run_setting(experiment, task))
     if experiment.attacks:
         from unlearn.stages.attack import check_attacks
 

@@ -1,0 +1,86 @@
+"""What a run's components cannot work with is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from unlearn.data.history import History, Training
+from unlearn.data.narrowing import UndeclaredReadError
+from unlearn.data.task import Example, ImageExample, Passage, Task
+from unlearn.localize.base import Localizer
+from unlearn.localize.combine import Complement, Union
+from unlearn.localize.no_localization import NoLocalization
+from unlearn.localize.places.ffn import FFN
+from unlearn.localize.weights.gradient import Gradient
+from unlearn.localize.weights.interaction import Interaction
+from unlearn.localize.weights.magnitude import Magnitude
+from unlearn.localize.weights.wanda import Wanda
+from unlearn.localize.weights.weight_mask import WeightMask
+from unlearn.models.base import RunSetting
+from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.errors import UserError
+from unlearn.stages.check import check_component, check_family
+from unlearn.stages.experiment import Experiment
+
+RUN = RunSetting("text", None, control=True, masked=True, lora=False)
+QUESTIONS = (Example(("q",), ("a",)),)
+FORGET_ALONE = History(Training(("forget",)), None)
+WITHOUT_RETAIN = Task("lone", "all", {"forget": QUESTIONS}, history=FORGET_ALONE)
+PASSAGES = Task("texts", "all", {"forget": (Passage("A text."),), "retain": (Passage("Another."),)})
+PICTURES = Task(
+    "pictures", "all", {"forget": (ImageExample("a dog", "dog.png", "0"),)}, history=FORGET_ALONE, modality="image"
+)
+
+
+@pytest.mark.parametrize(
+    ("localizer", "task", "words"),
+    [
+        (Interaction(), WITHOUT_RETAIN, r"localize \(Interaction\) needs retain rows, but dataset 'lone' has none"),
+        (WeightMask(), WITHOUT_RETAIN, r"localize \(WeightMask\) needs retain rows"),
+        (Union(FFN(), Interaction()), WITHOUT_RETAIN, "needs retain rows"),
+        (Complement(Interaction()), WITHOUT_RETAIN, "needs retain rows"),
+        (Gradient(forget_loss="refusal"), WITHOUT_RETAIN, "dataset 'lone' has no refusals"),
+        (Gradient(), PASSAGES, "dataset 'texts': 'forget' is not a set of questions and answers"),
+        (Wanda(), PASSAGES, "'forget' is not a set of questions and answers"),
+        (FFN(), PICTURES, r"'localize' \(FFN\) is for text tasks, but dataset 'pictures' is an image task"),
+    ],
+)
+def test_what_a_localizer_cannot_work_with_is_refused(localizer: Localizer, task: Task, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_component("localize", localizer, task, replace(RUN, modality=task.modality))
+
+
+def test_what_needs_nothing_takes_any_task() -> None:
+    for task in (WITHOUT_RETAIN, PASSAGES, PICTURES):
+        check_component("localize", NoLocalization(), task, replace(RUN, modality=task.modality))
+    check_component("localize", Gradient(), WITHOUT_RETAIN, RUN)
+    check_component("localize", Magnitude(), PASSAGES, RUN)
+
+
+def test_a_language_model_is_for_text() -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        experiment: Experiment = build(compose("config"))
+    check_family(experiment, PASSAGES)
+    with pytest.raises(UserError, match=r"'model' \(TinyLM\) is for text tasks, but dataset 'pictures' is an image"):
+        check_family(experiment, PICTURES)
+
+
+@dataclass(frozen=True)
+class Careless:
+    """It looks at what it does not declare."""
+
+    modality: ClassVar[str] = "text"
+    reads: ClassVar[frozenset[str]] = frozenset({"forget"})
+
+    def check(self, task: Task, setting: RunSetting) -> None:
+        """Look."""
+        task.rows("retain")
+
+
+def test_a_component_is_checked_on_what_it_declares() -> None:
+    with pytest.raises(UndeclaredReadError, match="'retain'"):
+        check_component("localize", Careless(), PASSAGES, RUN)
