@@ -66,7 +66,6 @@ LONGEST_FILE, MOST_PARAMETERS = 300, 7
 
 LONG = {
     "attacks/prompts/ununlearn.py",
-    "data/task.py",
     "leak/leak_table.py",
     "report/compare.py",
     "report/folder.py",

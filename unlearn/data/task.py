@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from unlearn.data.checks import check_task
 from unlearn.data.history import FORGET_AND_RETAIN, History
-from unlearn.data.narrowing import DeclaredSets, Undeclared, declared
+from unlearn.data.narrowing import DeclaredSets, Undeclared
 from unlearn.data.prompt import PromptFormat
 from unlearn.runtime.errors import UserError, unknown
 
@@ -36,6 +37,12 @@ class Example:
         """All that is written in the row."""
         return (*self.questions, *self.answers)
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with the row, "" where nothing is."""
+        whole = self.questions and self.answers and all(text.strip() for text in self.texts)
+        return "" if whole else "an empty question or answer"
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -50,6 +57,12 @@ class Passage:
     def texts(self) -> tuple[str, ...]:
         """All that is written in the row."""
         return (self.text,)
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the row, "" where nothing is."""
+        inside = all(0 <= start < end <= len(self.text) for start, end in self.spans)
+        return "" if self.text.strip() and inside else "a span outside its text" if self.text.strip() else "no text"
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,11 @@ class ImageExample:
     def texts(self) -> tuple[str, ...]:
         """All that is written in the row."""
         return (self.prompt,)
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the row, "" where nothing is."""
+        return "" if self.prompt.strip() else "no prompt"
 
 
 Row = Example | Passage | ImageExample
@@ -167,21 +185,7 @@ class Task:
     """Further text for a tokenizer trained from scratch."""
 
     def __post_init__(self) -> None:
-        where = f"dataset '{self.name}' ({self.split})"
-        for name, rows in self.sets.items():
-            _check_rows(rows, name, where)
-        for name, other in self.beside.items():
-            _check_beside(self.rows(name), self.rows(other), f"{where}: '{name}' beside '{other}'")
-        for i, fact in enumerate(declared(self.facts)):
-            if not fact.entity or fact.entity not in fact.prompt:
-                raise UserError(f"dataset '{self.name}': the prompt of fact {i} does not name its subject")
-        for probe_set in (*declared(self.probes), *declared(self.validation)):
-            _check_probes(probe_set, f"dataset '{self.name}'")
-        for history in (self.history, self.pretrained):
-            if isinstance(history, History):
-                self._check_history(history)
-        for number, request in enumerate(declared(self.requests), 1):
-            self._check_request(request, f"{where}, request {number}")
+        check_task(self)
 
     def rows(self, name: str) -> Rows:
         """Return the rows of a set; UserError where there is no such set."""
@@ -266,27 +270,6 @@ class Task:
         content = {name: getattr(self, name) for name in names}
         return digest({name: value for name, value in content.items() if not isinstance(value, Undeclared)})
 
-    def _check_history(self, history: History) -> None:
-        for training in (history.original, history.control):
-            for name in training.sets if training else ():
-                self.rows(name)
-            if training and training.until:
-                asked = training.until.probes
-                there = [p.name for p in (*declared(self.probes), *declared(self.validation))]
-                if asked not in there:
-                    raise unknown("probe set", asked, there, f"dataset '{self.name}'")
-
-    def _check_request(self, request: Request, where: str) -> None:
-        for name, rows in request.sets.items():
-            self.rows(name)
-            _check_rows(rows, name, where)
-        for name in request.probes:
-            self.probe_set(name)
-        for name, other in self.beside.items():
-            given = set(request.sets.get(other, ()))
-            if name not in request.sets and not given <= {*self.rows(other)}:
-                raise UserError(f"{where}: some rows of '{other}' are not the task's, so '{name}' must be given too")
-
 
 def other_answers(rows: Iterable[Example], answers: Iterable[Sequence[str]]) -> tuple[Example, ...]:
     """Return the same questions with other answers, row by row: a set that lies beside the given one."""
@@ -302,28 +285,3 @@ def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-def _check_rows(rows: Rows, name: str, where: str) -> None:
-    if not rows:
-        raise UserError(f"{where} has no {name} rows")
-    for i, row in enumerate(rows):
-        if not row.texts or not all(text.strip() for text in row.texts):
-            what = "an empty question or answer" if isinstance(row, Example) else "no text"
-            raise UserError(f"{where}: {name} row {i} has {what}")
-        if isinstance(row, Passage) and not all(0 <= a < b <= len(row.text) for a, b in row.spans):
-            raise UserError(f"{where}: {name} row {i} has a span outside its text")
-
-
-def _check_beside(rows: Rows, others: Rows, where: str) -> None:
-    if len(rows) != len(others):
-        raise UserError(f"{where}: {len(rows)} rows beside {len(others)}")
-    for i, (row, other) in enumerate(zip(rows, others, strict=True)):
-        if isinstance(row, Example) and (not isinstance(other, Example) or len(row.questions) != len(other.questions)):
-            raise UserError(f"{where}: row {i} has other questions than the row that it belongs to")
-
-
-def _check_probes(probe_set: ProbeSet, where: str) -> None:
-    for i, probe in enumerate(probe_set.probes):
-        if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
-            raise UserError(f"{where}: probe row {i} of '{probe_set.name}' has an empty question or answer")
