@@ -482,3 +482,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert errors.splitlines()[-1] == "interrupted: the same command goes on from here"
     assert "Traceback" not in errors
     assert not half_written(tmp_path)
+
+
+def test_the_readme_shows_the_line_that_there_is(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("unlearn: error: "))
+    assert unlearn("run", "method=nppo", cwd=tmp_path).stderr.splitlines() == [line]

@@ -21,9 +21,10 @@ from unlearn.runtime.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf"
-CHOICES = {"metric": "answer_length", "localize": "named", "dataset": "capitals"}
-USED = ["metric=[recall,answer_length]", "localize=named", "dataset=capitals"]
-TINY = [text for text in SMALL if not text.startswith("dataset.")]
+CHOICES = {"metric": "answer_length", "localize": "named", "dataset": "capitals", "attack": "shout"}
+USED = ["metric=[recall,answer_length]", "localize=named", "dataset=capitals", "attack=[shout]"]
+TINY = [text for text in SMALL if not text.startswith(("dataset.", "attack="))]
+LISTS = ("metric", "attack")
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +34,13 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("group", "name"), CHOICES.items())
 def test_each_kind_of_component(group: str, name: str) -> None:
-    choice = f"{group}=[{name}]" if group == "metric" else f"{group}={name}"
+    choice = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
     arguments = from_overrides([choice, "plugins=[my_plugin]"], CONF)
     config, chosen = composed(arguments)
     component = getattr(build(config, plugins=arguments.plugins), group)
-    component = component[name] if group == "metric" else component
+    component = component[name] if group in LISTS else component
     assert type(component).__module__.startswith("my_plugin.")
-    assert group == "metric" or chosen[group] == name
+    assert group in LISTS or chosen[group] == name
 
 
 def test_it_is_imported_only_where_the_command_names_it() -> None:
@@ -137,5 +138,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {row["name"] for row in metrics["unlearned"]} == {"recall", "answer_length"}
+    leaks = json.loads((tmp_path / "run" / "attacks" / "leak.json").read_text())
+    assert "shout" in {row["attack"] for row in leaks["rows"]}
     again = unlearn("run", "run=run", "stages=[attack]", "attack=refusals", "tracker=none", cwd=tmp_path)
     assert again.returncode == 2 and "add plugins=[my_plugin]" in again.stderr

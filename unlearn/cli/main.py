@@ -34,6 +34,7 @@ first steps:
   unlearn run attack=standard                  more attacks on what was unlearned (attack=none: no attack)
   unlearn run dataset=tofu model=llama-3.2-1b-instruct
   unlearn run -m method=npo,simnpo,grad_diff   a sweep (-m: every combination of the values)
+  unlearn run --config-dir DIR plugins=[my_module] method=mine   a method of your own
   unlearn compare outputs/*/                   who forgets what at which price
   unlearn audit                                which metrics to trust
 
