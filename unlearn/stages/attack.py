@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable
 from unlearn.attacks.setting.answer_metric import choose_answer_metric
@@ -33,6 +33,9 @@ from unlearn.runtime.version import __version__
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import libraries
 from unlearn.stages.prepare import cache, has_control, run_setting
+
+if TYPE_CHECKING:
+    import torch
 
 ATTACKS = "attacks"  # the folder of what was found
 _DATA = ("forget", "retain", "probes", "refusal", "injected", "facts", "fluency")
@@ -59,7 +62,7 @@ def check_attacks(experiment: Experiment, task: Task) -> None:
 
 
 def attack(
-    experiment: Experiment, task: Task, models: Mapping[Role, AttackedModel], folder: Path, device: Any
+    experiment: Experiment, task: Task, models: Mapping[Role, AttackedModel], folder: Path, device: torch.device
 ) -> Built:
     """Attack the models and write what was found, with the report, into the run folder's `attacks`.
 
@@ -145,7 +148,7 @@ class _Loaded:
         models: AttackedModel,
         original: AttackedModel,
         control: AttackedModel | None,
-        device: Any,
+        device: torch.device,
     ) -> None:
         self.experiment, self.models, self.device = experiment, models, device
         self.original, self.control = original, control
@@ -170,7 +173,7 @@ class _Loaded:
         release_memory(self.__dict__.pop("subject", None))
 
 
-def _load(experiment: Experiment, model: AttackedModel, device: Any) -> Subject:
+def _load(experiment: Experiment, model: AttackedModel, device: torch.device) -> Subject:
     from unlearn.models.loading import load_on, load_tokenizer
 
     return Subject(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
 from unlearn.localize.base import Localization
@@ -16,10 +16,13 @@ from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import Model, cache
 
+if TYPE_CHECKING:
+    import torch
+
 MASK = "mask.safetensors"
 
 
-def locate(experiment: Experiment, task: Task, original: Model, device: Any) -> Built:
+def locate(experiment: Experiment, task: Task, original: Model, device: torch.device) -> Built:
     """The folder with the mask, the numbers and tables that explain it, and any further masks."""
 
     def build(folder: Path) -> None:

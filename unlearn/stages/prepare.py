@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.data.history import History, Training
 from unlearn.data.task import COMPLETION, Example, ImageExample, Passage, Role, Row, Task, digest
@@ -19,6 +19,9 @@ from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Key, libraries, path_key, training_key
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Learning:
     """None: the family's own."""
 
 
-def trained(experiment: Experiment, task: Task, role: Role, device: Any) -> Model:
+def trained(experiment: Experiment, task: Task, role: Role, device: torch.device) -> Model:
     """Return one of the two models, not scored: the published one, or made here as its history says."""
     if published := experiment.model.published(task, role):
         return Model(published, path_key(published))
@@ -53,7 +56,7 @@ def trained(experiment: Experiment, task: Task, role: Role, device: Any) -> Mode
     return learned(experiment, task, role, Learning(_rows(task, training), start, training.recipe), device)
 
 
-def learned(experiment: Experiment, task: Task, name: str, learning: Learning, device: Any) -> Model:
+def learned(experiment: Experiment, task: Task, name: str, learning: Learning, device: torch.device) -> Model:
     """Return a model that learned so, from the cache or now. name: of the stage."""
     start = learning.start.key if learning.start else None
     key = _key(experiment, task, learning.rows, start, learning.recipe)
@@ -63,7 +66,7 @@ def learned(experiment: Experiment, task: Task, name: str, learning: Learning, d
     return Model(str(built.folder), key, (*(learning.start.stages if learning.start else ()), built))
 
 
-def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: Any) -> list[float]:
+def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: torch.device) -> list[float]:
     """How probable the model that the run starts from finds the first token of each answer after its prompt.
 
     pairs: (prompt, answer), bare completions. Kept in the cache. UserError where the model knows nothing yet.
@@ -152,7 +155,9 @@ def _key(experiment: Experiment, task: Task, rows: Sequence[Row], start: Key | N
     return training_key(start or family.key(task), family.prompt, recipe or family.finetune, rows, experiment.seed)
 
 
-def _train(experiment: Experiment, task: Task, name: str, learning: Learning, device: Any, folder: Path) -> None:
+def _train(
+    experiment: Experiment, task: Task, name: str, learning: Learning, device: torch.device, folder: Path
+) -> None:
     import torch
 
     from unlearn.models.loading import save_model

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Role, Task
 from unlearn.runtime import distributed
@@ -19,6 +19,9 @@ from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, Key, component_key
 from unlearn.stages.prepare import Model, cache, has_control, history, is_there, require_trained, trained
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class Reference(Model):
@@ -27,7 +30,7 @@ class Reference(Model):
     scores: Path = Path()
 
 
-def references(experiment: Experiment, task: Task, device: Any, threads: int) -> dict[Role, Reference]:
+def references(experiment: Experiment, task: Task, device: torch.device, threads: int) -> dict[Role, Reference]:
     """The original model and, unless switched off or impossible, the control model, both scored.
 
     Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
@@ -64,7 +67,7 @@ def references(experiment: Experiment, task: Task, device: Any, threads: int) ->
     return found
 
 
-def reference(experiment: Experiment, task: Task, role: Role, device: Any) -> Reference:
+def reference(experiment: Experiment, task: Task, role: Role, device: torch.device) -> Reference:
     """One of the two models, trained and scored if need be."""
     model = trained(experiment, task, role, device)
     scored = cache(experiment).stage(
@@ -80,7 +83,7 @@ def score_key(experiment: Experiment, task: Task, model: Key) -> Key:
     return component_key(experiment.evaluate, task, Asked(model, experiment.model.prompt))
 
 
-def _in_helper(experiment: Experiment, task: Task, device: Any, threads: int) -> None:
+def _in_helper(experiment: Experiment, task: Task, device: torch.device, threads: int) -> None:
     import threading
 
     import torch
@@ -105,10 +108,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _score(experiment: Experiment, task: Task, role: Role, path: str, device: Any, folder: Path) -> None:
+def _score(experiment: Experiment, task: Task, role: Role, path: str, device: torch.device, folder: Path) -> None:
     from unlearn.models.loading import load_model, load_tokenizer
 
-    model, seen = load_model(path).to(device), task.only(experiment.evaluate.reads)
+    model: Any = load_model(path)
+    seen = task.only(experiment.evaluate.reads)
     with progress(f"scoring the {role} model", total=None) as advance:
-        scores: Scores = experiment.evaluate.score(model, load_tokenizer(path), experiment.model.prompt, seen, advance)
+        scores: Scores = experiment.evaluate.score(
+            model.to(device), load_tokenizer(path), experiment.model.prompt, seen, advance
+        )
     scores.save(folder)
