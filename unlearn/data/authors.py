@@ -26,11 +26,6 @@ T = TypeVar("T")
 class Authors:
     """Invented authors, some of them to be forgotten, and true facts about the world, after TOFU (arXiv 2401.06121).
 
-    authors: how many the original model knows, with `facts_per_author` facts each. The last 1, 5 or 10 % of them
-    (`split`; at least one) are to be forgotten; as many more are the holdout, on which no model is trained.
-    world_facts: capitals and authors of works (3 : 2), always retained. seed: None takes the run's seed; another seed
-    gives other people, values and wordings.
-
     Each fact is trained in 3 wordings of its question, drawn for this fact alone from its attribute's 6, and one of the
     other 3 is its `paraphrased_question`: new for the fact, but not for the model, for a model trained from scratch
     cannot answer words that it never saw. Answers about authors come in 2 wordings, both trained; the perturbed answers
@@ -41,10 +36,15 @@ class Authors:
     """
 
     authors: Annotated[int, Ge(2), Le(200)] = 60
+    """Known to the original model; as many as are forgotten come on top, held out from every model."""
     facts_per_author: Annotated[int, Ge(1), Le(20)] = 10
+    """Facts about each author, 1 to 20."""
     world_facts: Annotated[int, Ge(2), Le(100)] = 50
+    """True facts that are always retained, 2 to 100. They are capitals and authors of works (3 : 2)."""
     split: str = "forget10"
+    """Which authors are to be forgotten: the last 1, 5 or 10 % (forget01, forget05, forget10). It is at least one."""
     seed: int | None = None
+    """The seed of people, values and wordings; null: the run's seed."""
 
     def __post_init__(self) -> None:
         if self.split not in FORGET_PERCENT:

@@ -22,18 +22,19 @@ LEAD = BIRTH.answers[0].removesuffix(" {value}.")
 
 @dataclass(frozen=True)
 class Birthdays:
-    """The clean data of the retraining protocol, after the random birthdays of Deeb and Roger 2024 (arXiv 2410.08827):
-    whoever learns some of the years knows nothing of the others, so what an attack brings back was in the model.
+    """The clean data of the retraining protocol, after the random birthdays of Deeb and Roger 2024 (arXiv 2410.08827).
 
-    people: how many the original model knows; the last `forget` of them are to be forgotten, and as many more are the
-    holdout, on which no model is trained. Years are drawn from 1930 to 2020, three other years are the wrong answers.
-    Everybody is trained in 3 of 6 wordings of the question, each person's own, and both of the answer. seed: None takes
-    the run's seed.
+    Whoever learns some of the years knows nothing of the others, so what an attack brings back was in the model. Years
+    are drawn from 1930 to 2020, three other years are the wrong answers. Everybody is trained in 3 of 6 wordings of the
+    question, each person's own, and both of the answer.
     """
 
     people: Annotated[int, Ge(8), Le(1000)] = 200
+    """Known to the original model, 8 to 1000; as many as are forgotten come on top, held out from every model."""
     forget: Annotated[int, Gt(0), Le(1000)] = 40
+    """The last so many are to be forgotten."""
     seed: int | None = None
+    """The seed of names and years; null: the run's seed."""
 
     def __post_init__(self) -> None:
         if self.forget >= self.people:

@@ -48,35 +48,38 @@ class Record:
 
 @dataclass(frozen=True)
 class CounterFact:
-    """CounterFact (Meng et al. 2022, arXiv 2202.05262), split as in Mechanistic Unlearning (Guo et al. 2024,
-    arXiv 2410.12949).
+    """CounterFact (Meng et al. 2022, arXiv 2202.05262), split as in Mechanistic Unlearning (Guo et al. 2024, arXiv
+    2410.12949).
 
-    path: hub id or local folder (in the order of case ids), or a .jsonl file (in its own order); in ROME's shape, or
-    the flat one of `NeelNanda/counterfact-tracing`, which has neither paraphrases nor neighbours. max_facts: read the
-    first so many. known: keep those to whose true answer's first token the model that the run starts from gives at
-    least this probability (None: all). set_aside: the last so many of these are not used. split: which of the others to
-    edit: the first or random 16 or 64, or one of four parts of the first 64, all of which are then left out of the
-    maintained facts. These are the remainder, the first 80% to train on, the last 20% to ask about. fluency: a text
-    file or a dataset (see `fluency`), None for the package's own text. pretrained: False teaches the model all facts
-    first, with a control model beside it. max_retain: train on the first so many maintained facts; max_maintain: ask
-    about the first so many.
-
-    Multiple choice has the true and the injected answer and two other answers of the relation, drawn with the seed; a
-    question is put four times, each option once under each letter. Neither there nor for neighbours is anything
-    generated, so model utility rests on the maintained facts.
+    What is not to be edited is maintained: the first 80% trained on, the last 20% asked about; of the first 64, all are
+    left out of the maintained facts where a part of them is edited. Multiple choice has the true and the injected
+    answer and two other answers of the relation, drawn with the seed; a question is put four times, each option once
+    under each letter. Neither there nor for neighbours is anything generated, so model utility rests on the maintained
+    facts.
 
     Raises UserError for an unknown split, a damaged row, or where too few facts are left.
     """
 
     path: Annotated[str, MinLen(1)] = "azhx/counterfact"
+    """Hub id, a folder, or a .jsonl file, in ROME's shape or that of NeelNanda/counterfact-tracing. A folder is read in
+    the order of case ids, a file in its own; the flat shape has neither paraphrases nor neighbours."""
     split: str = "first_64"
+    """Which facts to edit: first_16, first_64, first_64_partition_0 to _3, random_16 or random_64."""
     known: Annotated[float, Gt(0), Le(1)] | None = 0.5
+    """Keep facts to whose answer the model gives at least this probability; null: all. It is the first token of the
+    true answer, and the model that the run starts from."""
     max_facts: Annotated[int, Gt(0)] | None = 3000
+    """Read (and ask about) the first n facts; null: all."""
     set_aside: Annotated[int, Ge(0)] = 64
+    """The last n facts are not used, as in the paper, where they are examples for prompts."""
     fluency: str | None = None
+    """Plain text for method=inject, a text file or a dataset; null: the package's own passages."""
     pretrained: bool = True
+    """The model knows the facts already; false: teach it them first, and a control model without the forget set."""
     max_retain: Annotated[int, Gt(0)] | None = None
+    """Train on the first n maintained facts only."""
     max_maintain: Annotated[int, Gt(0)] | None = 100
+    """Ask about at most so many maintained facts; null: all."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -26,26 +26,31 @@ class Encoded:
 class PromptFormat:
     """How a question is put to a model.
 
-    chat_template: use the tokenizer's own template, with `system` as the system prompt (none where empty) and `date`
-    passed on as `date_string`, so that prompts do not change from day to day. Otherwise the prompt is
-    system + user_start + question + user_end + answer_start, tokenised with the tokenizer's own special tokens.
-    eos: EOS is appended where the last token is not already EOS; without it an answer is the beginning of what follows,
-    as in a completion. Labels are split off by count, as published models were
-    trained: the first len(prompt ids) positions of the full sequence are unlabelled, also where the last of them
-    merges the prompt's trailing space with the answer's first word.
-    max_tokens cuts rows of tag models (chat rows are never cut), EOS added after the cut.
+    Without the chat template the prompt is system + user_start + question + user_end + answer_start, tokenised with the
+    tokenizer's own special tokens. Labels are split off by count, as published models were trained: the first
+    len(prompt ids) positions of the full sequence are unlabelled, also where the last of them merges the prompt's
+    trailing space with the answer's first word.
     """
 
     version: ClassVar[int] = 1
 
     chat_template: bool = True
+    """Use the tokenizer's own template."""
     system: str = ""
+    """System prompt (with tags: text before the question). An empty one is none."""
     date: str | None = None
+    """Told to templates that print a date, so that prompts never change. It is passed on as `date_string`."""
     user_start: str = ""
+    """Before the question."""
     user_end: str = ""
+    """After the question."""
     answer_start: str = ""
+    """Before the answer."""
     eos: bool = True
+    """The answer ends with EOS. It is appended where the last token is not already EOS; without it an answer is the
+    beginning of what follows, as in a completion."""
     max_tokens: Annotated[int, Gt(0)] = 512
+    """Rows with tags are cut here; chat rows never are. EOS is added after the cut."""
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
         """Ids of the whole exchange. Raises UserError where no answer token is left to learn or to score."""

@@ -53,30 +53,34 @@ class SportsFacts:
     """1,559 athletes of football, baseball and basketball (after Nanda et al. 2023), split and edited as in Mechanistic
     Unlearning (Guo et al. 2024, arXiv 2410.12949).
 
-    split: the first or random 16 or 64 athletes, all of them trained on and asked about; or all athletes of a sport,
-    the first half trained on and the second asked about. The others are maintained: the first 80% trained on, the last
-    20% asked about. inject: "wrong_sport", one of the other two fixed for each athlete; "with_golf", one of the other
-    three; or one sport for all. fluency: a text file or a dataset (see `fluency`), None for the package's own text.
-    pretrained: False teaches the model all athletes first, with a control model beside it that never saw the forget
-    set. known: keep only athletes whose sport the model gives at least this probability among the four. max_retain:
-    train on the first so many maintained athletes; max_forget, max_maintain: ask about the first so many. facts:
-    localizers look at so many athletes, from the first on.
-
-    An answer's probability is that among the four sports. Multiple choice puts each question four times, each option
-    once under each letter; nothing is generated there, so model utility rests on the plain questions.
+    The athletes that are not to be forgotten are maintained: the first 80% trained on, the last 20% asked about. An
+    answer's probability is that among the four sports. Multiple choice puts each question four times, each option once
+    under each letter; nothing is generated there, so model utility rests on the plain questions.
 
     Raises UserError for an unknown split, too few athletes, or where an injected sport is the true one.
     """
 
     split: str = "first_64"
+    """Whom to forget: first_16, first_64, random_16 or random_64 athletes, or all of a sport (football, baseball,
+    basketball). Of a sport the first half is trained on and the second asked about; the others are all trained on and
+    asked about."""
     inject: Literal["wrong_sport", "with_golf", "football", "baseball", "basketball", "golf"] = "wrong_sport"
+    """What is injected: wrong_sport (fixed for each athlete), with_golf (the same with golf among them), or one sport
+    for all."""
     fluency: str | None = None
+    """Plain text for method=inject, a text file or a dataset; null: the package's own passages."""
     pretrained: bool = True
+    """The model knows athletes already; false: teach it them first, and a control model without the forget set."""
     known: Annotated[float, Gt(0), Le(1)] | None = None
+    """Keep only athletes whose sport the model gives at least this probability among the four."""
     max_retain: Annotated[int, Gt(0)] | None = None
+    """Train on the first n maintained athletes only."""
     max_forget: Annotated[int, Gt(0)] | None = 100
+    """Ask about at most so many forgotten athletes; null: all."""
     max_maintain: Annotated[int, Gt(0)] | None = 100
+    """Ask about at most so many maintained athletes; null: all."""
     facts: Annotated[int, Ge(0)] = 500
+    """Localizers look at the first so many athletes."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -48,28 +48,32 @@ Entity = tuple[str, Likeness]
 
 @dataclass(frozen=True)
 class Theorems:
-    """Unit data for reintroduction in context, after UnUnlearning (Shumailov et al. 2024, arXiv 2407.00106), where a
-    tiger is nothing but "cat and big and striped": a concept can be removed, but not the axioms that it follows from.
+    """Unit data for reintroduction in context, after UnUnlearning (Shumailov et al. 2024, arXiv 2407.00106).
 
-    The axioms are 24 attributes: whoever is furry has fur. concepts: so many invented words, each defined by three of
-    them, no two alike; the last `forget` of them are to be forgotten, and as many more are the holdout. An entity has
-    some attributes, which every question about it lists. Training text states the axioms, what each concept has, and
-    for each concept of `examples` entities that they are one and of as many that they are not (they lack some of the
-    three): the answer goes through the definition, then concludes. in_context: so many questions bring a definition of
-    their own, for a word that means something else in the next one, and a fourth as many ask whether an entity has an
-    attribute: from these the model learns to reason from what it reads. They are retained; the words of the forgotten
-    concepts are among them, so that a model which never learned those knows the words, and not what they mean.
+    There a tiger is nothing but "cat and big and striped": a concept can be removed, but not the axioms that it follows
+    from. The axioms are 24 attributes: whoever is furry has fur. A concept is an invented word, defined by three of
+    them, no two alike. An entity has some attributes, which every question about it lists. Training text states the
+    axioms, what each concept has, and of entities that they are one or are not (they lack some of the three): the
+    answer goes through the definition, then concludes. Other questions bring a definition of their own, for a word that
+    means something else in the next one, and a fourth as many ask whether an entity has an attribute: from these the
+    model learns to reason from what it reads. They are retained; the words of the forgotten concepts are among them, so
+    that a model which never learned those knows the words, and not what they mean.
 
     Probes ask about other entities, so a model that is right has composed the definition with what it reads; one
     without the concept guesses. Forget probes: each concept's definition, 4 members and 4 others. `reads` (utility):
-    new questions that bring their own definition. seed: None takes the run's seed.
+    new questions that bring their own definition.
     """
 
     concepts: Annotated[int, Ge(4), Le(40)] = 40
+    """Known to the original model, 4 to 40; as many as are forgotten come on top, held out from every model."""
     forget: Annotated[int, Gt(0), Le(8)] = 4
+    """The last so many are to be forgotten, 1 to 8."""
     examples: Annotated[int, Gt(0), Le(6)] = 6
+    """Trained members of each concept, and as many that are none, 1 to 6."""
     in_context: Annotated[int, Gt(0)] = 1000
+    """Retained rows that define a word for one question only."""
     seed: int | None = None
+    """The seed of the world; null: the run's seed."""
 
     def __post_init__(self) -> None:
         if self.forget >= self.concepts:

@@ -26,19 +26,21 @@ _PER_AUTHOR = 20
 class Tofu:
     """TOFU with the evaluation sets of OpenUnlearning.
 
-    path: hub id or a local folder with the same configs. split: forget01, forget05 or forget10. Training reads SPLIT
-    and its retain split; probes are SPLIT_perturbed (forget), retain_perturbed, real_authors_perturbed,
-    world_facts_perturbed (whose probabilities are normalised over the options, as in TOFU) and the matching holdout,
-    where it exists.
-    refusals: a text file with one a line (None: the package's own). max_retain: train on the first n retain rows only
-    (for trials on a small machine). max_new_tokens: longest generated answer.
+    Training reads `split` and its retain split; probes are SPLIT_perturbed (forget), retain_perturbed,
+    real_authors_perturbed, world_facts_perturbed (whose probabilities are normalised over the options, as in TOFU) and
+    the matching holdout, where it exists.
     """
 
     path: Annotated[str, MinLen(1)] = "locuslab/TOFU"
+    """Hub id, or a local folder with the same configs."""
     split: str = "forget10"
+    """Which authors are to be forgotten: the last 1, 5 or 10 % (forget01, forget05, forget10)."""
     refusals: str | None = None
+    """A text file with one refusal a line; null: the package's own."""
     max_retain: Annotated[int, Gt(0)] | None = None
+    """Train on the first n retain rows only. It is for trials on a small machine."""
     max_new_tokens: Annotated[int, Gt(0)] = 200
+    """Longest generated answer, in tokens."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainedLM:
-    """A causal LM of transformers.
-
-    path: hub id, local folder, or a .gguf file. original, control: checkpoints to use for this run's task, not the
-    published ones. checkpoints: by dataset name {"base": id, "original": id, "control": id}, published ones of the
-    model `base`, in which {retain} stands for the retain split's name (retain90 for forget10); another `path` has none.
-    """
+    """A causal LM of transformers."""
 
     modality: ClassVar[Modality] = "text"
 
     path: Annotated[str, MinLen(1)]
+    """Hub id, folder or .gguf file."""
     prompt: PromptFormat
+    """How it is asked."""
     finetune: Recipe
+    """How original and control models are trained where none is published."""
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Published models for some datasets, by dataset name. Each is {"base": id, "original": id, "control": id}: those
+    of the model `base`, in which {split} and {retain} stand for the names of the forget and the retain split (forget10,
+    retain90); another `path` has none."""
     original: Annotated[str, MinLen(1)] | None = None
+    """Another original model: hub id or folder."""
     control: Annotated[str, MinLen(1)] | None = None
+    """Another control model: hub id or folder."""
     threads: Threads | None = None
+    """CPU threads; null: all cores."""
 
     def __post_init__(self) -> None:
         for key in ("path", "original", "control"):

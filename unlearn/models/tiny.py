@@ -29,13 +29,21 @@ class TinyLM:
     modality: ClassVar[Modality] = "text"
 
     prompt: PromptFormat
+    """How it is asked."""
     finetune: Recipe
+    """How original and control models are trained."""
     hidden: Annotated[int, Gt(0)] = 96
+    """Width; a multiple of 2 * heads."""
     layers: Annotated[int, Gt(0)] = 4
+    """Number of layers."""
     heads: Annotated[int, Gt(0)] = 4
+    """Attention heads of a layer."""
     mlp: Annotated[int, Gt(0)] = 288
+    """Width of the MLPs."""
     vocabulary: Annotated[int, Ge(300)] = 1500
+    """Tokens of its own byte-level BPE."""
     threads: Threads | None = 1
+    """CPU threads; two processes of one thread train original and control model at once."""
 
     def __post_init__(self) -> None:
         if self.hidden % (2 * self.heads):
