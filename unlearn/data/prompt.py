@@ -89,7 +89,8 @@ class PromptFormat:
         if not self.chat_template:
             start, end = self.system + self.user_start, self.user_end + self.answer_start
             texts = [start + question + end + (answer or "") for question, answer in pairs]
-            return tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+            found: list[list[int]] = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+            return found
         from jinja2 import TemplateError
 
         extra: dict[str, Any] = {"date_string": self.date} if self.date else {}
@@ -100,7 +101,8 @@ class PromptFormat:
             )
         except (ValueError, TemplateError) as error:  # there is none, or it knows no system prompt
             raise UserError(f"cannot use the tokenizer's chat template, try another model.prompt ({error})") from error
-        return ids
+        listed: list[list[int]] = ids
+        return listed
 
     def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
         messages = [{"role": "system", "content": self.system}] if self.system else []

@@ -69,7 +69,7 @@ class Estimate:
     @property
     def leak(self) -> float:
         """0: no more than a model that never learned, 1: as much as before unlearning; nan where there is no room."""
-        return ratio(np.array([self.excess]), np.array([self.room]))[0]
+        return float(ratio(np.array([self.excess]), np.array([self.room]))[0])
 
 
 def ratio(excess: Array, room: Array) -> Array:

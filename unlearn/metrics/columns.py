@@ -46,7 +46,8 @@ def row_means(column: Iterable[np.ndarray]) -> np.ndarray:
     row_of = np.repeat(np.arange(len(lengths)), lengths)
     flat = np.concatenate([*rows, np.empty(0)])
     with np.errstate(invalid="ignore"):
-        return np.bincount(row_of, weights=flat, minlength=len(lengths)) / lengths
+        found: np.ndarray = np.bincount(row_of, weights=flat, minlength=len(lengths)) / lengths
+        return found
 
 
 def without_eos(table: pd.DataFrame, column: str) -> list[np.ndarray]:

@@ -26,4 +26,5 @@ class MiaReference:
 
     def rows(self, scores: Scores, control: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        return MiaLoss().rows(scores, aim) - MiaLoss().rows(control, aim)
+        found: np.ndarray = MiaLoss().rows(scores, aim) - MiaLoss().rows(control, aim)
+        return found

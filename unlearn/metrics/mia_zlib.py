@@ -23,4 +23,5 @@ class MiaZlib:
     def rows(self, scores: Scores, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
         table = answers(scores, aim)
-        return -row_means(table["logp"]) / table["zlib"].to_numpy(dtype=float)
+        found: np.ndarray = -row_means(table["logp"]) / table["zlib"].to_numpy(dtype=float)
+        return found

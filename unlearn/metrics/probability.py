@@ -42,4 +42,5 @@ class Probability:
 
 def normalised(p: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """p / (p + wrong + 1e-10), with `wrong` the summed probabilities of the wrong answers."""
-    return p / (p + wrong + EPSILON)
+    found: np.ndarray = p / (p + wrong + EPSILON)
+    return found

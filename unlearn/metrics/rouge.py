@@ -53,7 +53,8 @@ def rouge(references: Iterable[str | None], texts: Iterable[str], variant: str, 
 
 @lru_cache(maxsize=1 << 14)  # ROUGE and model utility read the same texts
 def _rouge(reference: str, text: str) -> dict[str, Any]:
-    return _scorer().score(reference, text)
+    found: dict[str, Any] = _scorer().score(reference, text)
+    return found
 
 
 @lru_cache(maxsize=1)

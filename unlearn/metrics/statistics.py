@@ -52,13 +52,15 @@ def weighted_means(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mean of the items [n] that are not nan in each resample: [resamples]; nan where a resample has none."""
     valid = ~np.isnan(items)
     with np.errstate(invalid="ignore"):
-        return counts[:, valid] @ items[valid] / counts[:, valid].sum(axis=1)
+        found: np.ndarray = counts[:, valid] @ items[valid] / counts[:, valid].sum(axis=1)
+        return found
 
 
 def harmonic_mean(values: np.ndarray) -> np.ndarray:
     """n / sum(1 / v) over the last axis; 0 where a value is 0, nan where one is nan."""
     with np.errstate(divide="ignore"):
-        return values.shape[-1] / (1 / values).sum(axis=-1)
+        found: np.ndarray = values.shape[-1] / (1 / values).sum(axis=-1)
+        return found
 
 
 def bootstrap_harmonic_mean(
@@ -95,7 +97,8 @@ def auc_draws(
         _counts_up_to(members, member_counts, others, side) for side in ("left", "right")
     )  # of each other's score, how many members lie below
     pairs = member_counts.sum(axis=1) * other_counts.sum(axis=1)
-    return ((below + below_or_equal) / 2 * other_counts).sum(axis=1) / pairs
+    found: np.ndarray = ((below + below_or_equal) / 2 * other_counts).sum(axis=1) / pairs
+    return found
 
 
 def bootstrap_auc(members: np.ndarray, others: np.ndarray, level: float = LEVEL) -> Interval:
@@ -145,7 +148,8 @@ def ks_draws(x: np.ndarray, y: np.ndarray, x_counts: np.ndarray, y_counts: np.nd
         _counts_up_to(sample, counts, points, "right") / counts.sum(axis=1, keepdims=True)
         for sample, counts in ((x, x_counts), (y, y_counts))
     )
-    return np.abs(f_x - f_y).max(axis=1)
+    found: np.ndarray = np.abs(f_x - f_y).max(axis=1)
+    return found
 
 
 def _counts_up_to(sample: np.ndarray, counts: np.ndarray, points: np.ndarray, side: str) -> np.ndarray:

@@ -36,7 +36,8 @@ class TruthRatio:
         """What is averaged, for each item of one probe set: [n], nan where there are no perturbed answers."""
         right, wrong = right_and_wrong(scores, [probe])
         if self.aggregate == "prob_mean":
-            return right / (right + wrong + EPSILON)
+            found: np.ndarray = right / (right + wrong + EPSILON)
+            return found
         r = ratio(right, wrong)
         return closer_to_one(r) if probe in scores.probe_names("forget") else true_better(r)
 
@@ -55,9 +56,11 @@ def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 
 def closer_to_one(r: np.ndarray) -> np.ndarray:
     """min(r, 1 / (r + 1e-10)): 1 where right and wrong are equally likely."""
-    return np.minimum(r, 1 / (r + EPSILON))
+    found: np.ndarray = np.minimum(r, 1 / (r + EPSILON))
+    return found
 
 
 def true_better(r: np.ndarray) -> np.ndarray:
     """max(0, 1 - r): 1 where only the right answer is likely."""
-    return np.maximum(0, 1 - r)
+    found: np.ndarray = np.maximum(0, 1 - r)
+    return found

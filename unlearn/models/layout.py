@@ -120,12 +120,14 @@ def matrix(module: nn.Module) -> Tensor:
 
 def split_heads(heads: int, first: int, last: int, tensor: Tensor) -> Tensor:
     """Features first to last of [B, T, n] as [B, T, heads, width]."""
-    return tensor[..., first:last].unflatten(-1, (heads, -1))
+    found: Tensor = tensor[..., first:last].unflatten(-1, (heads, -1))
+    return found
 
 
 def split_interleaved(heads: int, part: int, tensor: Tensor) -> Tensor:
     """Part 0, 1 or 2 (q, k, v) of [B, T, heads x 3 x width], as GPT-NeoX lays them out."""
-    return tensor.unflatten(-1, (heads, 3, -1))[..., part, :]
+    found: Tensor = tensor.unflatten(-1, (heads, 3, -1))[..., part, :]
+    return found
 
 
 def _block(block: nn.Module, what: str) -> Block:

@@ -41,7 +41,8 @@ def load_model(path: str) -> PreTrainedModel:
         model.hf_quantizer = None
         model.is_quantized = False
     model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
-    return model.eval()
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
@@ -50,7 +51,8 @@ def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
     model: Any = load_model(path)
     if torch.device(device).type == "cuda" and is_large(model):
         halve(model)
-    return model.to(device)
+    found: PreTrainedModel = model.to(device)
+    return found
 
 
 def halve(model: PreTrainedModel) -> bool:
@@ -113,7 +115,8 @@ def _with_adapter(base: str, folder: Path) -> PreTrainedModel:
         warnings.filterwarnings("error", "Found missing adapter keys")  # they would be left as they start: at nothing
         adapted: Any = PeftModel.from_pretrained(model, folder, torch_device="cpu")
         model = adapted.merge_and_unload()
-    return model.requires_grad_(True).eval()
+    found: PreTrainedModel = model.requires_grad_(True).eval()
+    return found
 
 
 def _place(path: str) -> tuple[str]:

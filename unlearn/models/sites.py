@@ -42,7 +42,8 @@ def edited(*edits: tuple[Site, Edit]) -> Iterator[None]:
 
 def _hooks(site: Site, edit: Edit) -> Iterable[Any]:
     def first(value: Any) -> Tensor:
-        return value[0] if isinstance(value, tuple) else value
+        found: Tensor = value[0] if isinstance(value, tuple) else value
+        return found
 
     def replaced(value: Any, new: Tensor | None) -> Any:
         return None if new is None else (new, *value[1:]) if isinstance(value, tuple) else new

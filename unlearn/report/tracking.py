@@ -127,7 +127,7 @@ def _harmless(method: Callable[Concatenate[T, P], None]) -> Callable[Concatenate
     """Let a failure of the tracker cost one line and the rest of the tracking, never the run."""
 
     @functools.wraps(method)
-    def attempt(self: T, *args: P.args, **kwargs: P.kwargs) -> None:
+    def attempt(self: T, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.run is None:
             return
         try:

@@ -140,7 +140,7 @@ class Store:
         if not folder.exists():
             return None
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damaged = next((f for f, mark in manifest["files"].items() if _mark(folder / f) != mark), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             manifest, damaged = {}, MANIFEST

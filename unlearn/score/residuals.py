@@ -51,4 +51,5 @@ def last_values(
 
     with at_rest(model):
         found = torch.stack(map_batches(read, prompts, len, token_budget, progress=progress), 1)
-    return found.unflatten(0, (len(sites), len(blocks)))
+    result: Tensor = found.unflatten(0, (len(sites), len(blocks)))
+    return result

@@ -87,7 +87,8 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: torch.
 
     key = {"model": path_key(path), "prompt": cache_key(COMPLETION), "pairs": digest(pairs), "libraries": libraries()}
     built = cache(experiment).stage("known", key, build)
-    return read_json(built.folder / "known.json")
+    found: list[float] = read_json(built.folder / "known.json")
+    return found
 
 
 def cache(experiment: Experiment) -> Store:

@@ -24,7 +24,8 @@ def difference(these: Tensor, those: Tensor) -> Tensor:
 def component(these: Tensor, those: Tensor) -> Tensor:
     """The first principal component [L, d] (unit vectors) of both sets of states, [L, n, d] and [L, m, d], together."""
     both = torch.cat([these, those], 1)
-    return torch.linalg.svd(both - both.mean(1, keepdim=True), full_matrices=False).Vh[:, 0]
+    found: Tensor = torch.linalg.svd(both - both.mean(1, keepdim=True), full_matrices=False).Vh[:, 0]
+    return found
 
 
 def token_states(

@@ -113,7 +113,10 @@ def _control(
 
     generator = torch.Generator().manual_seed(0)
     drawn = [taught.permuted(generator) for _ in range(PERMUTATIONS)]
-    return np.mean([accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0)
+    found: np.ndarray = np.mean(
+        [accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0
+    )
+    return found
 
 
 def _untrained(subject: Subject, taught: Statements, asked: Statements) -> Tensor:
@@ -140,4 +143,5 @@ def _blank(model: PreTrainedModel) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         blank: Any = type(model)._from_config(model.config, dtype=model.dtype)
-        return blank.to(model.device).eval()
+        found: PreTrainedModel = blank.to(model.device).eval()
+        return found

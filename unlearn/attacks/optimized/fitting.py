@@ -88,7 +88,8 @@ def fit(
 def clip_rows(vectors: Tensor, norm: Tensor | float) -> Tensor:
     """The vectors [.., d], those longer than `norm` (L2) shortened to it."""
     length = vectors.norm(dim=-1, keepdim=True)
-    return vectors * (norm / length.clamp_min(1e-12)).clamp_max(1.0)
+    found: Tensor = vectors * (norm / length.clamp_min(1e-12)).clamp_max(1.0)
+    return found
 
 
 def judge_under(
@@ -164,7 +165,8 @@ def _backward(
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return by_row.tolist()
+        found: list[float] = by_row.tolist()
+        return found
 
     map_batches(run, rows, lambda row: len(row.ids), subject.token_budget)
 

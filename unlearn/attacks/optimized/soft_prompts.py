@@ -88,7 +88,8 @@ class ExtraHead:
         self.norm = epsilon * table.norm(dim=1).mean()
 
         def drawn(n: int) -> Tensor:
-            return torch.randn(n, d, generator=generator).to(table) / d**0.5
+            found: Tensor = torch.randn(n, d, generator=generator).to(table) / d**0.5
+            return found
 
         self.query, self.keys = drawn(d).requires_grad_(), clip_rows(drawn(m), self.norm).requires_grad_()
         self.values = clip_rows(0.01 * drawn(m), self.norm).requires_grad_()
@@ -125,7 +126,8 @@ def _table(subject: Subject) -> Tensor:
     """[V, d] float32: what the embedding module gives for every token, scaled where it scales."""
     embeddings = subject.module.get_input_embeddings()
     size = min(len(subject.processor), subject.module.config.get_text_config().vocab_size)
-    return embeddings(torch.arange(size, device=subject.module.device)).float()
+    found: Tensor = embeddings(torch.arange(size, device=subject.module.device)).float()
+    return found
 
 
 def _lead(subject: Subject) -> list[int]:

@@ -223,7 +223,8 @@ class AnswerLoss:
         with torch.no_grad():
             ids = torch.tensor([frame.before], device=self.model.device)
             with projection_at(self.model, torch.zeros(1, dtype=torch.long, device=ids.device)):
-                return self.model(input_ids=ids, use_cache=True).past_key_values
+                found: object | None = self.model(input_ids=ids, use_cache=True).past_key_values
+                return found
 
     def _scores(self, i: int, batch: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Logits [k, labels, V] where the answer's tokens are predicted, and these tokens [labels]."""

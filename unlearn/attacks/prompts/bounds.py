@@ -21,7 +21,8 @@ def best_of(scores: Array, k: int) -> Array:
     """
     n = scores.shape[-1]
     weights = np.array([math.comb(i, k - 1) / math.comb(n, k) for i in range(n)])
-    return np.sort(scores, axis=-1) @ weights
+    found: np.ndarray = np.sort(scores, axis=-1) @ weights
+    return found
 
 
 def leak_at(correct: int, n: int, k: int) -> float:

@@ -200,7 +200,8 @@ def _options(item: Item) -> Asked | None:
 def _above_chance(known: np.ndarray, items: Sequence[Item]) -> np.ndarray:
     chance = np.array([1 / (1 + min(len(item.probe.perturbed_answers), _MOST - 1)) for item in items])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (known - chance) / (1 - chance)
+        found: np.ndarray = (known - chance) / (1 - chance)
+        return found
 
 
 def _control(subject: Subject, like: Asked | None, item: Item, kept: Related) -> Asked | None:

@@ -113,7 +113,8 @@ def _likelihood(subject: Subject, task: Task, probes: Sequence[Probe], answer_me
     task = replace(task, probes=(ProbeSet("asked", "forget", asked),))
     tokens = scoring.score(subject.module, subject.processor, subject.prompt, task).tokens
     if answer_metric == "prob":
-        return np.exp(row_means(tokens["logp"]))
+        found: np.ndarray = np.exp(row_means(tokens["logp"]))
+        return found
     summed = tokens.assign(logp=[logp.sum() for logp in tokens["logp"]])
     return np.array([_chosen(rows) for _, rows in summed.groupby("item", sort=True)])
 

@@ -178,7 +178,8 @@ def exact(
         return logits[:, base.answer] - logits[:, foils].mean(1)
 
     unpatched, *patched = run_patched(model, layout, base.ids, [Patch(()), *patches], source, metric, token_budget)
-    return torch.cat(patched) - unpatched
+    found: Tensor = torch.cat(patched) - unpatched
+    return found
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,8 @@ def _before(layout: Layout, source: Key, target: Key) -> bool:
 
 def _before_output(block: Block, gradient: Tensor) -> Tensor:
     """A gradient [B, T, 1, d] of the residual as one of the heads' outputs, [B, T, heads, width]."""
-    return (gradient.squeeze(2) @ matrix(block.output)).unflatten(-1, (block.heads, -1))
+    found: Tensor = (gradient.squeeze(2) @ matrix(block.output)).unflatten(-1, (block.heads, -1))
+    return found
 
 
 def _source_name(key: Key, head: int) -> str:

@@ -82,7 +82,8 @@ def answered(subject: Subject, facts: Sequence[EncodedFact]) -> list[EncodedFact
     def choices(batch: list[EncodedFact]) -> list[int]:
         inputs = collate([fact.ids for fact in batch], subject.module.device)
         with torch.no_grad(), projection_at(subject.module, inputs.index):
-            return subject.module(input_ids=inputs.ids, use_cache=False).logits[0].argmax(-1).tolist()
+            found: list[int] = subject.module(input_ids=inputs.ids, use_cache=False).logits[0].argmax(-1).tolist()
+            return found
 
     first = map_batches(choices, facts, lambda fact: len(fact.ids), subject.token_budget)
     return [fact for fact, token in zip(facts, first, strict=True) if token == fact.answer]

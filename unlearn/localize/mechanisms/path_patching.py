@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unlearn.localize.mechanisms.facts import EncodedFact
 from unlearn.localize.mechanisms.patching import contrast
 from unlearn.models.layout import Layout
-from unlearn.models.prompts import collate
+from unlearn.models.prompts import PromptBatch, collate
 from unlearn.models.sites import at_rest, capture, edited, logits_at
 from unlearn.score.batching import map_batches
 
@@ -123,7 +123,7 @@ def _patched(
     return Patched(clean, corrupt, patched)
 
 
-def _batches(model: nn.Module, pairs: Sequence[Pair]):
+def _batches(model: nn.Module, pairs: Sequence[Pair]) -> tuple[PromptBatch, ...]:
     device = next(model.parameters()).device
     return tuple(collate([fact.ids for fact in facts], device) for facts in zip(*pairs, strict=True))
 
