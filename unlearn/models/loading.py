@@ -41,8 +41,8 @@ def load_model(path: str) -> PreTrainedModel:
         model.hf_quantizer = None
         model.is_quantized = False
     model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
-    loaded: PreTrainedModel = model.eval()
-    return loaded
+    ready: PreTrainedModel = model.eval()
+    return ready
 
 
 def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
