@@ -38,6 +38,10 @@ def test_importing_it_and_naming_its_functions_imports_nothing_heavy() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_its_types_are_for_everyone() -> None:
+    assert (Path(package.__file__).parent / "py.typed").is_file()
+
+
 def test_bad_input_is_raised() -> None:
     with pytest.raises(package.UserError, match=r"unknown method 'nppo'; did you mean 'npo'\?"):
         package.run(["method=nppo"])

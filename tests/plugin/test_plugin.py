@@ -14,7 +14,7 @@ from helpers import SMALL, unlearn
 from unlearn.api import start
 from unlearn.cli.arguments import from_command, from_overrides
 from unlearn.cli.catalog import print_catalog
-from unlearn.cli.compose import composed
+from unlearn.cli.compose import check_hydra, composed
 from unlearn.cli.groups import config_dirs, groups
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
@@ -74,6 +74,16 @@ def test_a_file_never_names_a_plugin(tmp_path: Path) -> None:
     config, choices = composed(from_overrides([f"run={run}", "stages=[attack]"]))
     with pytest.raises(UserError, match="'plugins' is named by a file"):
         start("config", config, choices, [], frozenset())
+
+
+def test_a_file_makes_hydra_import_nothing_either(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  callbacks:\n    mine:\n      _target_: my_plugin.Callback\n"
+    (tmp_path / "experiment" / "sly.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"'hydra.callbacks.mine._target_' is 'my_plugin.*plugins=\[my_plugin"):
+        check_hydra(from_overrides(["experiment=sly", "seed=0,1"], tmp_path), "config")
+    check_hydra(from_overrides(["experiment=sly", "plugins=[my_plugin]"], tmp_path), "config")
+    check_hydra(from_overrides(["method=npo"], CONF), "config")
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.cli.arguments import Arguments
 from unlearn.cli.groups import choices, config_dirs, groups
-from unlearn.runtime.components import conf_dir
+from unlearn.runtime.components import TARGET, conf_dir
 from unlearn.runtime.errors import UserError, unknown
+from unlearn.runtime.plugins import check_allowed
 
 
 def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, dict[str, str]]:
@@ -31,6 +33,32 @@ def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, di
         with open_dict(config):
             del config["hydra"]
     return config, chosen
+
+
+def check_hydra(arguments: Arguments, root: str) -> None:
+    """Raise UserError where a file from `--config-dir` would have Hydra itself (its launcher, its callbacks) import a
+    module that the command does not name."""
+    if arguments.config_dir is None or "-sc" in arguments.flags:  # tab completion runs nothing
+        return
+    parse = OverridesParser.create().parse_override
+    once = [text for text in arguments.overrides if not parse(text).is_sweep_override()]
+    with clear_errors(arguments, root):
+        config = _compose(arguments, root, once, return_hydra_config=True)
+        for place, target in _targets(OmegaConf.to_container(config.hydra, resolve=False), "hydra"):
+            if target.partition(".")[0] not in ("hydra", "hydra_plugins"):
+                check_allowed(target, f"'{place}._target_'", arguments.plugins)
+
+
+def _targets(node: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield the place and the `_target_` of every node that has one."""
+    if isinstance(node, dict):
+        if TARGET in node:
+            yield place, str(node[TARGET])
+        for key, value in node.items():
+            yield from _targets(value, f"{place}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{place}[{i}]")
 
 
 def chosen_names(hydra_config: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearn.api import start
 from unlearn.cli.arguments import from_command
-from unlearn.cli.compose import chosen_names, clear_errors
+from unlearn.cli.compose import check_hydra, chosen_names, clear_errors
 from unlearn.runtime.components import conf_dir
 from unlearn.runtime.errors import UserError, plain_errors
 
@@ -25,6 +25,7 @@ def run(command: Sequence[str], program: str = "unlearn run", root: str = "confi
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are, instead of a printed trace and status 1
     arguments = from_command(command)
+    check_hydra(arguments, root)
     sys.argv = [program, *arguments.for_sweep(), *arguments.flags]
     wrap = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=root)
     with clear_errors(arguments, root):
