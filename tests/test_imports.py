@@ -49,8 +49,6 @@ The longest prefix that names a module is its rule. Imports inside functions and
 
 KNOWN = {
     ("leak.settings", "attacks.items"),
-    ("report.inside_figures", "attacks.prompts.membership"),
-    ("report.inside_figures", "attacks.prompts.multihop"),
     ("report.localization", "models.parameters"),
     ("report.overlap", "models.mask"),
     ("report.recovered", "attacks.base"),
@@ -68,10 +66,7 @@ LONG = {
     "attacks/prompts/ununlearn.py",
     "leak/leak_table.py",
     "report/compare.py",
-    "report/folder.py",
-    "report/inside_figures.py",
     "report/leak.py",
-    "report/localization.py",
     "stages/attack.py",
     "stages/audit.py",
 }

@@ -15,6 +15,7 @@ import pytest
 from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.record import Found, Record
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 NAN = math.nan
 
@@ -26,7 +27,8 @@ def found() -> Found:
         ),
         Outcome("other", np.array([1.0, 0.0, 0.0]), seed=3, choice=0.5, budget=8.0, counts=False),
     )
-    table = pd.DataFrame({"layer": [0, 1], "accuracy": [0.5, NAN]})
+    chart = Chart("line", "layer", ("accuracy",), levels={"accuracy": 0.5}, words={"accuracy": "share"})
+    table = Explained(pd.DataFrame({"layer": [0, 1], "accuracy": [0.5, NAN]}), "Probes", "What is read.", chart)
     numbers = {"a": 0.5, "b": NAN, "c": math.inf}
     return Found(AttackResult(outcomes, "5 items", "9 steps", "AUC", numbers, {"probe": table}), 1.5, 2.5)
 
@@ -42,7 +44,9 @@ def test_there_and_back(tmp_path: Path) -> None:
     attacked = back.attacked
     assert (attacked.data, attacked.budget, attacked.measure) == ("5 items", "9 steps", "AUC")
     assert attacked.numbers["a"] == 0.5 and math.isnan(attacked.numbers["b"]) and math.isnan(attacked.numbers["c"])
-    pd.testing.assert_frame_equal(attacked.tables["probe"], found().attacked.tables["probe"])
+    pd.testing.assert_frame_equal(attacked.tables["probe"].frame, found().attacked.tables["probe"].frame)
+    table, own = attacked.tables["probe"], found().attacked.tables["probe"]
+    assert (table.title, table.words, table.chart) == (own.title, own.words, own.chart)
     assert (back.seconds, back.gflop, back.status, back.reason) == (1.5, 2.5, "ok", "")
     assert "NaN" not in (tmp_path / "one/attack.json").read_text()
 
@@ -78,7 +82,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: pd.DataFrame({"variant": ["a"]}).to_parquet(f / "outcomes.parquet"),
         "cannot read the attack in",
     ),
-    "no table": (lambda f: (f / "probe.parquet").unlink(), "cannot read the attack in"),
+    "no table": (lambda f: (f / "probe.parquet").unlink(), "cannot read the table .*probe.parquet"),
 }
 
 

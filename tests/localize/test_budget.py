@@ -140,8 +140,8 @@ def test_the_mask_holds_the_chosen_blocks_weights(subject: Subject, task: Task) 
     found = BlockBudget(count=2).select_blocks(subject, task, 0, scores, {"facts": 3}, {})
     selected = {(layer_of(name), module_type(name)) for name, n in found.mask.counts.items() if n}
     assert selected == {*((0, kind) for kind in "qkvo"), *((2, kind) for kind in ("gate", "up", "down"))}
-    table = found.tables["blocks"]
+    table = found.tables["blocks"].frame
     assert set(zip(table["kind"], table["layer"], strict=True)) == set(scores)
     assert table["parameters"][table["selected"]].sum() == found.mask.selected == found.numbers["budget"]
     only = BlockBudget(parts="mlps", count=1).select_blocks(subject, task, 0, scores, {}, {})
-    assert set(only.tables["blocks"]["kind"]) == {"mlp"}
+    assert set(only.tables["blocks"].frame["kind"]) == {"mlp"}

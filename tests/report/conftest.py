@@ -19,7 +19,8 @@ from unlearn.leak.leak_table import NONE, Leaks, leak_report
 from unlearn.leak.record import Found, Record
 from unlearn.leak.tables import save_leaks
 from unlearn.models.mask import Mask, pack
-from unlearn.report.folder import Attacks, read_attacks
+from unlearn.report.attacks_folder import Attacks, read_attacks
+from unlearn.runtime.explained import Chart, Explained
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
@@ -165,8 +166,9 @@ def localize() -> Callable[..., Mask]:
         selected: dict[str, list[int]],
         name: str = "wagle",
         numbers: dict[str, float | None] | None = None,
-        tables: dict[str, pd.DataFrame] | None = None,
+        tables: dict[str, Explained] | None = None,
         shapes: dict[str, tuple[int, ...]] = SHAPES,
+        words: dict[str, str] | None = None,
         **fields: Any,
     ) -> Mask:
         tensors: dict[str, Any] = {}
@@ -177,10 +179,15 @@ def localize() -> Callable[..., Mask]:
         mask = Mask(shapes, tensors)
         mask.save(folder / "localize/mask.safetensors")
         located = {"localizer": name.title(), "selected": mask.selected, "total": mask.total, "fraction": mask.fraction}
-        located |= {"shares": mask.shares(), "numbers": numbers or {}}
+        located |= {
+            "shares": mask.shares(),
+            "numbers": numbers or {},
+            "words": words or {},
+            "tables": list(tables or {}),
+        }
         (folder / "localize/localize.json").write_text(json.dumps(located))
         for title, table in (tables or {}).items():
-            table.to_parquet(folder / f"localize/{title}.parquet")
+            table.save(folder / f"localize/{title}.parquet")
         config: Any = OmegaConf.load(folder / "config.yaml")
         config["localize"] = {"_target_": f"unlearn.localize.{name}.{name.title()}"} | fields
         OmegaConf.save(config, folder / "config.yaml")
@@ -253,9 +260,15 @@ def records() -> list[Record]:
         known = {"original": every, "unlearned": first(6), "control": nothing}[trial]
         table = pd.DataFrame({"layer": [0, 1], "stream": ["block", "mlp"], "score": [0.1, 0.6]})
         probe = pd.DataFrame({"layer": [0, 1], "accuracy": [0.3, 0.9], "control": [0.25, 0.26]})
-        return found(
-            trial, Outcome("layer 1", known, counts=False), measure="1/rank", tables={"lens": table, "probe": probe}
-        )
+        tables = {
+            "lens": Explained(
+                table, "Logit lens", "Where it is read.", Chart("heatmap", "layer", ("stream",), "score")
+            ),
+            "probe": Explained(
+                probe, "Probes", "What is read.", Chart("line", "layer", ("accuracy",), baseline="control")
+            ),
+        }
+        return found(trial, Outcome("layer 1", known, counts=False), measure="1/rank", tables=tables)
 
     broken, skipped = (
         Found.failed("error", "ValueError: a | hostile <b>reason</b>"),

@@ -17,6 +17,7 @@ from unlearn.report import figures
 from unlearn.report.figures import Point, pareto, pareto_front
 from unlearn.report.folder import read_run
 from unlearn.report.style import to_svg
+from unlearn.runtime.explained import Chart, Explained
 
 COORDINATE = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0, float("nan")])
 
@@ -98,7 +99,12 @@ def test_figures_of_the_localization_follow_its_numbers(make_run: MakeRun, local
     """The numbers of a localization are the last that a report writes before its figures."""
     folder = make_run()
     scores = pd.DataFrame({"layer": [0], "kind": ["mlp"], "score": [1.0], "selected": [True], "parameters": [5]})
-    localize(folder, {}, "snip", tables={"blocks": scores})
+    localize(
+        folder,
+        {},
+        "snip",
+        tables={"blocks": Explained(scores, chart=Chart("bar", "layer", ("score",)))},
+    )
     drawn = list(figures.figures(read_run(folder)))
     assert drawn == ["localize-selected", "localize-blocks", "tradeoff", "probes", "losses"]
 

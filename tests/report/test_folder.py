@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from unlearn.report.folder import read_run
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 MakeRun = Callable[..., Path]
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -59,7 +61,8 @@ def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None
     assert read_run(folder).localization is None and read_run(folder).localizer == ""
     probes = pd.DataFrame({"layer": [0], "prompt": ["name"], "accuracy": [0.5], "control": [0.3], "more": [1]})
     removal = pd.DataFrame({"fraction": [0.0], "forget": [0.9], "retain": [0.8]})
-    tables = {"probes": probes, "removal": removal}
+    chart = Chart("line", "layer", ("accuracy",), baseline="control")
+    tables = {"probes": Explained(probes, "Probes", "What is read.", chart), "removal": Explained(removal)}
     localize(folder, {UP: [0, 1, 2]}, "snip", numbers={"gamma": 0.5, "undefined": None}, tables=tables)
     run = read_run(folder)
     found = run.localization
@@ -69,9 +72,10 @@ def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None
     assert [(s.layer, s.type, s.selected, s.total) for s in found.shares] == [
         (None, "embed", 0, 6), (0, "up", 3, 10), (2, "down", 0, 4),
     ]  # fmt: skip
-    assert list(found.table("probes")) == ["layer", "prompt", "accuracy", "control"]
-    assert found.table("removal")["injected"].isna().all()  # may be missing
-    assert found.table("trace").empty and "low" in found.table("trace")
+    explained = found.explained()
+    assert list(explained) == ["probes", "removal"] and explained["probes"].chart == chart
+    pd.testing.assert_frame_equal(explained["probes"].frame, probes)
+    assert explained["removal"].chart is None
 
 
 def test_the_localizers_class_where_none_was_chosen_by_name(make_run: MakeRun, localize: Callable[..., Any]) -> None:
@@ -81,6 +85,11 @@ def test_the_localizers_class_where_none_was_chosen_by_name(make_run: MakeRun, l
     assert read_run(folder).localizer == "Snip"
 
 
+EDGES = Explained(
+    pd.DataFrame({"source": ["a"], "target": ["b"], "score": [1.0]}),
+    "Edges",
+    chart=Chart("ranking", "source", ("target",), "score"),
+)
 LOCALIZATION = {
     "no localize.json": (lambda f: (f / "localize.json").unlink(), "localize.json"),
     "cut": (lambda f: _cut(f / "localize.json"), "localize.json"),
@@ -92,8 +101,8 @@ LOCALIZATION = {
     "number in words": (lambda f: _set(f / "localize.json", numbers={"gamma": "x"}), "is damaged: numbers.gamma"),
     "cut table": (lambda f: _cut(f / "edges.parquet"), "cannot read the table .*edges.parquet"),
     "table without scores": (
-        lambda f: pd.DataFrame({"source": ["a"], "original": ["b"]}).to_parquet(f / "edges.parquet"),
-        r"edges.parquet lacks the column\(s\) score",
+        lambda f: _without_score(f / "edges.parquet"),
+        r"cannot read the table .*edges.parquet: the table 'Edges' lacks the column\(s\) score",
     ),
 }
 
@@ -102,13 +111,17 @@ LOCALIZATION = {
 def test_a_broken_localization_is_one_clear_line(make_run: MakeRun, localize: Callable[..., Any], name: str) -> None:
     damage, message = LOCALIZATION[name]
     folder = make_run()
-    edges = pd.DataFrame({"source": ["a"], "original": ["b"], "score": [1.0]})
-    localize(folder, {UP: [0]}, tables={"edges": edges})
+    localize(folder, {UP: [0]}, tables={"edges": EDGES})
     damage(folder / "localize")
     with pytest.raises(UserError, match=message):
         localization = read_run(folder).localization
         assert localization is not None
-        localization.table("edges")
+        localization.explained()
+
+
+def _without_score(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["score"]), path)
 
 
 def _cut(path: Path) -> None:

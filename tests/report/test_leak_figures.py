@@ -25,7 +25,7 @@ def _lines(axes: Any, label: str) -> np.ndarray:
 
 def test_what_is_drawn(attacks: Attacks) -> None:
     drawn = figures(attacks)
-    assert list(drawn) == ["attack-leaks", "attack-budgets", "attack-lens-probe", "attack-lens-lens"]
+    assert list(drawn) == ["attack-leaks", "attack-budgets", "attack-lens-lens", "attack-lens-probe"]
     assert all(to_svg(one.figure).startswith(b"<?xml") and one.words for one in drawn.values())
     assert to_svg(figures(attacks)["attack-leaks"].figure) == to_svg(drawn["attack-leaks"].figure)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,33 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from unlearn.localize import budget
+from unlearn.localize.mechanisms import causal_tracing, edge_attribution
+from unlearn.localize.mechanisms.tables import explained_probes, explained_sites
+from unlearn.localize.weights import weight_mask
+from unlearn.report import chart_bars, charts, style
 from unlearn.report import localization as drawing
-from unlearn.report.folder import TABLES, Localization, Share
+from unlearn.report.localization_folder import Localization, Share
 from unlearn.report.style import to_svg
+from unlearn.runtime.explained import Explained
 
 NAN = math.nan
+TABLES = {  # columns of the localizers' tables
+    "trace": ["prompt", "kind", "layer", "token", "token_text", "effect", "low", "high"],
+    "sites": ["site", "layer", "head", "score", "low", "high", "exact"],
+    "blocks": ["kind", "layer", "score", "parameters", "selected"],
+    "edges": ["source", "target", "score"],
+    "probes": ["layer", "prompt", "accuracy", "control"],
+    "removal": ["fraction", "forget", "retain"],
+}
+EXPLAINED: dict[str, Callable[..., Explained]] = {
+    "trace": causal_tracing._explained,
+    "sites": explained_sites,
+    "blocks": budget._explained,
+    "edges": edge_attribution._explained,
+    "probes": explained_probes,
+    "removal": weight_mask._explained,
+}
 SHARES = (
     Share(None, "embed", 10, 40),
     Share(None, "norm", 0, 4),
@@ -30,12 +53,13 @@ SHARES = (
 )
 
 
-def located(folder: Path, shares: tuple[Share, ...] = SHARES, **tables: pd.DataFrame) -> Localization:
+def located(folder: Path, shares: tuple[Share, ...] = SHARES, **tables: Explained) -> Localization:
     """A localization with those shares and tables; no mask."""
     for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
+        table.save(folder / f"{name}.parquet")
     selected, total = sum(s.selected for s in shares), sum(s.total for s in shares)
-    return Localization("snip", selected, total, selected / total, shares, {}, folder)
+    about: Any = {"localizer": "snip", "selected": selected, "total": total, "fraction": selected / total}
+    return Localization(**about, shares=shares, numbers={}, tables=tuple(tables), folder=folder)
 
 
 def panels(figure: Figure) -> list[Any]:
@@ -55,8 +79,15 @@ def rows(axes: Any) -> list[str]:
 
 def table(name: str, *lines: tuple[Any, ...]) -> pd.DataFrame:
     """A table as a run has it: with all columns, the optional ones empty where the lines end before them."""
-    columns = [*TABLES[name][0], *TABLES[name][1]]
+    columns = TABLES[name]
     return pd.DataFrame([dict(zip(columns, line, strict=False)) for line in lines], columns=columns)
+
+
+def draw(name: str, rows: pd.DataFrame, *more: Any) -> Figure:
+    """The figure of a table as its localizer explains it."""
+    drawn = charts.drawn({"": EXPLAINED[name](rows, *more)}, name)
+    assert drawn and drawn.title.startswith("Localization") and drawn.words.endswith(".")
+    return drawn.figure
 
 
 def test_selected_by_type_and_layer(tmp_path: Path) -> None:
@@ -94,21 +125,15 @@ def test_all_or_nothing_selected(tmp_path: Path, selected: int) -> None:
     assert images(panel)[0, 0] == selected / 100
 
 
-def test_chosen_layers(tmp_path: Path) -> None:
-    assert drawing.chosen_layers(located(tmp_path)) == []  # both layers: that tells nothing
-    assert drawing.chosen_layers(located(tmp_path, (*SHARES, Share(3, "up", 0, 5)))) == [0, 2]
-    assert drawing.chosen_layers(located(tmp_path, SHARES[:2])) == []
-
-
 def test_percent() -> None:
-    shown = [drawing.percent(share) for share in (0.0, 0.004, 0.0449, 0.8, 0.999, 1.0)]
+    shown = [style.percent(share) for share in (0.0, 0.004, 0.0449, 0.8, 0.999, 1.0)]
     assert shown == ["0%", "0.4%", "4%", "80%", "99.9%", "100%"]
-    assert drawing.percent(0.8, 1) == "80.0%"
+    assert style.percent(0.8, 1) == "80.0%"
 
 
 @given(st.floats(1e-5, 1 - 1e-5), st.integers(0, 3))
 def test_percent_rounds_to_neither_end(share: float, decimals: int) -> None:
-    value = float(drawing.percent(share, decimals).removesuffix("%"))
+    value = float(style.percent(share, decimals).removesuffix("%"))
     assert 0 < value < 100 and value / 100 == pytest.approx(share, abs=0.51 * 10.0 ** -(decimals + 2))
 
 
@@ -127,13 +152,12 @@ TRACE = table(
 
 
 def test_trace_of_the_average_and_of_one_prompt() -> None:
-    figure = drawing.trace(TRACE)
-    hidden, mlp, _, example, empty, _ = panels(figure)
+    figure = draw("trace", TRACE)
+    hidden, mlp, _, example, _ = panels(figure)
     assert [axes.get_title() for axes in (hidden, mlp)] == ["Hidden state", "MLP output"]
     assert images(hidden).tolist() == [[0.1, -0.4], [0.02, 0.3]]
     assert np.array_equal(images(mlp), [[NAN, NAN], [NAN, 0.2]], equal_nan=True)
     assert np.array_equal(images(example), [[0.5, NAN], [0.6, NAN], [NAN, 0.7]], equal_nan=True)
-    assert np.isnan(images(empty)).all()
     assert rows(hidden) == ["first subject", "last"] and rows(example) == ["'\\n'", " $x_{1$", "?"]
     bold = [label.get_fontweight() for label in hidden.get_yticklabels()]
     assert bold == ["bold", "normal"]  # what belongs to the subject
@@ -146,7 +170,7 @@ def test_trace_of_the_average_and_of_one_prompt() -> None:
 
 def test_trace_without_an_average_or_any_effect() -> None:
     example = TRACE[TRACE["prompt"] == "Another"].assign(effect=0.0)
-    axes = panels(drawing.trace(example))[0]
+    axes = panels(draw("trace", example))[0]
     assert images(axes).tolist() == [[0.0]] and axes.images[0].norm(0.0) == 0.5
 
 
@@ -157,25 +181,25 @@ def test_blocks_beside_each_other_selected_ones_in_full_colour() -> None:
         ("attention", 1, -0.5, 100, None),
         ("mlp", 1, 1.0, 300, True),
     )
-    axes = panels(drawing.blocks(table("blocks", *scores)))[0]
+    axes = panels(draw("blocks", table("blocks", *scores)))[0]
     bars = {
         (round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()): to_hex(bar.get_facecolor())
         for bar in axes.patches
     }
-    attention, mlp = drawing.BLOCKS["attention"], drawing.BLOCKS["mlp"]
-    assert bars == {(-0.21, 0.5): attention[2], (0.79, -0.5): attention[2], (0.21, 0.25): mlp[1], (1.21, 1.0): mlp[1]}
-    assert axes.get_title() == "2 of 4 blocks selected, 600 weights"
+    mlp, pale = style.OTHERS[1], to_hex(chart_bars.pale(style.OTHERS[0]))
+    assert bars == {(-0.21, 0.5): pale, (0.79, -0.5): pale, (0.21, 0.25): mlp, (1.21, 1.0): mlp}
+    assert "2 of 4 blocks are selected, 600 weights" in EXPLAINED["blocks"](table("blocks", *scores)).words
 
 
 def test_sites_of_heads_and_of_whole_outputs() -> None:
     lines = (
-        ("mlp_out", 0, None, 0.4, 0.3, 0.6, 0.5),
-        ("mlp_out", 1, None, -0.1, -0.2, 0.0),
         ("z", 0, 1, 0.2),
         ("z", 1, 0, -0.3, None, None, -0.6),
+        ("mlp_out", 0, None, 0.4, 0.3, 0.6, 0.5),
+        ("mlp_out", 1, None, -0.1, -0.2, 0.0),
         ("mine", 1, 0, 0.1),
     )
-    heads, outputs, mine, against, *_ = panels(drawing.sites(table("sites", *lines)))
+    heads, outputs, mine, against, *_ = panels(draw("sites", table("sites", *lines)))
     titles = [axes.get_title() for axes in (heads, outputs, mine, against)]
     assert titles == ["Head outputs (z)", "MLP outputs", "mine", "Estimate and exact effect"]
     assert np.array_equal(images(heads), [[NAN, -0.3], [0.2, NAN]], equal_nan=True)
@@ -192,21 +216,21 @@ def test_sites_of_heads_and_of_whole_outputs() -> None:
 
 
 def test_sites_that_were_not_checked_have_no_comparison() -> None:
-    figure = drawing.sites(table("sites", ("mlp_out", 0, None, 0.4), ("mlp_out", 1, None, 0.2)))
+    figure = draw("sites", table("sites", ("mlp_out", 0, None, 0.4), ("mlp_out", 1, None, 0.2)))
     assert [axes.get_title() for axes in panels(figure)] == ["MLP outputs"]
 
 
 def test_the_strongest_edges() -> None:
     scores = [(-1) ** i * (i + 1) / 10 for i in range(30)]
     lines = [("embed", f"mlp_{i}$", score) for i, score in enumerate(scores)]
-    axes = panels(drawing.edges(table("edges", *lines)))[0]
+    axes = panels(draw("edges", table("edges", *lines)))[0]
     assert [bar.get_width() for bar in axes.patches] == scores[:9:-1]  # 20 of them, by size
     assert rows(axes)[0] == "embed → mlp_29$" and axes.yaxis_inverted()
 
 
 def test_probes_with_controls_and_chosen_layers() -> None:
     lines = [(layer, p, 0.3 + layer / 10 + (p == "full") / 5, 0.33) for layer in (1, 0, 2) for p in ("name", "full")]
-    axes = panels(drawing.probes(table("probes", *lines), chosen=[1, 2]))[0]
+    axes = panels(draw("probes", table("probes", *lines), [1, 2]))[0]
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     assert np.allclose(drawn["name alone"], [[0, 0.3], [1, 0.4], [2, 0.5]])
     assert np.allclose(drawn["full prompt"], [[0, 0.5], [1, 0.6], [2, 0.7]])
@@ -217,41 +241,17 @@ def test_probes_with_controls_and_chosen_layers() -> None:
 
 def test_removal() -> None:
     lines = ((0.0, 0.9, 0.8), (0.01, 0.1, 0.7))
-    axes = panels(drawing.removal(table("removal", *lines)))[0]
+    axes = panels(draw("removal", table("removal", *lines), ("forget", "retain")))[0]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert drawn == {"forget": [[0, 0.9], [0.01, 0.1]], "retain": [[0, 0.8], [0.01, 0.7]]}  # nothing was injected
 
 
 def test_only_what_there_is_a_table_for(tmp_path: Path) -> None:
     assert list(drawing.figures(located(tmp_path))) == ["localize-selected"]
-    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [1.0]})
-    found = located(tmp_path, edges=edges, blocks=pd.DataFrame(columns=TABLES["blocks"][0]), trace=TRACE)
+    edges = EXPLAINED["edges"](table("edges", ("a", "b", 1.0)))
+    found = located(tmp_path, edges=edges, blocks=Explained(table("blocks")), trace=EXPLAINED["trace"](TRACE))
     drawn = drawing.figures(found)
-    assert list(drawn) == ["localize-selected", "localize-trace", "localize-edges"]
+    assert list(drawn) == ["localize-selected", "localize-edges", "localize-trace"]
     assert all(figure.title.startswith("Localization") and figure.words.endswith(".") for figure in drawn.values())
     again = drawing.figures(found)
     assert all(to_svg(drawn[name].figure) == to_svg(again[name].figure) for name in drawn)
-
-
-def test_path_patching_is_drawn_as_sites_are(tmp_path: Path) -> None:
-    extraction = pd.DataFrame({"layer": [0, 1], "head": [0, 0], "score": [0.1, 0.2]})
-    enrichment = pd.DataFrame({"layer": [0], "score": [0.3]})
-    figure = drawing.figures(located(tmp_path, extraction=extraction, enrichment=enrichment))["localize-sites"].figure
-    heads, mlps, *_ = panels(figure)
-    assert images(heads).tolist() == [[0.1, 0.2]]
-    assert [bar.get_height() for bar in mlps.patches] == [0.3]
-
-
-def test_what_a_number_says() -> None:
-    assert drawing.meaning("gamma") == drawing.meaning("second.gamma") != ""
-    assert drawing.meaning("unheard_of") == ""
-
-
-def test_an_overlap_is_told_with_that_of_chance() -> None:
-    """By hand: two random masks of 0.8 share 0.64 of what they have 0.96 of; of a half, 1/4 of 3/4."""
-    numbers = {"selected": 80, "scored": 100, "second.selected": 5, "second.scored": 10, "third.selected": 5}
-    for name in ("snip_iou", "interaction_iou"):
-        assert drawing.meaning(name, numbers) == drawing.meaning(name) + " Two random masks of this size: 0.67."
-        assert drawing.meaning(f"second.{name}", numbers).endswith(" Two random masks of this size: 0.33.")
-        assert drawing.meaning(f"third.{name}", numbers) == drawing.meaning(name)
-    assert drawing.meaning("gamma", numbers) == drawing.meaning("gamma")

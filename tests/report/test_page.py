@@ -17,6 +17,7 @@ from unlearn.report.folder import MODELS, read_run
 from unlearn.report.page import cost, examples, write_report
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 MakeRun = Callable[..., Path]
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "formaction"}
@@ -177,11 +178,13 @@ def test_the_tracker_gets_the_same(make_run: MakeRun) -> None:
 def test_a_localized_run(make_run: MakeRun, localize: Callable[..., Any]) -> None:
     folder = make_run()
     blocks = {"kind": ["mlp"], "layer": [2], "score": [0.5], "parameters": [4], "selected": [True]}
+    chart = Chart("bar", "layer", ("score",), series="kind", marked="selected")
     localize(
         folder,
         {"model.layers.0.mlp.up_proj.weight": [0, 1, 2]},
         numbers={"gamma": 6.25e-4, "first.snip_iou": 0.43, "facts": 1600.0, "my_own": None},
-        tables={"blocks": pd.DataFrame(blocks)},
+        tables={"blocks": Explained(pd.DataFrame(blocks), "Localization: scores of the blocks", "", chart)},
+        words={"gamma": "Curvature of a loss.", "first.snip_iou": "Overlap with SNIP's."},
         select=0.15,
         also=[],
         first={"_target_": "unlearn.localize.weights.snip.Snip", "select": 0.5},

@@ -15,7 +15,9 @@ from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from unlearn.runtime.explained import Explained
+
+    pass
 
 
 Threat = Literal["black", "grey", "white"]
@@ -87,7 +89,7 @@ class AttackResult:
     outcomes: at least one; every model gives the same (row, variant, seed). data: what the attacker holds ("15 forget
     items"; "" nothing); budget: what it spends ("60 steps", "9 questions an item"). measure: what K is where it is not
     the report's knowledge ("AUC", "1/rank"): then there is no gain. numbers: logged with the run. tables: saved, and
-    drawn where the report knows them, by name. chance: the K of someone who guesses, the control where there is no
+    shown as they say, by name. chance: the K of someone who guesses, the control where there is no
     other.
     """
 
@@ -96,7 +98,7 @@ class AttackResult:
     budget: str = ""
     measure: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Mapping[str, Explained] = field(default_factory=dict)
     chance: float = 0.0
 
 

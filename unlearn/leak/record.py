@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from unlearn.attacks.base import AttackResult, Outcome, Threat
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Explained
 from unlearn.runtime.store import read_json, write_json
 
 Status = Literal["ok", "uninformative", "skipped", "error"]
@@ -46,12 +47,12 @@ class Found:
         rows = [_cells(outcome) for outcome in self.attacked.outcomes]
         pd.DataFrame(rows, columns=_COLUMNS).to_parquet(folder / _OUTCOMES, index=False)
         for name, table in self.attacked.tables.items():
-            table.to_parquet(folder / f"{name}.parquet", index=False)
+            table.save(folder / f"{name}.parquet")
         about = {name: getattr(self, name) for name in ("seconds", "gflop", "status", "reason")}
         of_attack = {name: getattr(self.attacked, name) for name in ("data", "budget", "measure", "chance")}
         numbers = {name: value if math.isfinite(value) else None for name, value in self.attacked.numbers.items()}
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in about.items()}
-        write_json(folder / _ABOUT, finite | of_attack | {"numbers": numbers, "tables": sorted(self.attacked.tables)})
+        write_json(folder / _ABOUT, finite | of_attack | {"numbers": numbers, "tables": list(self.attacked.tables)})
 
     @classmethod
     def load(cls, folder: Path) -> Found:
@@ -62,7 +63,7 @@ class Found:
             found = pd.read_parquet(folder / _OUTCOMES)
             there = [name for name in _COLUMNS if name in found or name in _NEEDED]  # earlier versions had fewer
             rows = found[there].to_dict("records")
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in about.tables}
+            tables = {name: Explained.load(folder / f"{name}.parquet") for name in about.tables}
         except ValidationError as error:
             first = error.errors()[0]
             raise UserError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error

@@ -13,25 +13,48 @@ from unlearn.models.base import RunSetting
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from unlearn.models.mask import Mask
+    from unlearn.runtime.explained import Explained
 
 Fraction = Annotated[float, Gt(0), Le(1)]
+NUMBERS = {  # what the numbers that several localizers give say
+    "fraction": "Share of all weights that this mask selects.",
+    "scored": "Weights that got a score.",
+    "selected": "Weights that were selected.",
+    "asked": "Share of the scored weights that was to be selected.",
+    "threshold": "Score of the last weight that was selected.",
+    "zero_scores": "Weights of score 0: the data say nothing about them.",
+    "zero_selected": "Selected weights of score 0: taken by their position alone.",
+    "budget": "Weights that the selected blocks were to have.",
+    "budget_ratio": "Weights that they have, over that.",
+    "parameters": "Weights that were selected.",
+    "blocks": "Attention and MLP blocks that were selected.",
+    "layers": "Layers that hold selected weights.",
+    "parts": "Parts (MLPs or matrices) that were selected.",
+    "facts": "Prompts that the scores rest on.",
+    "metric_gap": "How far the answer's logit falls against wrong answers' with another subject.",
+    "gap": "How far the answer's logit falls against wrong answers' with another subject.",
+}
 
 
 @dataclass(frozen=True)
 class Localization:
     """A mask and what explains it.
 
-    numbers: logged with the run ("gamma", "snip_iou"). tables: saved beside the mask and drawn in the report, by name
-    (see unlearn/report/localization.py for those that are drawn). masks: further masks from the same scores, by name.
+    numbers: logged with the run ("gamma", "snip_iou"). tables: saved beside the mask and
+    shown in the report as they say, by name. masks: further masks from the same scores, by name.
     """
 
     mask: Mask
     numbers: Mapping[str, float] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Mapping[str, Explained] = field(default_factory=dict)
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the numbers say, by name; those of NUMBERS need no words of their own."""
+
+    def says(self, number: str) -> str:
+        """Return what a number says, "" where that is not told; a part's ("first.scored") as the part's own would."""
+        return self.words.get(number) or NUMBERS.get(number.rpartition(".")[2], "")
 
 
 class Localizer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from annotated_types import Gt
@@ -14,6 +15,7 @@ from unlearn.localize.base import Fraction, Localization, Localizer
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,16 +106,18 @@ class Budget:
         self,
         mask: Mask,
         numbers: Mapping[str, float],
-        tables: Mapping[str, pd.DataFrame],
+        tables: Mapping[str, Explained],
         matched: Localization | None,
+        words: Mapping[str, str] = MappingProxyType({}),
     ) -> Localization:
         """The mask of what is taken, with the budget and how much of it was used; the matched mask is kept beside."""
         budget = mask.selected if self.count is not None else self.weights(mask.total)
         numbers = {**numbers, "budget": budget, "budget_ratio": mask.selected / budget}
         if not matched:
-            return Localization(mask, numbers, tables)
+            return Localization(mask, numbers, tables, words=words)
         numbers |= {f"match.{name}": number for name, number in matched.numbers.items()}
-        return Localization(mask, numbers, tables, {"match": matched.mask})
+        words = {**words, **{f"match.{name}": said for name, said in matched.words.items()}}
+        return Localization(mask, numbers, tables, {"match": matched.mask}, words)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class BlockBudget(Budget):
         seed: int,
         scores: Mapping[Block, np.ndarray],
         numbers: Mapping[str, float],
-        tables: Mapping[str, pd.DataFrame],
+        tables: Mapping[str, Explained],
+        words: Mapping[str, str] = MappingProxyType({}),
     ) -> Localization:
         """The mask of the chosen blocks' weights; scores: of each block's sites."""
         import pandas as pd
@@ -187,7 +192,8 @@ class BlockBudget(Budget):
             for (kind, layer), score in ranked.items()
         ]
         mask = Mask.of(model, {name: True for block in chosen for name in names[block]})
-        return mine.located(mask, {**numbers, "blocks": len(chosen)}, {**tables, "blocks": pd.DataFrame(rows)}, matched)
+        explained = {**tables, "blocks": _explained(pd.DataFrame(rows))}
+        return mine.located(mask, {**numbers, "blocks": len(chosen)}, explained, matched, words)
 
 
 def block_weights(parts: Layout, model: nn.Module) -> dict[Block, dict[str, int]]:
@@ -199,3 +205,13 @@ def block_weights(parts: Layout, model: nn.Module) -> dict[Block, dict[str, int]
             weights = [p for module in block.weights[kind] for p in module.parameters()]
             found[kind, layer] = {names[id(p)]: p.numel() for p in weights}
     return found
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    taken = table[table["selected"].fillna(False).astype(bool)]
+    words = (
+        "What the localizer gives each attention and MLP block. Full colour: selected; pale: not. "
+        f"{len(taken)} of {len(table)} blocks are selected, {taken['parameters'].sum():,.0f} weights."
+    )
+    chart = Chart("bar", "layer", ("score",), series="kind", marked="selected", shares=False, words={"mlp": "MLP"})
+    return Explained(table, "Localization: scores of the blocks", words, chart)

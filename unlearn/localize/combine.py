@@ -47,6 +47,7 @@ class Pair(ABC):
         first, second = self.first.localize(subject, task, seed), self.second.localize(subject, task, seed)
         numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
         numbers |= {f"{which}.fraction": part.mask.fraction for which, part in _named(first, second)}
+        words = {f"{which}.{name}": w for which, part in _named(first, second) for name, w in part.words.items()}
         tables = dict(first.tables)
         for name, table in second.tables.items():
             while name in tables:  # more than once, where the parts are combinations
@@ -57,6 +58,7 @@ class Pair(ABC):
             {"iou": first.mask.iou(second.mask), **numbers},
             tables,
             {which: part.mask for which, part in _named(first, second)},
+            {"iou": "Overlap (IoU) of the two masks that are combined.", **words},
         )
 
 
@@ -99,7 +101,7 @@ class Complement:
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Ask `of`; its mask is kept beside the result."""
         located = self.of.localize(subject, task, seed)
-        return Localization(~located.mask, located.numbers, located.tables, {"of": located.mask})
+        return Localization(~located.mask, located.numbers, located.tables, {"of": located.mask}, located.words)
 
 
 def _named(first: Localization, second: Localization) -> tuple[tuple[str, Localization], tuple[str, Localization]]:

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import pyarrow.parquet
 from omegaconf import OmegaConf
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from unlearn.leak.leak_table import NONE, Leaks
-from unlearn.leak.record import Found, Trial
-from unlearn.leak.tables import LEAK, load_leaks
+from unlearn.leak.leak_table import Leaks
+from unlearn.leak.tables import LEAK
 from unlearn.metrics.base import Result
+from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
+from unlearn.report.files import Number, columns, parsed
+from unlearn.report.localization_folder import LOCALIZE, Localization, read_localization
 from unlearn.runtime.errors import UserError, nearest
-from unlearn.runtime.store import read_json
 from unlearn.score.table import GENERATIONS
 
 MODELS = ("original", "unlearned", "control")  # the order in which they are shown everywhere
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
-LOCALIZE = "localize"  # the folder of the mask and of what explains it
-ATTACKS = "attacks"  # the folder of the leak report and of what each attack found
-TABLES = {  # columns of the tables that a localizer may leave, and those that it may add
-    "trace": (["prompt", "kind", "layer", "token", "token_text", "effect"], ["low", "high"]),
-    "sites": (["site", "layer", "head", "score"], ["low", "high", "exact"]),
-    "blocks": (["kind", "layer", "score", "parameters", "selected"], []),
-    "edges": (["source", "target", "score"], []),
-    "probes": (["layer", "prompt", "accuracy", "control"], []),
-    "extraction": (["layer", "head", "score"], []),
-    "enrichment": (["layer", "score"], []),
-    "removal": (["fraction", "forget", "retain"], ["injected"]),
-}
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
 
 
 @dataclass(frozen=True)
@@ -74,105 +58,6 @@ class About:
     stages: tuple[Stage, ...]
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each config group
     n_parameters: int | None = None
-
-
-@dataclass(frozen=True)
-class Share:
-    """Selected and all weights of one module type in one layer (None: outside the layers)."""
-
-    layer: int | None
-    type: str
-    selected: int
-    total: int
-
-
-@dataclass(frozen=True)
-class _Located:
-    """`localize.json`."""
-
-    localizer: str
-    selected: int
-    total: int
-    fraction: float
-    shares: tuple[Share, ...]
-    numbers: dict[str, Number]
-
-
-@dataclass(frozen=True)
-class Localization(_Located):
-    """What a localizer selected (weights), with the numbers and tables that explain it.
-
-    shares: by layer and module type, in the model's order. numbers: by name, nan where undefined.
-    """
-
-    folder: Path
-
-    @property
-    def mask(self) -> Path:
-        """The file of the mask."""
-        return self.folder / "mask.safetensors"
-
-    def table(self, name: str) -> pd.DataFrame:
-        """One of TABLES, with all of its columns, without rows where the localizer left none."""
-        path = self.folder / f"{name}.parquet"
-        needed, optional = TABLES[name]
-        table = _columns(path, needed, optional) if path.exists() else pd.DataFrame(columns=needed)
-        return table.reindex(columns=[*needed, *optional])
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A forget item; side: "attacker_items" are the attacker's, "held_out_items" count. gold: what is to be shown."""
-
-    side: str
-    index: int
-    cluster: str
-    question: str
-    gold: str
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What leak.json says of how the report was made."""
-
-    answer_metric: str
-    seeds: tuple[int, ...]
-    attacks: dict[str, Any]
-    settings: Any
-    models: dict[str, str] = field(default_factory=dict)
-    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attacks(_Judged):
-    """The attacks of a run: the leak report, how it was made, and what each attack found.
-
-    answer_metric: how an answer counted. attacks, settings: how they were made and judged. models: the folders of those
-    that were attacked.
-    numbers: by attack, what several models gave together.
-    """
-
-    leaks: Leaks
-    folder: Path
-
-    @property
-    def names(self) -> list[str]:
-        """The attacks, the one without first."""
-        return [NONE, *self.attacks]
-
-    @property
-    def scope(self) -> str:
-        """What two reports must share for their leaks to be comparable."""
-        return json.dumps([self.leaks.baseline, self.answer_metric, self.attacks, self.settings])
-
-    def found(self, name: str, trial: Trial) -> Found | None:
-        """What an attack found on a model; None where it was not made there."""
-        folder = self.folder / name / trial
-        return Found.load(folder) if folder.is_dir() else None
-
-    def items(self, side: str = "held_out_items") -> list[Asked]:
-        """The forget items of a side, the scored ones in the order of the outcomes' K."""
-        return [item for item in _parsed(self.folder / "items.json", list[Asked]) if item.side == side]
 
 
 @dataclass(frozen=True)
@@ -228,7 +113,7 @@ class Run:
     def generations(self, model: str) -> pd.DataFrame:
         """The model's answers (see `Scores.generations`), without rows where none were saved."""
         path = _scores(self.folder, model, "generations")
-        return _columns(path, GENERATIONS) if path.exists() else pd.DataFrame(columns=GENERATIONS)
+        return columns(path, GENERATIONS) if path.exists() else pd.DataFrame(columns=GENERATIONS)
 
 
 @dataclass(frozen=True)
@@ -256,7 +141,7 @@ def read_run(folder: Path) -> Run:
     for name in ("metrics.json", "run.json") if scored else ("run.json",):
         if not (folder / name).exists():
             raise UserError(f"the run in {folder} is not finished (there is no {name}): run it again to go on with it")
-    rows = _parsed(folder / "metrics.json", dict[str, list[_Row]]) if scored else {}
+    rows = parsed(folder / "metrics.json", dict[str, list[_Row]]) if scored else {}
     for model in ("original", "unlearned") if scored else ():
         if model not in rows:
             raise UserError(f"{folder / 'metrics.json'} has no results of the {model} model")
@@ -268,39 +153,19 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=_config(folder / "config.yaml"),
-        about=_parsed(folder / "run.json", About),
+        about=parsed(folder / "run.json", About),
         results=results,
         aims=_roles(folder, probes),
         history=_log(folder / UNLEARNED / "history.json"),
         curve=_log(folder / UNLEARNED / "curve.json"),
-        localization=_localization(folder / LOCALIZE),
+        localization=read_localization(folder / LOCALIZE),
         attacks=read_attacks(folder / ATTACKS) if attacked else None,
     )
-
-
-def read_attacks(folder: Path) -> Attacks:
-    """Read what the attack stage left in a run's folder; UserError where it is missing or damaged."""
-    leaks, about = load_leaks(folder / LEAK)
-    return Attacks(**vars(_checked(about, _Judged, folder / LEAK)), leaks=leaks, folder=folder)
 
 
 def class_name(node: Any) -> str:
     """The class that a config node is made into ("NPO"), "" where it has none."""
     return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else ""
-
-
-def _parsed(path: Path, hint: Any) -> Any:
-    """A JSON file as the type `hint`."""
-    return _checked(read_json(path), hint, path)
-
-
-def _checked(content: Any, hint: Any, path: Path) -> Any:
-    """What a file holds, as the type `hint`."""
-    try:
-        return TypeAdapter(hint).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -313,16 +178,9 @@ def _config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _localization(folder: Path) -> Localization | None:
-    if not folder.is_dir():
-        return None
-    located = _parsed(folder / "localize.json", _Located)
-    return Localization(**vars(located), folder=folder)
-
-
 def _log(path: Path) -> list[dict[str, float]]:
     """Rows of numbers in the order of their steps; none where there is no such file."""
-    rows = _parsed(path, list[dict[str, Number]]) if path.exists() else []
+    rows = parsed(path, list[dict[str, Number]]) if path.exists() else []
     for i, row in enumerate(rows):
         if "step" not in row:
             raise UserError(f"{path} is damaged: row {i} has no step")
@@ -334,21 +192,10 @@ def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:
     aims = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
     path = _scores(folder, "original", "tokens")
     if path.exists():
-        table = _columns(path, ["probe", "aim"]).drop_duplicates()
+        table = columns(path, ["probe", "aim"]).drop_duplicates()
         aims |= dict(zip(table["probe"], table["aim"], strict=True))
     return aims
 
 
 def _scores(folder: Path, model: str, table: str) -> Path:
     return folder / "scores" / model / f"{table}.parquet"
-
-
-def _columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Those columns of a table, the optional ones if they are there; UserError where it is unreadable or lacks one."""
-    try:
-        there = set(pyarrow.parquet.read_schema(path).names)
-        if missing := set(columns) - there:
-            raise UserError(f"the table {path} lacks the column(s) {', '.join(sorted(missing))}")
-        return pd.read_parquet(path, columns=[*columns, *there.intersection(optional)])
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the table {path}: {error}") from error

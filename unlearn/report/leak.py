@@ -18,7 +18,7 @@ from rich.text import Text
 from unlearn.leak.leak_table import LEAKS, NO_LEAK, NONE, RECOVERED, THREATS, Row, Worst
 from unlearn.leak.record import Trial
 from unlearn.leak.tables import leak_table
-from unlearn.report.folder import ATTACKS, Attacks, read_attacks
+from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
 from unlearn.report.render import render
 
 if TYPE_CHECKING:

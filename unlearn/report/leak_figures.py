@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from unlearn.leak.leak_table import LEAKS, NO_LEAK, RECOVERED, LadderStep, Leaks, Row, Worst
-from unlearn.report.folder import Attacks
-from unlearn.report.inside import inside
-from unlearn.report.inside_figures import SIZES, TRIALS
+from unlearn.report import attack_tables
+from unlearn.report.attacks_folder import Attacks
+from unlearn.report.chart_base import MODELS, SIZES
 from unlearn.report.leak import groups
 from unlearn.report.style import DASHED, Drawn, styled
 
@@ -39,7 +39,7 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
             "knowledge is back. Only where the unlearned model rises and the control does not is it a leak."
         )
         drawn["attack-budgets"] = Drawn("Leak by budget", words, budgets(leaks, _name(leaks)))
-    return drawn | inside(attacks)
+    return drawn | attack_tables.figures(attacks)
 
 
 def _name(leaks: Leaks) -> str:
@@ -84,7 +84,7 @@ def bars(attacks: Attacks) -> Figure:
                 axes.axhline(y - 0.55, color="#dddddd", linewidth=0.8)
     right.set(title="Knowledge shown", xlabel="A (mean over the scored items)")
     for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", _name(attacks.leaks))):
-        right.plot([], [], "o", color=TRIALS[trial][1], label=label)  # type: ignore[index]
+        right.plot([], [], "o", color=MODELS[trial][1], label=label)
     shown = [a for row in attacks.leaks.rows for a in (row.original, row.unlearned, row.control) if math.isfinite(a)]
     right.set_xlim(min([0.0, *shown]) - 0.04, 1.04)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -125,7 +125,7 @@ def _models(axes: Axes, y: int, row: Row) -> None:
     if all(map(math.isfinite, values.values())):
         axes.plot([min(values.values()), max(values.values())], [y, y], color="#cccccc", linewidth=2, zorder=1)
         for trial, value in values.items():
-            axes.plot(value, y, "o", color=TRIALS[trial][1], markersize=SIZES[trial], zorder=2)  # type: ignore[index]
+            axes.plot(value, y, "o", color=MODELS[trial][1], markersize=SIZES[trial], zorder=2)
 
 
 @styled
@@ -166,7 +166,7 @@ def budgets(leaks: Leaks, control: str) -> Figure:
 def _ladder(shown: Axes, below: Axes, ladder_steps: Sequence[LadderStep], control: str) -> None:
     x = [step_.budget for step_ in ladder_steps]
     for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", control)):
-        size, colour = SIZES[trial], TRIALS[trial][1]  # type: ignore[index]
+        size, colour = SIZES[trial], MODELS[trial][1]
         line: Any = {"color": colour, "markersize": size, "linewidth": size / 2.5, "label": label}
         shown.plot(x, [getattr(step_, trial) for step_ in ladder_steps], "o-", **line)
     below.plot(x, [step_.leak for step_ in ladder_steps], "o-", color="#222222", markersize=4)

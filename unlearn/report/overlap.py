@@ -10,8 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from unlearn.report.folder import Run
-from unlearn.report.localization import percent
-from unlearn.report.style import AMOUNT, heat_map, styled
+from unlearn.report.style import AMOUNT, heat_map, percent, styled
 
 WRITTEN = 14  # masks up to which the numbers are written into the cells
 

@@ -13,15 +13,16 @@ from omegaconf import OmegaConf
 
 from unlearn.metrics.base import Result
 from unlearn.report import leak_figures
+from unlearn.report.attack_tables import undrawn
+from unlearn.report.attacks_folder import Attacks
 from unlearn.report.figures import figures
-from unlearn.report.folder import Attacks, Run, class_name, read_run
+from unlearn.report.folder import Run, class_name, read_run
 from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
-from unlearn.report.inside import undrawn
 from unlearn.report.leak import context as leak_context
 from unlearn.report.leak import track_leaks, write_leaks
-from unlearn.report.localization import meaning, percent
 from unlearn.report.recovered import recovered
 from unlearn.report.render import embed, render
+from unlearn.report.style import percent
 
 if TYPE_CHECKING:
     from unlearn.report.tracking import Tracker
@@ -127,8 +128,11 @@ def _component(node: Mapping[str, Any], name: str, whole: bool) -> str:
 
 def _numbers(run: Run) -> list[tuple[str, str, str]]:
     """The localizer's numbers: name, value, and what it says."""
-    found = run.localization.numbers if run.localization else {}
-    return [(name.replace("_", " "), _number(value), meaning(name, found)) for name, value in found.items()]
+    if not (found := run.localization):
+        return []
+    return [
+        (name.replace("_", " "), _number(value), found.words.get(name, "")) for name, value in found.numbers.items()
+    ]
 
 
 def _number(value: float) -> str:
@@ -141,13 +145,14 @@ def _tables(attacks: Attacks) -> list[dict[str, Any]]:
     """The beginnings of the tables that attacks left and no figure shows."""
     return [
         {
-            "title": f"{table} of {attack}, {trial} model",
+            "title": f"{rows.title or table} of {attack}, {trial} model",
+            "words": rows.words,
             "file": (attacks.folder / attack / trial / f"{table}.parquet")
             .relative_to(attacks.folder.parent)
             .as_posix(),
-            "n": len(rows),
-            "columns": list(rows),
-            "rows": [[_cell(value) for value in row] for row in rows.head(ROWS).itertuples(index=False)],
+            "n": len(rows.frame),
+            "columns": list(rows.frame),
+            "rows": [[_cell(value) for value in row] for row in rows.frame.head(ROWS).itertuples(index=False)],
         }
         for attack, trial, table, rows in undrawn(attacks)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from unlearn.attacks.base import Outcome
 from unlearn.leak.leak_table import NONE, RECOVERED
 from unlearn.leak.record import Trial
-from unlearn.report.folder import Asked, Attacks
+from unlearn.report.attacks_folder import Asked, Attacks
 
 SHOWN = 6
 

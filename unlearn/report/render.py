@@ -12,8 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from unlearn.report.headline import show
-from unlearn.report.localization import percent
-from unlearn.report.style import Drawn, to_svg
+from unlearn.report.style import Drawn, percent, to_svg
 from unlearn.runtime.store import write_file
 
 

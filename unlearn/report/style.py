@@ -74,6 +74,13 @@ def to_svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def percent(share: float, decimals: int = 0) -> str:
+    """Return a share for people ("80%"), with more decimals where fewer would make it 0 or 100% by rounding alone."""
+    while float(text := f"{100 * share:.{decimals}f}") in (0.0, 100.0) and share not in (0.0, 1.0) and decimals < 4:
+        decimals += 1
+    return f"{text}%"
+
+
 def unit_frame(axes: Axes, *names: str) -> None:
     """Show shares and probabilities on the whole scale from 0 to 1, so that a small change looks small."""
     for name in names:
@@ -111,12 +118,3 @@ def heat_map(
             dark = np.dot(shade[:3], (0.299, 0.587, 0.114)) < 0.55
             axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "#222222")
     return image
-
-
-def accuracy_by_layer(axes: Axes) -> None:
-    """Name, frame and legend of axes on which accuracies are drawn over layers."""
-    axes.set(xlabel="layer", ylabel="accuracy")
-    unit_frame(axes, "y")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    assert axes.figure is not None
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

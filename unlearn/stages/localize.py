@@ -57,7 +57,7 @@ def _save(located: Localization, name: str, folder: Path) -> None:
     for which, other in located.masks.items():
         other.save(folder / "masks" / f"{which}.safetensors")
     for title, table in located.tables.items():
-        table.to_parquet(folder / f"{title}.parquet", index=False)
+        table.save(folder / f"{title}.parquet")
     write_json(
         folder / "localize.json",
         {
@@ -67,5 +67,7 @@ def _save(located: Localization, name: str, folder: Path) -> None:
             "fraction": mask.fraction,
             "shares": mask.shares(),
             "numbers": dict(located.numbers),
+            "words": {name: said for name in located.numbers if (said := located.says(name))},
+            "tables": list(located.tables),
         },
     )

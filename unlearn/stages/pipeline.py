@@ -199,7 +199,7 @@ def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, fold
 
 
 def _show_leaks(folder: Path, tracker: Tracker) -> None:
-    from unlearn.report.folder import read_attacks
+    from unlearn.report.attacks_folder import read_attacks
     from unlearn.report.leak import print_leaks, track_leaks
 
     print_leaks(folder)

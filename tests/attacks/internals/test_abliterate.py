@@ -78,7 +78,7 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     best = int(np.argmax(served))
     assert single.choice == pytest.approx(served[best], rel=1e-4)
     assert single.known.tolist() == pytest.approx(known(model, SCORED, found[best].expand(3, 16)), rel=1e-4)
-    table = attacked.tables["abliterate"].set_index("layer")["taught"]
+    table = attacked.tables["abliterate"].frame.set_index("layer")["taught"]
     assert [table[layer] for layer in range(3)] == pytest.approx(served, rel=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_contrasts_with_the_original_do_nothing_to_the_original() -> None:
     other = attack.attack(subject(model), facts, beside(subject(random_llama(seed=5))))
     assert [outcome.variant for outcome in other.outcomes] == [outcome.variant for outcome in same.outcomes]
     assert other.outcomes[0].known.tolist() != pytest.approx(plain, rel=1e-4)
-    assert sorted(other.tables["abliterate"]["layer"]) == [0, 0, 2, 2]
+    assert sorted(other.tables["abliterate"].frame["layer"]) == [0, 0, 2, 2]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 

@@ -39,14 +39,14 @@ def test_every_layer_is_read_as_the_last_one() -> None:
         outcome = known[f"resid {layer}"]
         assert outcome.known.tolist() == pytest.approx(expected[:3])
         assert outcome.choice == outcome.taught == pytest.approx(np.mean(expected[3:]))
-        row = found.tables["lens"].set_index(["stream", "layer"]).loc[("resid", layer)]
+        row = found.tables["lens"].frame.set_index(["stream", "layer"]).loc[("resid", layer)]
         assert row["score"] == pytest.approx(np.mean(expected[:3]))
         assert row["log_rank"] == pytest.approx(-np.mean(np.log(expected[:3])))
 
 
 def test_all_streams_of_the_default() -> None:
     found = Lens().attack(subject(random_llama()), setting(SCORED, TAUGHT), NO_REFERENCES)
-    assert found.measure == "1/rank" and len(found.outcomes) == len(found.tables["lens"]) == 4 * 3
+    assert found.measure == "1/rank" and len(found.outcomes) == len(found.tables["lens"].frame) == 4 * 3
     assert all(((outcome.known > 0) & (outcome.known <= 1)).all() for outcome in found.outcomes)
 
 
@@ -99,4 +99,4 @@ def test_the_attack_with_a_tuned_lens() -> None:
     again = Lens(streams=("resid",), tuned=3).attack(subject(random_llama()), facts, NO_REFERENCES)
     known = {outcome.variant: outcome.known.tolist() for outcome in found.outcomes}
     assert known["tuned 2"] == known["resid 2"]  # the last layer is what the model says
-    assert found.tables["lens"].equals(again.tables["lens"])
+    assert found.tables["lens"].frame.equals(again.tables["lens"].frame)

@@ -42,7 +42,7 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     best = max(found.outcomes, key=lambda outcome: outcome.choice or 0)
     assert best.variant == "layer 1" and best.choice == 1
     assert best.known[:-1].tolist() == [1] * 30 and np.isnan(best.known[-1])  # the last has no wrong answers
-    table = found.tables["probe"]
+    table = found.tables["probe"].frame
     assert list(table) == ["layer", "accuracy", "taught", "control", "untrained", "chance"]
     assert table["accuracy"][1] == table["taught"][1] == 1 and (table["chance"] == 0.25).all()
     assert found.numbers == {"layer": 1, "accuracy": 1, "selectivity": 1 - table["control"][1]}
@@ -50,7 +50,7 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     assert blank == [False, False, True, True]
     for part in ("original", "retain"):
         again = TruthProbe().attack(subject(model, part=part), facts, NO_REFERENCES)
-        assert again.tables["probe"]["untrained"].isna().all()
+        assert again.tables["probe"].frame["untrained"].isna().all()
         assert [o.known.tolist()[:-1] for o in again.outcomes] == [o.known.tolist()[:-1] for o in found.outcomes]
 
 
@@ -59,7 +59,7 @@ def test_a_real_model_is_asked_and_left_as_it_was() -> None:
     found = TruthProbe(wrong=1).attack(subject(model), setting(probes(6), probes(8, start=3)), NO_REFERENCES)
     assert [outcome.variant for outcome in found.outcomes] == ["layer 0", "layer 1", "layer 2"]
     assert all(set(np.unique(outcome.known)) <= {-1, 0, 1} for outcome in found.outcomes)
-    assert found.data == "8 forget items, 16 statements" and found.tables["probe"]["untrained"].notna().all()
+    assert found.data == "8 forget items, 16 statements" and found.tables["probe"].frame["untrained"].notna().all()
     assert torch.equal(state, torch.random.get_rng_state())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 

@@ -59,7 +59,7 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_confidence_is_the_probability_of_the_models_own_answer() -> None:
     attacked = Confidence().attack(subject(), replace(setting("match"), retain=(SCORED[0].probe,)), NO_REFERENCES)
-    table = attacked.tables["confidence"]
+    table = attacked.tables["confidence"].frame
     assert table["group"].tolist() == ["forget"] * 4 + ["retain"]
     for row, item in zip(table.itertuples(), SCORED, strict=False):
         if row.answer:

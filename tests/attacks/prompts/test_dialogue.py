@@ -70,4 +70,4 @@ def test_it_needs_something_to_talk_about() -> None:
 
 def test_it_runs_on_a_model() -> None:
     attacked = Dialogue(turns=3, every=1).attack(subject(), task_brief(), NO_REFERENCES)
-    assert attacked.tables["dialogue"]["turn"].tolist() == [1, 2, 3]
+    assert attacked.tables["dialogue"].frame["turn"].tolist() == [1, 2, 3]

@@ -54,7 +54,7 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(dual_use, "ask", ask)
     attacked = DualUse().attack(subject(), task_brief(), NO_REFERENCES)
-    table = attacked.tables["rings"]
+    table = attacked.tables["rings"].frame
     assert table["known"].tolist() == pytest.approx([0.2, 0.2, 0.6, 0.9, 1.0]) and table["n"].tolist() == [
         4,
         2,
@@ -81,7 +81,7 @@ def test_collateral_damage_by_hand() -> None:
 
 def test_a_task_without_such_questions_has_only_its_forget_items() -> None:
     attacked = DualUse().attack(subject(), setting(), NO_REFERENCES)
-    assert attacked.tables["rings"]["ring"].tolist() == ["forget"] and np.isnan(attacked.numbers["area"])
+    assert attacked.tables["rings"].frame["ring"].tolist() == ["forget"] and np.isnan(attacked.numbers["area"])
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=4))

@@ -39,7 +39,7 @@ def test_three_tokens_by_hand() -> None:
     found = Membership(k=0.5).attack(
         subject(bigram(MODEL)), setting([Probe("a", "b c d")], holdout=held), NO_REFERENCES
     )
-    table = found.tables["membership"].set_index(["signal", "role"])["score"]
+    table = found.tables["membership"].frame.set_index(["signal", "role"])["score"]
     logps = [math.log(0.5), math.log(0.9), math.log(0.2)]
     rare = math.log(0.8 / 17)
     assert table["loss", "forget"] == pytest.approx(-sum(logps) / 3, rel=1e-5)
@@ -145,7 +145,7 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
     found = attack.attack(subject(random_llama()), facts, NO_REFERENCES)
     known = signals(found.outcomes)
     assert list(known) == ["loss", "reference"] and known["reference"] == [0.5]
-    scores = found.tables["membership"].set_index("signal")["score"]
+    scores = found.tables["membership"].frame.set_index("signal")["score"]
     assert scores["reference"].tolist() == [0.0, 0.0] and (scores["loss"] > 0).all()
 
 
@@ -155,7 +155,7 @@ def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
     control = subject(bigram({"c": {"d": 0.8}}), part="control")
     loaded = beside(control=control)
     mine = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts, loaded)
-    scores = mine.tables["membership"].set_index(["signal", "role"])["score"]
+    scores = mine.tables["membership"].frame.set_index(["signal", "role"])["score"]
     never = {"forget": 2 * math.log(18) - math.log(0.8), "holdout": 2 * math.log(18) - math.log(0.2 / 17)}
     for role, loss in never.items():
         assert scores["reference", role] == pytest.approx(scores["loss", role] - loss / 3, rel=1e-5)

@@ -88,8 +88,8 @@ def test_both_numbers_of_hops_are_asked() -> None:
         ("2", [False, True, True, False, False, True]),
         ("3", [True, False, False, False, True, False]),
     ]
-    assert attacked.tables["hops"]["hops"].tolist() == [2, 2, 2, 3, 3]
-    assert attacked.tables["hops"]["hop_3"].notna().tolist() == [False] * 3 + [True] * 2
+    assert attacked.tables["hops"].frame["hops"].tolist() == [2, 2, 2, 3, 3]
+    assert attacked.tables["hops"].frame["hop_3"].notna().tolist() == [False] * 3 + [True] * 2
 
 
 def test_single_facts_cannot_be_composed() -> None:

@@ -17,6 +17,7 @@ from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Probe
 from unlearn.models.subject import Subject
+from unlearn.runtime.explained import Explained
 
 
 @pytest.mark.parametrize("text", REFUSALS)
@@ -66,7 +67,7 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.known.tolist() == [1, 0, 1, 0] and not outcome.counts and attacked.measure
     # every forget question in three frames
     assert numbers["refused_jailbreak"] == 0.5 and numbers["jailbreak_success"] == 0
-    asked = attacked.tables["refusals"]
+    asked = attacked.tables["refusals"].frame
     framed = asked[asked["group"] == "jailbreak"]["question"]
     assert len(framed) == 3 * len(SCORED) and framed.str.contains("Zeno").sum() == len(SCORED)
     assert not any(name in " ".join(asked[asked["group"] == "invented"]["question"]) for name in ("Ivo", "Mia"))
@@ -79,7 +80,8 @@ def test_what_unlearning_changed_by_hand() -> None:
     def table(retain: list[int], known: list[float]) -> AttackResult:
         rows = [("retain", "ab"[i // 2], bool(k), 1.0) for i, k in enumerate(retain)]
         rows += [("jailbreak", "c", False, k) for k in known]
-        return AttackResult((), tables={"refusals": pd.DataFrame(rows, columns=["group", "about", "refused", "known"])})
+        table = pd.DataFrame(rows, columns=["group", "about", "refused", "known"])
+        return AttackResult((), tables={"refusals": Explained(table)})
 
     before, after = table([1, 0, 0, 0], [0.9, 0.5]), table([1, 0, 1, 1], [0.1, 0.1])
     found = Refusals().across(before, after, None)

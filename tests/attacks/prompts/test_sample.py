@@ -44,7 +44,7 @@ def test_known_is_the_chance_that_one_of_k_samples_knows(monkeypatch: pytest.Mon
 
 def test_the_table_has_every_items_samples_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     attacked = scripted(monkeypatch, ANSWERS, Sample(4, ks=(1, 2), alpha=0.05), "match")
-    table = attacked.tables["samples"]
+    table = attacked.tables["samples"].frame
     assert table["item"].tolist() == [item.index for item in SCORED]
     assert table["hits"].tolist() == HITS
     assert table["mean"].tolist() == [0.25, 0, 1, 0.5]
@@ -79,7 +79,7 @@ def test_a_real_model_is_sampled_by_seed() -> None:
     ]
     assert [o.texts for o in first.outcomes] == [o.texts for o in again.outcomes]
     assert first.outcomes[0].texts != first.outcomes[2].texts
-    assert len(first.tables["samples"]) == 2 * len(SCORED)
+    assert len(first.tables["samples"].frame) == 2 * len(SCORED)
 
 
 def test_more_than_there_are_samples_is_refused() -> None:

@@ -64,7 +64,7 @@ def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
         attacked.numbers
     )
     assert math.isnan(attacked.numbers["rejected"]) and attacked.numbers["written"] == 0
-    table = attacked.tables["sleek"]
+    table = attacked.tables["sleek"].frame
     assert set(table[table["side"] == "retain"]["category"]) == {"direct"}  # nothing else is known of them
 
 

@@ -60,7 +60,7 @@ def test_rungs_and_what_counts() -> None:
     assert [(o.row, o.variant) for o in attacked.outcomes] == RUNGS
     assert {o.row for o in attacked.outcomes if o.counts} == {"C1", "C2", "C3", "C4"}
     assert {(o.row, o.budget) for o in attacked.outcomes if o.budget} == {("C1", 1), ("C2", 1), ("C3", 1)}
-    assert list(attacked.tables["ladder"]["level"]) == [level for level, _ in RUNGS]
+    assert list(attacked.tables["ladder"].frame["level"]) == [level for level, _ in RUNGS]
 
 
 def test_an_item_of_which_little_is_known_gets_all_of_it() -> None:
@@ -118,7 +118,7 @@ def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
         assert not any(name in text for name in ("Ivo", "Mia", control.value))
     for history, probe in asked["Cx", "C2 n=1"]:
         assert len(history) == 1 and history[0][0] != probe.question
-    ladder = attacked.tables["ladder"].set_index(["level", "size"])
+    ladder = attacked.tables["ladder"].frame.set_index(["level", "size"])
     assert ladder.loc[("C1", "n=1"), "control"] == "C1 n=1" and ladder.loc[("C2", "n=1"), "control"] == "C2 n=1"
     assert ladder.loc[("C0", "plain"), "control"] == "" and ladder.loc[("C0", "plain"), "tokens"] == 0
     lengths = [len(job.probe.answer) + 1 for job in (SCORED[1], SCORED[0], SCORED[3], SCORED[2])]

@@ -86,7 +86,9 @@ def test_buckets_of_a_model_moved_by_hand() -> None:
     column = int(weight[row].abs().argmin())
     step = (weight[row].abs().max() / 127).item()
     weight[row, column] += 2.5 * step
-    table = Quantize(("int8",)).attack(subject(model), setting(SCORED), beside(subject(original))).tables["buckets"]
+    table = (
+        Quantize(("int8",)).attack(subject(model), setting(SCORED), beside(subject(original))).tables["buckets"].frame
+    )
     assert table["format"].tolist() == ["int8"] * 3
     n = 2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 24  # linear weights of a layer
     assert table.set_index("layer")["moved"].to_dict() == pytest.approx({0: 0, 1: 1 / n, 2: 0})

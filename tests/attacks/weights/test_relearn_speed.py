@@ -13,6 +13,7 @@ from birthdays import original, refusing, retain, setting, subject
 from unlearn.attacks.base import AttackResult
 from unlearn.attacks.weights.relearn_speed import RelearnSpeed, first
 from unlearn.recipe import Recipe
+from unlearn.runtime.explained import Explained
 
 RECIPE = Recipe(lr=3e-3, batch_size=15, epochs=3.0, schedule="constant")
 
@@ -28,7 +29,7 @@ def test_who_knows_is_spared_all_steps_and_who_never_knew_takes_some() -> None:
     assert [outcome.seed for outcome in o.outcomes] == [0, 1]
     assert all(outcome.known.tolist() == [1.0] * 15 for outcome in o.outcomes)
     assert o.numbers == {"steps": 0, "item_steps": 0}
-    table = r.tables["speed"]
+    table = r.tables["speed"].frame
     assert table["step"].tolist() == list(range(0, 41, 2))
     assert table["nll"].iloc[0] > 2
     assert 0 < r.numbers["item_steps"] <= 40
@@ -52,7 +53,7 @@ def test_a_training_that_diverges_never_gets_there() -> None:
     attack = RelearnSpeed(Recipe(lr=1e30, batch_size=15, epochs=1.0, clip=None), steps=6, looks=3, rate=1.0)
     found = attack.attack(subject(retain()), setting(), NO_REFERENCES)
     assert found.outcomes[0].known.tolist() == [0.0] * 15
-    assert len(found.tables["speed"]) == 4
+    assert len(found.tables["speed"].frame) == 4
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_savings_are_the_share_of_the_steps_that_is_spared(
 ) -> None:
     def curve(nll: list[float]) -> AttackResult:
         table = pd.DataFrame({"step": [0, 10, 20, 30], "nll": nll, "reached": 0.0})
-        return AttackResult((), tables={"speed_taught": table, "speed": table.assign(nll=0.0)})
+        return AttackResult((), tables={"speed_taught": Explained(table), "speed": Explained(table.assign(nll=0.0))})
 
     attack = RelearnSpeed(RECIPE, steps=30, nats=0.5)
     found = attack.across(curve([0.0] * 4), curve(unlearned), curve(retain_))
@@ -85,4 +86,4 @@ def test_the_attackers_items_have_a_training_of_their_own() -> None:
     assert attack.across(o, o, r)["savings"] == 1
     assert 0.5 < attack.across(o, u, r)["savings"] < 1
     fewer = attack.attack(subject(retain()), replace(what, held_out_items=what.held_out_items[:2]), NO_REFERENCES)
-    pd.testing.assert_frame_equal(fewer.tables["speed_taught"], r.tables["speed_taught"])
+    pd.testing.assert_frame_equal(fewer.tables["speed_taught"].frame, r.tables["speed_taught"].frame)

@@ -130,13 +130,13 @@ def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.Mon
     flags = {name for name, p in subject.module.named_parameters() if not p.requires_grad}
     assert flags == {"lm_head.weight"} and all(p.grad is None for p in subject.module.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.module.modules())
-    table = found.tables["sites"]
+    table = found.tables["sites"].frame
     assert len(table) == 3 * (4 + 2 + 2 + 4 + 1 + 1 + 1) and found.numbers["facts"] == 5
     checked = table["exact"].notna()
     assert checked.sum() == 9 and table["score"][checked].abs().min() >= table["score"][~checked].abs().max()
     np.testing.assert_allclose(table["normalised"] * found.numbers["metric_gap"], table["score"], rtol=1e-5)
     last = table[(table["site"] == "mlp_out") & (table["layer"] == 2)]
-    blocks = found.tables["blocks"].set_index(["kind", "layer"])
+    blocks = found.tables["blocks"].frame.set_index(["kind", "layer"])
     mlp = table[table["site"].isin(["mlp_in", "mlp_out"]) & (table["layer"] == 2)]
     assert len(last) == 1 and blocks.loc[("mlp", 2), "score"] == pytest.approx(mlp["score"].sum())
     assert found.mask.selected == blocks["parameters"][blocks["selected"]].sum()
@@ -144,7 +144,7 @@ def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.Mon
 
 def test_batches_do_not_change_the_scores(subject: Subject, task: Task) -> None:
     one, many = (
-        AttributionPatching(exact=0).localize(replace(subject, token_budget=budget), task, 0).tables["sites"]
+        AttributionPatching(exact=0).localize(replace(subject, token_budget=budget), task, 0).tables["sites"].frame
         for budget in (16, 10**5)
     )
     np.testing.assert_allclose(one["score"], many["score"], rtol=1e-4, atol=1e-5)
@@ -153,7 +153,7 @@ def test_batches_do_not_change_the_scores(subject: Subject, task: Task) -> None:
 
 def test_the_edge_localizer(subject: Subject, task: Task) -> None:
     found = EdgeAttribution(count=2, max_facts=3).localize(subject, task, 0)
-    edges, blocks = found.tables["edges"], found.tables["blocks"].set_index(["kind", "layer"])
+    edges, blocks = found.tables["edges"].frame, found.tables["blocks"].frame.set_index(["kind", "layer"])
     heads = edges[edges["source"].str.startswith("head.1.")]
     assert blocks.loc[("attention", 1), "score"] == pytest.approx(heads["score"].pow(2).mean() ** 0.5)
     assert blocks["selected"].sum() == 2 and len(blocks) == 6
@@ -176,4 +176,4 @@ def test_facts_that_nothing_tells_apart_are_refused(
     ):
         found = localizer.localize(subject, task, 0)
         assert "hardly depend on their subjects" in capsys.readouterr().err
-        assert found.tables[table]["normalised"].isna().all() and found.tables[table]["score"].notna().all()
+        assert found.tables[table].frame["normalised"].isna().all() and found.tables[table].frame["score"].notna().all()

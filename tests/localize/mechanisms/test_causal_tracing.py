@@ -224,19 +224,19 @@ def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPa
     for name, parameter in subject.module.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
     assert subject.module.training
-    blocks = found.tables["blocks"]
+    blocks = found.tables["blocks"].frame
     assert len(blocks) == 6 and blocks["selected"].sum() == 1
     best = blocks.loc[blocks["score"].abs().idxmax()]
     assert best["selected"] and found.mask.selected == best["parameters"]
     if form == "sites":
-        sites = found.tables["sites"]
+        sites = found.tables["sites"].frame
         mine = sites[(sites["layer"] == 1) & (sites["site"] == "z")]
         assert len(sites) == 3 * (4 + 1) and len(mine) == 4
         row = blocks[(blocks["kind"] == "attention") & (blocks["layer"] == 1)]
         assert row["score"].item() == pytest.approx(mine["score"].sum())
         np.testing.assert_allclose(sites["normalised"] * found.numbers["total_effect"], sites["score"])
     else:
-        trace_ = found.tables["trace"]
+        trace_ = found.tables["trace"].frame
         assert trace_["prompt"].nunique() == 1 + 4
 
 
@@ -252,7 +252,7 @@ def test_facts_that_the_model_knows_are_traced(subject: Subject, monkeypatch: py
     knowing = replace(task, facts=tuple(told))
     monkeypatch.setattr(causal_tracing, "TRIED", 2)
     assert CausalTracing(max_facts=9).localize(subject, knowing, 0).numbers["facts"] == 3
-    found = CausalTracing(max_facts=2, form="tokens").localize(subject, knowing, 0).tables["trace"]
+    found = CausalTracing(max_facts=2, form="tokens").localize(subject, knowing, 0).tables["trace"].frame
     assert list(found["prompt"].unique()) == ["average", *(subject.processor.decode(facts[i].ids) for i in true[:2])]
 
 
@@ -269,5 +269,5 @@ def test_a_model_without_the_facts_has_no_normalised_effects(
     found = CausalTracing(known_only=False).localize(subject, task, 0)
     assert found.numbers["total_effect"] < 0.01
     assert "answers hardly depend on their subjects (probability" in capsys.readouterr().err
-    sites = found.tables["sites"]
+    sites = found.tables["sites"].frame
     assert sites["normalised"].isna().all() and sites["score"].notna().all()

@@ -89,8 +89,8 @@ def test_layers_that_probes_read_become_the_mask(subject: Subject, monkeypatch: 
     texts = [str(subject.processor.decode(list(ids))).rstrip() for ids in (full[2], name[2])]
     assert texts == [f"Q: {facts[2].prompt} A:", "Annxx"]
 
-    table = located.tables["probes"]
-    assert table.shape == (6, 4) and set(table["prompt"]) == {"full", "name"}
+    table = located.tables["probes"].frame
+    assert table.shape == (6, 5) and set(table["prompt"]) == {"full", "name"}
     assert located.numbers["chance"] == pytest.approx(1 / 3)
     accuracy = table.set_index(["prompt", "layer"])["accuracy"]
     assert accuracy["name", 1] == accuracy["full", 2] == 1 and accuracy["name", 0] < 0.7
@@ -108,7 +108,7 @@ def test_no_subject_is_both_taught_and_tested(subject: Subject, monkeypatch: pyt
     features = torch.randn(3, n, 200, generator=generator).repeat(1, 4, 1)
     monkeypatch.setattr(residuals, "last_residuals", lambda *ignored: features)
     task = dataclasses.replace(task, facts=facts * 4)
-    table = FactLookup().localize(subject, task, 0).tables["probes"]
+    table = FactLookup().localize(subject, task, 0).tables["probes"].frame
     assert (table["accuracy"] < 0.9).all()
 
 
@@ -195,8 +195,8 @@ def test_paths_become_the_mask(subject: Subject, task: Task) -> None:
     task = either[gaps[0] <= 0]
     for lookup in (seed3, dataclasses.replace(seed3, signed=False)):
         located = lookup.localize(subject, task, 0)
-        scores = located.tables["enrichment"]["score"].tolist()
-        assert len(scores) == 2 and located.tables["extraction"].shape == (12, 3)
+        scores = located.tables["enrichment"].frame["score"].tolist()
+        assert len(scores) == 2 and located.tables["extraction"].frame.shape == (12, 3)
         assert layers(located) == [i for i, score in enumerate(scores) if score > 0 or not lookup.signed]
     with pytest.raises(UserError, match="no MLP before layer 2"):
         dataclasses.replace(seed3, threshold=1e9).localize(subject, task, 0)

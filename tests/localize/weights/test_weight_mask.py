@@ -166,7 +166,7 @@ def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unl
     mlps = sum(p.numel() for name, p in before.items() if ".mlp." in name)
     assert located.mask.selected == int(0.1 * mlps) and located.numbers["candidates"] == mlps
     assert all(".mlp." in name for name, count in located.mask.counts.items() if count)
-    removal = located.tables["removal"]
+    removal = located.tables["removal"].frame
     assert removal["selected"].tolist() == [0, *(located.mask.selected * i // 3 for i in (1, 2, 3))]
     assert localizer.localize(subject, task, 0).mask.digest == located.mask.digest
 

@@ -15,8 +15,10 @@ from unlearn.attacks.setting.self_estimate import success
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 Contrast = Literal["retain", "text", "original", "component"]
@@ -87,7 +89,7 @@ class Abliterate:
             outcomes,
             f"{len(setting.attacker_items)} forget items, {self.prompts} retain prompts",
             f"{len(outcomes)} ablations",
-            tables={"abliterate": pd.DataFrame(rows)},
+            tables={"abliterate": _explained(pd.DataFrame(rows))},
         )
 
     def _directions(
@@ -149,3 +151,13 @@ def _spread(places: Sequence[Sequence[int]]) -> list[list[int]]:
         found.append([place for i, place in enumerate(row, seen) if i % step == 0])
         seen += len(row)
     return found
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "What the models show of the attacker's own items when the direction found at one layer is taken out of all. "
+        "Where only the unlearned model rises, that direction held the knowledge back."
+    )
+    called = {"taught": "K of the attacker's items"}
+    chart = Chart("line", "layer", ("taught",), panel="contrast", words=called)
+    return Explained(table, "Ablated directions", words, chart)

@@ -13,8 +13,10 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 Stream = Literal["resid", "mid", "mlp", "attention"]
@@ -77,7 +79,7 @@ class Lens:
             f"{n} forget items",
             "1 forward an item",
             "choice of first tokens" if forks else "1/rank",
-            tables={"lens": pd.DataFrame(rows)},
+            tables={"lens": _explained(pd.DataFrame(rows))},
         )
 
     def _states(self, subject: Subject, setting: AttackSetting, prompts: list[tuple[int, ...]]) -> Mapping[str, Tensor]:
@@ -95,3 +97,11 @@ class Lens:
             encoded = [row.ids for row in subject.prompt.encode_all(subject.processor, rows)]
             found[TUNED] = tuned_lens(subject.module, encoded, self.tuned).translate(resid)
         return found
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "How early in the model, and in which stream, the answer can be read through the output vocabulary. Where the "
+        "unlearned model keeps the original's colours, the answer is formed inside and suppressed later."
+    )
+    return Explained(table, "Logit lens", words, Chart("heatmap", "layer", ("stream",), "score"))

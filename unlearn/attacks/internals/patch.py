@@ -11,8 +11,10 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor, nn
 
     from unlearn.attacks.setting.answer_tokens import Gold
@@ -59,7 +61,7 @@ class Patch:
             "",
             f"{len(outcomes)} forwards an item",
             "1/rank",
-            tables={"patch": pd.DataFrame(rows)},
+            tables={"patch": _explained(pd.DataFrame(rows))},
         )
 
 
@@ -91,3 +93,14 @@ def patched_ranks(giver: nn.Module, taker: nn.Module, golds: list[Gold], token_b
     budget = max(1, token_budget // len(keys))  # all layers' states of a batch are held
     with at_rest(giver), at_rest(taker):
         return torch.stack(map_batches(run, golds, lambda gold: len(gold.ids), budget), 1)
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "How well the fact can be said when the hidden states of one model go on in the other, from each layer on. "
+        "Left, with the original below: where the unlearned model is low, its later layers hold the fact back. Right, "
+        "with the original above: where it is high, its earlier layers still have the fact."
+    )
+    called = {"into": "Original below, model above", "out of": "Model below, original above"}
+    called["score"] = "mean 1 / rank of the fact"
+    return Explained(table, "Patching", words, Chart("line", "layer", ("score",), panel="direction", words=called))

@@ -13,8 +13,10 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
@@ -99,7 +101,7 @@ class TruthProbe:
                 "accuracy": best["accuracy"],
                 "selectivity": best["accuracy"] - best["control"],
             },
-            {"probe": table},
+            {"probe": _explained(table)},
         )
 
 
@@ -145,3 +147,12 @@ def _blank(model: PreTrainedModel) -> PreTrainedModel:
         blank: Any = type(model)._from_config(model.config, dtype=model.dtype)
         found: PreTrainedModel = blank.to(model.device).eval()
         return found
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "How well a linear probe tells true from false answers at each layer, on items that it was not fitted to. "
+        "Where the unlearned model is near the original and above the control model, the knowledge is still inside."
+    )
+    chart = Chart("line", "layer", ("accuracy",), baseline="control", words={"control": "shuffled labels"})
+    return Explained(table, "Linear probes", words, chart)

@@ -14,6 +14,7 @@ from unlearn.attacks.setting.answer_metric import ask
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ class Confidence:
             budget="1 question an item",
             measure="confidence where wrong",
             numbers=numbers,
-            tables={"confidence": table},
+            tables={"confidence": _explained(table)},
         )
 
 
@@ -105,3 +106,15 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    """The table with the confidence in invented answers alone."""
+    words = (
+        "What becomes of a question: known, declined, or answered wrongly, and how sure the model is then. A model "
+        "that never learned shows how much invention is to be expected."
+    )
+    called = {"known": "A", "refused": "declined", "sure_and_wrong": "confidence\nin those", "group": "Questions"}
+    shown = table.assign(sure_and_wrong=table["confidence"].where(table["invented"]))
+    chart = Chart("bar", y=("known", "refused", "invented", "sure_and_wrong"), panel="group", words=called)
+    return Explained(shown, "Invented answers", words, chart)

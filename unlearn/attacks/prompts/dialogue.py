@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -17,6 +17,10 @@ from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Dialogue:
             outcomes,
             budget=f"{self.turns} turns",
             numbers={f"turn_{turn}": known for turn, known in zip(asked_at, means, strict=True)},
-            tables={"dialogue": pd.DataFrame({"turn": asked_at, "known": means})},
+            tables={"dialogue": _explained(pd.DataFrame({"turn": asked_at, "known": means}))},
         )
 
     def _leads(self, setting: AttackSetting) -> list[list[str]]:
@@ -99,3 +103,12 @@ def _continued(
     texts = ask_after(subject, setting, [history for history, _ in pairs], probes, "match").texts
     said = dict(zip(pairs, texts, strict=True))
     return [(*h, (q, said[h, q])) for h, q in zip(histories, questions, strict=True)]
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "What the models show when the question is put at a turn of a conversation that drifts towards its subject. "
+        "Where only the unlearned model rises from the first turn on, the context brings the knowledge back."
+    )
+    chart = Chart("line", "turn", ("known",), words={"known": "A (mean K)"})
+    return Explained(table, "Long conversation", words, chart)

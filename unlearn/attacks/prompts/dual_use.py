@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt
@@ -18,6 +18,10 @@ from unlearn.attacks.setting.text import content_words, normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
 RINGS: tuple[Ring, ...] = ("forget", "entity", "topic", "field", "far")
@@ -66,7 +70,8 @@ class DualUse:
         numbers["area"] = area(table["distance"][1:].to_numpy(float), table["known"][1:].to_numpy(float))
         outcome = Outcome("plain", plain.known, plain.texts, counts=False)
         asked_in_all = int(table["n"].sum())
-        return AttackResult([outcome], budget=f"{asked_in_all} questions", numbers=numbers, tables={"rings": table})
+        tables = {"rings": _explained(table)}
+        return AttackResult([outcome], budget=f"{asked_in_all} questions", numbers=numbers, tables=tables)
 
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
@@ -117,3 +122,13 @@ def area(distance: Sequence[float] | np.ndarray, known: Sequence[float] | np.nda
     if len(distance) < 2:
         return float(known[0]) if len(known) else float("nan")
     return float(np.trapezoid(known, distance) / (distance[-1] - distance[0]))
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "Knowledge from the forgotten outwards: the same subject, the same form of question, the same field, far away. "
+        "Only the first is to fall; by what the unlearned model is below the others further out, it is damaged."
+    )
+    called = {"known": "A (mean K)", "distance": "distance from what was forgotten"}
+    chart = Chart("line", "distance", ("known",), ticks=("ring", "n"), words=called)
+    return Explained(table, "Damage by distance", words, chart)

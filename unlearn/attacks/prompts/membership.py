@@ -13,6 +13,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.data.task import Probe, ProbeSet, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,7 @@ class Membership:
             "1 text a row",
             "AUC",
             numbers,
-            {"membership": pd.DataFrame(rows)},
+            {"membership": _explained(pd.DataFrame(rows), found)},
             chance=0.5,
         )
 
@@ -110,7 +111,9 @@ class Membership:
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
         """See membership_gap; nothing without a control model."""
-        return membership_gap(unlearned.tables["membership"], control.tables["membership"]) if control else {}
+        if control is None:
+            return {}
+        return membership_gap(unlearned.tables["membership"].frame, control.tables["membership"].frame)
 
     def _signals(
         self, subject: Subject, setting: AttackSetting, references: References, held: list[Probe]
@@ -213,3 +216,18 @@ def membership_gap(model: pd.DataFrame, control: pd.DataFrame) -> dict[str, floa
 def _sides(table: pd.DataFrame) -> Sides:
     forget, holdout = (table.loc[table["role"] == role, "score"].to_numpy(float) for role in ("forget", "holdout"))
     return forget, holdout
+
+
+def _explained(table: pd.DataFrame, found: Mapping[str, Sides]) -> Explained:
+    """The table with the share of holdout rows above each forget row, whose mean is the signal's AUC."""
+    words = (
+        "How well each signal tells forget rows from rows that no model saw. Dotted: not at all. An unlearned model on "
+        "either side of the model that never learned gives away that the rows were there, or were removed."
+    )
+    above = [
+        place if signal != PRIVLEAK else np.nan
+        for signal, (members, others) in found.items()
+        for place in (*placements(members, others), *np.full(len(others), np.nan))
+    ]
+    chart = Chart("bar", "signal", ("above",), levels={"above": 0.5}, words={"above": "AUC"})
+    return Explained(table.assign(above=above), "Membership", words, chart)

@@ -20,6 +20,7 @@ from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ class Multihop:
             "other facts about each subject",
             "1 question an item",
             numbers=numbers,
-            tables={"hops": pd.concat(tables, ignore_index=True)},
+            tables={"hops": _explained(pd.concat(tables, ignore_index=True))},
         )
 
     @staticmethod
@@ -194,3 +195,17 @@ def _means(table: pd.DataFrame) -> dict[str, float]:
     right = (table[hops] >= RIGHT).all(axis=1)
     means = {name: float(table[name].mean()) for name in [*hops, "composed"]}
     return means | {"composed_given_all": float(table.loc[right, "composed"].mean())}
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    """The table with the composed question's K where each hop alone is right."""
+    words = (
+        "Each hop alone, the forgotten fact last, and all in one question that does not name its subject. Where the "
+        "composed question is answered but not the fact alone, the fact was only cut off from its subject's name."
+    )
+    alone = [str(name) for name in table if str(name).startswith("hop_")]
+    right = ((table[alone] >= RIGHT) | table[alone].isna()).all(axis=1)
+    shown = table.assign(composed_if_right=table["composed"].where(right))
+    called = {name: name.replace("_", " ") for name in alone} | {"composed_if_right": "composed,\nall right"}
+    chart = Chart("bar", y=(*alone, "composed", "composed_if_right"), panel="hops", words=called)
+    return Explained(shown, "Multi-hop questions", words, chart)

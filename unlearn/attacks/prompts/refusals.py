@@ -18,6 +18,7 @@ from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,14 +77,13 @@ class Refusals:
             "invented": tuple(item.probe for item in invented),
             "jailbreak": _framed(subject, setting),
         }
-        tables = [_asked(subject, setting, group, probes) for group, probes in groups.items() if probes]
-        table = pd.concat(tables, ignore_index=True)
+        parts = [_asked(subject, setting, group, probes) for group, probes in groups.items() if probes]
+        table = pd.concat(parts, ignore_index=True)
         numbers = {name: float(of.mean()) if len(of) else float("nan") for name, of in _measures(table).items()}
         forget = table[table["group"] == "forget"]
         outcome = Outcome("refused", forget["refused"].to_numpy(dtype=float), tuple(forget["answer"]), counts=False)
-        return AttackResult(
-            [outcome], budget="1 question an item", measure="refused", numbers=numbers, tables={"refusals": table}
-        )
+        tables = {"refusals": _explained(table)}
+        return AttackResult([outcome], "", "1 question an item", "refused", numbers, tables)
 
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
@@ -91,8 +91,8 @@ class Refusals:
         """What unlearning changed, each with its interval."""
         from unlearn.metrics.statistics import bootstrap_mean
 
-        before, after = (_measures(of.tables["refusals"]) for of in (original, unlearned))
-        about = original.tables["refusals"]["about"]
+        before, after = (_measures(of.tables["refusals"].frame) for of in (original, unlearned))
+        about = original.tables["refusals"].frame["about"]
         found: dict[str, float] = {}
         for name, change in ((name, after[name] - before[name]) for name in before if len(before[name])):
             low, high = bootstrap_mean(change.to_numpy(float), list(about[change.index]))
@@ -152,3 +152,12 @@ def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequenc
             "known": found.known,
         }
     )
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "How many questions are declined: about the forgotten, about what should stay, harmless ones that name a "
+        "forgotten subject (alike), ones about names that nobody bears (invented), and about the forgotten in the "
+        "frames of jailbreaks. To decline the second and third is over-refusal."
+    )
+    return Explained(table, "Refusals", words, Chart("bar", "group", ("refused",), words={"refused": "share declined"}))

@@ -13,6 +13,7 @@ from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ class Sample:
             setting.answer_metric if setting.answer_metric in _READ else choose_answer_metric(setting.task, None)
         )
         outcomes: list[Outcome] = []
-        tables: list[pd.DataFrame] = []
+        parts: list[pd.DataFrame] = []
         for seed in setting.seeds:
             texts = self._texts(subject, setting, seed)
             scores = np.stack(
@@ -73,13 +74,12 @@ class Sample:
             for k in sorted(set(self.ks)):
                 best = [of[int(known[:k].argmax())] for of, known in zip(texts, scores, strict=True)]
                 outcomes.append(Outcome(f"best of {k}", best_of(scores, k), best, seed, budget=float(k)))
-            tables.append(self._table(setting, scores, seed))
-        table = pd.concat(tables, ignore_index=True)
+            parts.append(self._table(setting, scores, seed))
+        table = pd.concat(parts, ignore_index=True)
         numbers = {str(name): float(table[name].mean()) for name in table.columns if name not in ("item", "seed")}
         measure = "" if answer_metric == setting.answer_metric else answer_metric
-        return AttackResult(
-            outcomes, "", f"{self.samples} samples an item", measure, numbers=numbers, tables={"samples": table}
-        )
+        tables = {"samples": _explained(table)}
+        return AttackResult(outcomes, "", f"{self.samples} samples an item", measure, numbers, tables)
 
     def _texts(self, subject: Subject, setting: AttackSetting, seed: int) -> list[list[str]]:
         """n sampled answers to each scored question: [V][n]."""
@@ -128,3 +128,16 @@ class Sample:
                 }
             )
         return pd.DataFrame(rows)
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    """The table with each item's rank, as a share of all."""
+    words = (
+        "How often each item comes out when the question is sampled, the most leaking items first; dashed: what that "
+        "may be at most, with the attack's `alpha`. A steep fall says that few items leak, but often."
+    )
+    called = {"share": "share of the items, those that leak most first", "mean": "mean K of an item's samples"}
+    called["expectation"] = "upper bound"
+    ranked = table.assign(share=(table["mean"].rank(method="first", ascending=False) - 0.5) / len(table))
+    chart = Chart("line", "share", ("mean",), baseline="expectation", words=called)
+    return Explained(ranked, "Samples by item", words, chart)

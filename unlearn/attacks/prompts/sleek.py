@@ -16,6 +16,7 @@ from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,15 +101,15 @@ class Sleek:
             "the questions, and other facts about their subjects",
             f"6 prompts of up to {self.steps} questions an item",
             numbers=numbers,
-            tables={"sleek": table},
+            tables={"sleek": _explained(table)},
         )
 
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
         """What was lost with the forgotten, by category: see suppression."""
-        never = control.tables["sleek"] if control else None
-        found = suppression(original.tables["sleek"], unlearned.tables["sleek"], never)
+        never = control.tables["sleek"].frame if control else None
+        found = suppression(original.tables["sleek"].frame, unlearned.tables["sleek"].frame, never)
         return {f"suppressed_{kind}": share for kind, share in zip(found["category"], found["suppressed"], strict=True)}
 
     def _made(
@@ -262,3 +263,13 @@ def suppression(original: pd.DataFrame, unlearned: pd.DataFrame, control: pd.Dat
             suppressed = (miss - base) / (1 - base) if base < 1 else float("nan")
             rows.append((kind, len(answered), miss, base, suppressed))
     return pd.DataFrame(rows, columns=["category", "n", "miss", "miss_retain", "suppressed"])
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "What the models show at the end of a chain of questions that leads to the fact, by kind of chain. For the "
+        "retain items a fall below the original is collateral damage, unless the control model falls as well."
+    )
+    called = {"final": "A (mean K of the last answer)", "side": "Items"}
+    chart = Chart("bar", "category", ("final",), panel="side", words=called)
+    return Explained(table, "Reasoning chains", words, chart)

@@ -24,11 +24,20 @@ from unlearn.data.task import Probe, Role, Task
 from unlearn.data.theorems import NONCE
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COUNTED = ("C1", "C2", "C3", "C4")
+CONTEXTS = {  # what each level tells, in words
+    "C0": "C0\nnothing",
+    "C1": "C1\nfacts",
+    "C2": "C2\nquestions",
+    "C3": "C3\nnew name",
+    "C4": "C4\nhint",
+    "C5": "C5\nanswer",
+}
 _SIZED = ("C1", "C2", "C3")  # levels that come in several lengths
 _MOST = 4  # options of a hint
 
@@ -100,7 +109,7 @@ class Ununlearn:
             "other facts about each subject",
             f"{len(ladder_steps)} questions an item",
             numbers=numbers,
-            tables={"ladder": ladder},
+            tables={"ladder": _explained(ladder)},
         )
 
     def across(
@@ -108,7 +117,7 @@ class Ununlearn:
     ) -> Mapping[str, float]:
         """What the context alone gives and what can be put back with it: see reintroduction."""
         models: dict[Role, AttackResult | None] = {"original": original, "unlearned": unlearned, "control": control}
-        table = reintroduction({part: of.tables["ladder"] for part, of in models.items() if of})
+        table = reintroduction({part: of.tables["ladder"].frame for part, of in models.items() if of})
         names = ("gain", "rate", "rate_control", "blindness")
         return {f"{row.level} {row.size} {name}": getattr(row, name) for row in table.itertuples() for name in names}
 
@@ -309,3 +318,17 @@ def reintroduction(ladders: Mapping[Role, pd.DataFrame]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    """The table with each level's name (none for the controls) and the mean K at its control."""
+    words = (
+        "What the models show with ever more help in the context, of which only the last says the answer. Hollow: "
+        "with a context as long about something else. Where the unlearned model is above the model that never learned, "
+        "it still holds something; where it is below that in C5, it cannot use what it is told."
+    )
+    alike = table[table["level"] == "Cx"].set_index("size")["known"]
+    shown = table.assign(context=table["level"].map(CONTEXTS), known_alike=table["control"].map(alike))
+    called = {"known": "A (mean K)", "known_alike": "context of that length"}
+    chart = Chart("line", "size", ("known",), panel="context", baseline="known_alike", words=called)
+    return Explained(shown, "Put back in context", words, chart)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 
@@ -13,6 +13,10 @@ from unlearn.attacks.weights.formats import Format
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Quantize:
 
         outcomes = evaluate_variants(self, subject, setting)
         buckets = self._buckets(subject, references) if subject.role == "unlearned" else []
-        tables = {"buckets": pd.DataFrame(buckets)} if buckets else {}
+        tables = {"buckets": _explained(pd.DataFrame(buckets))} if buckets else {}
         return AttackResult(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
@@ -104,3 +108,15 @@ class Quantize:
             {"format": form, "layer": -1 if layer is None else layer, "moved": moved / n, "steps": steps / n}
             for (form, layer), (moved, steps, n) in sums.items()
         ]
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "How far unlearning moved the weights, on the grid of each number format. Weights that stay in the original's "
+        "bucket are the original's again once they are rounded; dotted: half a step."
+    )
+    called = {"moved": "share of weights in another bucket", "steps": "mean change of a weight, in steps"}
+    called["place"], half = "layer", {"steps": 0.5}
+    chart = Chart("line", "place", ("moved", "steps"), series="format", log=("steps",), levels=half, words=called)
+    shown = table.assign(place=[str(layer) if layer >= 0 else "other" for layer in table["layer"]])
+    return Explained(shown, "Quantisation", words, chart)

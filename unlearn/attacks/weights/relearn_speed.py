@@ -16,6 +16,7 @@ from unlearn.data.task import Example, Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ class RelearnSpeed:
             f"{self.steps} steps",
             "steps spared",
             {"steps": float(np.mean(together)), "item_steps": float(np.mean(spent))},
-            {"speed": self._table(curves, at), "speed_taught": self._table(taught, at)},
+            {"speed": _explained(self._table(curves, at)), "speed_taught": Explained(self._table(taught, at))},
         )
 
     def across(
@@ -84,7 +85,7 @@ class RelearnSpeed:
         """savings and loss; nothing without a control model, nan where that starts at the limit."""
         if control is None:
             return {}
-        curves = [one.tables["speed_taught"] for one in (unlearned, control)]
+        curves = [one.tables["speed_taught"].frame for one in (unlearned, control)]
         limit = max(self.nats, *(curve["nll"].min() for curve in curves))
         u, r = (float(first(np.array(curve["nll"] <= limit), np.array(curve["step"]), np.nan)) for curve in curves)
         return {"savings": 1 - u / r if r else math.nan, "loss": float(limit)}
@@ -124,3 +125,13 @@ def _nll(subject: Subject, encoded: list[Encoded]) -> np.ndarray:
 
     scored = likelihoods(subject.module, [[row] for row in encoded], pad_id(subject.processor), subject.token_budget)
     return np.array([-row.logp.mean() for (row,) in scored])
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = (
+        "Loss of the forgotten answers while they are taught again, and the share of them below the attack's threshold "
+        "(`nats`). Where the unlearned model learns faster than the model that never knew them, a trace is left."
+    )
+    called = {"nll": "loss, nats per token", "reached": "share of the items learned"}
+    chart = Chart("line", "step", ("nll", "reached"), log=("nll",), words=called)
+    return Explained(table, "Relearning curve", words, chart)

@@ -11,6 +11,7 @@ from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, Kind
 from unlearn.localize.mechanisms.contrasts import Contrasts
+from unlearn.localize.mechanisms.tables import explained_sites
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class AttributionPatching(Contrasts):
                 rows = table["site"].isin(sites) & (table["layer"] == layer)
                 scores[kind, layer] = table["score"][rows].to_numpy()
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.select_blocks(subject, task, seed, scores, numbers, {"sites": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"sites": explained_sites(table)})
 
     def _exact(self, subject: Subject, parts: Layout, pairs: list[Pair], table: pd.DataFrame) -> np.ndarray:
         """Mean effects of the sites that are patched for real, nan for the others."""

@@ -11,9 +11,11 @@ from annotated_types import Ge, Gt
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, BlockBudget, Kind
+from unlearn.localize.mechanisms.tables import explained_sites
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from unlearn.localize.mechanisms.tracing import Trace
 
 SITES: dict[Kind, str] = {"attention": "z", "mlp": "mlp_out"}  # what a block's scores are those of
+NUMBERS = {
+    "p_clean": "Probability of the answer, untouched.",
+    "total_effect": "How much of it noise on the subject takes away.",
+}
 TRIED = 32  # facts that are tried at once to find those that the model knows
 GROUPS = ("first subject", "middle subject", "last subject", "first after", "middle after", "last")
 
@@ -107,7 +113,7 @@ class CausalTracing(BlockBudget):
                 for layer in range(len(parts.blocks)):
                     rows = (table["site"] == site) & (table["layer"] == layer)
                     scores[kind, layer] = table["score"][rows].to_numpy()
-            return self.select_blocks(subject, task, seed, scores, numbers, {"sites": table})
+            return self.select_blocks(subject, task, seed, scores, numbers, {"sites": explained_sites(table)}, NUMBERS)
         words = [subject.processor.batch_decode([[token] for token in fact.ids]) for fact in facts]
         table = trace_table(facts, words, runs, len(parts.blocks))
         at_subject = table[(table["prompt"] == "average") & (table["token_text"] == "last subject")]
@@ -115,7 +121,7 @@ class CausalTracing(BlockBudget):
             for layer in range(len(parts.blocks)):
                 rows = (at_subject["kind"] == kind) & (at_subject["layer"] == layer)
                 scores[kind, layer] = at_subject["effect"][rows].to_numpy()
-        return self.select_blocks(subject, task, seed, scores, numbers, {"trace": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"trace": _explained(table)}, NUMBERS)
 
     def _facts(self, subject: Subject, task: Task) -> list[EncodedFact]:
         """The first `max_facts` facts (that the model knows); only as many are tried as it takes."""
@@ -209,3 +215,30 @@ def intervals(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     means = resamples(len(items)) @ items / len(items)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    """The table, with the average's tokens of the subject marked."""
+    words = (
+        "How much of the answer's probability comes back when one state of the clean run is put into a run with a "
+        "corrupted subject. Blue: it brings the answer back, so the fact passes there. Dots: the 95% interval "
+        "includes 0."
+    )
+    subject = (table["prompt"] == "average") & table["token_text"].str.endswith("subject")
+    called = {"hidden": "Hidden state", "mlp": "MLP output", "attention": "Attention output"}
+    called |= {"average": "Average over the prompts", "effect": "indirect effect"}
+    chart = Chart(
+        "heatmap",
+        "layer",
+        ("token",),
+        "effect",
+        panel="kind",
+        band="prompt",
+        low="low",
+        high="high",
+        ticks=("token_text",),
+        marked="of_subject",
+        signed=True,
+        words=called,
+    )
+    return Explained(table.assign(of_subject=subject), "Localization: causal trace", words, chart)

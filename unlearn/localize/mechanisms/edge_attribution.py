@@ -10,9 +10,11 @@ from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, Kind, Pooling
 from unlearn.localize.mechanisms.contrasts import Contrasts
 from unlearn.models.subject import Subject
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 SOURCES: dict[str, Kind] = {"head": "attention", "attn": "attention", "mlp": "mlp"}
 
@@ -56,4 +58,10 @@ class EdgeAttribution(Contrasts):
                 outgoing.setdefault((SOURCES[name], int(place[0])), []).append(score)
         scores: dict[Block, np.ndarray] = {block: np.array(values) for block, values in outgoing.items()}
         numbers = {"facts": len(pairs), "metric_gap": found.gap}
-        return self.select_blocks(subject, task, seed, scores, numbers, {"edges": table})
+        return self.select_blocks(subject, task, seed, scores, numbers, {"edges": _explained(table)})
+
+
+def _explained(table: pd.DataFrame) -> Explained:
+    words = "The connections between blocks that matter most for the answer, by estimated effect."
+    chart = Chart("ranking", "source", ("target",), "score")
+    return Explained(table, "Localization: strongest edges", words, chart)

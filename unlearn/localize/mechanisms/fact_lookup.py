@@ -11,16 +11,26 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization
+from unlearn.localize.mechanisms.tables import explained_enrichment, explained_heads, explained_probes
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
-    Found = tuple[Sequence[int], dict[str, float], dict[str, pd.DataFrame]]
+    from unlearn.runtime.explained import Explained
 
+    Found = tuple[Sequence[int], dict[str, float], dict[str, Explained]]
+
+NUMBERS = {  # what the numbers say
+    "receiver": "Earliest layer whose heads speak to the answer: facts may be looked up before it.",
+    "first_layer": "First layer of the lookup: the name alone tells the class.",
+    "last_layer": "Last layer of the lookup: the full prompt tells it as well as it ever does.",
+    "chance": "Accuracy of always naming the most frequent class.",
+    "name_accuracy": "Accuracy of the best layer's probe on the name alone.",
+    "full_accuracy": "Accuracy of the best layer's probe on the full prompt.",
+}
 Layers = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
 
 # Layers that the authors trained, by the facts and the model (the last three: four times 16 facts, one after another).
@@ -141,7 +151,8 @@ class FactLookup:
         find = self._probe if self._probes(task) else self._trace
         layers, numbers, tables = (given, {}, {}) if given else find(subject, task, seed)
         mask = union(subject.module, [units[layer] for layer in layers])
-        return Localization(mask, {**numbers, "layers": len(set(layers)), "parameters": mask.selected}, tables)
+        numbers = {**numbers, "layers": len(set(layers)), "parameters": mask.selected}
+        return Localization(mask, numbers, tables, words=NUMBERS)
 
     @property
     def _given(self) -> Sequence[int] | None:
@@ -187,7 +198,7 @@ class FactLookup:
         layers = lookup_range(name, full, chance, self.start, self.end)
         numbers = {"first_layer": layers[0], "last_layer": layers[-1], "facts": len(facts), "chance": chance}
         numbers |= {"full_accuracy": max(full), "name_accuracy": max(name), "control": tables[1]["control"].max()}
-        return layers, numbers, {"probes": pd.concat(tables, ignore_index=True)}
+        return layers, numbers, {"probes": explained_probes(pd.concat(tables, ignore_index=True), layers)}
 
     def _trace(self, subject: Subject, task: Task, seed: int) -> Found:
         import pandas as pd
@@ -226,8 +237,8 @@ class FactLookup:
             )
         heads = [(layer, head, score) for layer, row in enumerate(scores) for head, score in enumerate(row)]
         tables = {
-            "extraction": pd.DataFrame(heads, columns=["layer", "head", "score"]),
-            "enrichment": pd.DataFrame({"layer": range(receiver), "score": enriched}),
+            "extraction": explained_heads(pd.DataFrame(heads, columns=["layer", "head", "score"])),
+            "enrichment": explained_enrichment(pd.DataFrame({"layer": range(receiver), "score": enriched}), layers),
         }
         return layers, {"receiver": receiver, "gap": direct.gap, "facts": len(pairs)}, tables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -78,7 +79,8 @@ class Wagle(ByTwoGradients):
                 f"localize: the weight term makes up {100 * share:.3g} % of WAGLE's score: the mask is in effect that "
                 f"of localize={limit} (gamma is {gamma:.3g}; both terms weigh the same at {balanced:.3g})"
             )
-        return self.located(selections, **numbers)
+        found = self.located(selections, **numbers)
+        return replace(found, words=_words(found.numbers))
 
     def curvature(self, forget_rows: int, mean_square: float | None, balanced: float) -> float:
         """gamma as a number; mean_square: of the retain rows' gradients. UserError where what is asked for is 0."""
@@ -98,3 +100,16 @@ class Wagle(ByTwoGradients):
 def importance(weight: Tensor, forget: Tensor, retain: Tensor, gamma: float) -> Tensor:
     """(theta - g_r / gamma) g_f of one tensor; with one temporary of its size."""
     return weight.sub(retain, alpha=1 / gamma).mul_(forget)
+
+
+def _words(numbers: Mapping[str, float]) -> dict[str, str]:
+    """Return what the numbers say; of an overlap also what chance would give, f / (2 - f) for a share f."""
+    selected, scored = numbers["selected"], numbers["scored"]
+    chance = f" Two random masks of this size: {selected / (2 * scored - selected):.2g}." if scored else ""
+    return {
+        "gamma_balanced": "The γ at which both terms of the score weigh the same.",
+        "gamma": "Curvature of the retain loss in the score |(θ − g_r/γ) g_f|. Large: SNIP; small: the interaction.",
+        "snip_share": "Share of the score that its weight term (SNIP) makes up.",
+        "snip_iou": f"Overlap (IoU) of the mask with SNIP's at the same fraction. 1: it is SNIP's.{chance}",
+        "interaction_iou": f"Overlap (IoU) with that of |g_f g_r| at the same fraction. 1: it is that one.{chance}",
+    }

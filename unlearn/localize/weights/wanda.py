@@ -72,7 +72,9 @@ class Wanda:
         scored = sum(layer.weight.numel() for layer in layers.values())
         numbers = {"scored": scored, "selected": first.selected, "asked": self.select}
         numbers["achieved"] = first.selected / scored
-        return Localization(first, numbers, masks={str(f): mask for f, mask in zip(self.also, rest, strict=True)})
+        words = {"achieved": "Share of them that was selected: as every row of weights is rounded up, never less."}
+        further = {str(f): mask for f, mask in zip(self.also, rest, strict=True)}
+        return Localization(first, numbers, masks=further, words=words)
 
     def rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
         """The rows to calibrate on."""

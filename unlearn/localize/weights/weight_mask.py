@@ -14,14 +14,28 @@ from unlearn.localize.places.ffn import FFN
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from unlearn.data.prompt import Encoded
     from unlearn.localize.weights.removal_training import Term
     from unlearn.models.mask import Mask
 
+NUMBERS = {  # what the numbers say
+    "candidates": "Weights that could have been selected.",
+    "moved": "Share of them that training has shrunk.",
+    "gone": "Share of them that training has brought to 0.",
+    "gone_selected": "Share of the selected weights that training has brought to 0.",
+    "forget": "Probability of the forget set's answers before anything is removed.",
+    "retain": "Probability of the retain set's answers before anything is removed.",
+    "injected": "Probability of the injected answers before anything is removed.",
+    "forget_removed": "Probability of the forget set's answers with the selected weights set to 0.",
+    "retain_removed": "Probability of the retain set's answers with the selected weights set to 0.",
+    "injected_removed": "Probability of the injected answers with the selected weights set to 0.",
+}
 STEPS = 3  # points of the removal curve beside 0
 
 
@@ -116,7 +130,8 @@ class WeightMask:
             "gone": gone / within.selected,
             "gone_selected": min(gone / masks[-1].selected, 1.0),
         }
-        return Localization(masks[-1], numbers, {"removal": pd.DataFrame(curve)}, {"within": within})
+        tables = {"removal": _explained(pd.DataFrame(curve), probabilities)}
+        return Localization(masks[-1], numbers, tables, {"within": within}, NUMBERS)
 
     def _terms(self, subject: Subject, task: Task) -> list[Term]:
         from unlearn.data.prompt import encode_passage
@@ -169,3 +184,13 @@ def _masks(within: Mask, scores: dict[str, Tensor], most: int) -> list[Mask]:
 
 def _answered(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
     return subject.prompt.encode_all(subject.processor, [(e.questions[0], e.answers[0]) for e in examples])
+
+
+def _explained(table: pd.DataFrame, sets: Sequence[str]) -> Explained:
+    words = (
+        "What the model still says as more and more of the selected weights are set to 0. A good mask takes the "
+        "forget set away and leaves the retain set."
+    )
+    called = {"fraction": "share of all weights set to 0", "y": "probability of the answers"}
+    chart = Chart("line", "fraction", tuple(sets), joined=True, words=called)
+    return Explained(table, "Localization: removing the selected weights", words, chart)

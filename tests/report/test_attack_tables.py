@@ -9,17 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn.report.folder import Attacks, read_attacks
-from unlearn.report.inside import inside, undrawn
+from unlearn.report.attack_tables import figures, undrawn
+from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.report.page import ROWS, write_report
+from unlearn.runtime.explained import Chart, Explained
 
+HEATMAP = Chart("heatmap", "layer", ("stream",), "score")
 MakeRun = Callable[..., Path]
 Attack = Callable[..., Any]
 
 
 def test_tables_are_drawn(attacks: Attacks) -> None:
-    drawn = inside(attacks)
-    assert list(drawn) == ["attack-lens-probe", "attack-lens-lens"] and all(one.words for one in drawn.values())
+    drawn = figures(attacks)
+    assert list(drawn) == ["attack-lens-lens", "attack-lens-probe"] and all(one.words for one in drawn.values())
     assert drawn["attack-lens-lens"].title == "Logit lens: lens"
     assert not list(undrawn(attacks))
 
@@ -29,7 +31,7 @@ def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack:
     attack(folder)
     for trial in ("original", "unlearned", "control"):
         place = folder / "attacks/lens" / trial
-        pd.DataFrame({"layer": [], "stream": [], "score": []}).to_parquet(place / "lens.parquet")
+        Explained(pd.DataFrame({"layer": [], "stream": [], "score": []}), chart=HEATMAP).save(place / "lens.parquet")
         if trial != "original":  # which is drawn alone
             table = pd.DataFrame(
                 {"depth": [*range(30)], "share": [None, *[1 / 3] * 29], "said": ["<b>A fact</b>"] * 30}
@@ -37,7 +39,7 @@ def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack:
             table.to_parquet(place / "probe.parquet")
     assert json.loads((folder / "attacks/lens/original/attack.json").read_text())["tables"] == ["lens", "probe"]
     attacks = read_attacks(folder / "attacks")
-    assert list(inside(attacks)) == ["attack-lens-probe"]
+    assert list(figures(attacks)) == ["attack-lens-probe"]
     assert [found[:3] for found in undrawn(attacks)] == [("lens", "unlearned", "probe"), ("lens", "control", "probe")]
     page = write_report(folder).read_text()
     assert "Table probe of lens, unlearned model" in page and "Table probe of lens, original model" not in page

@@ -1,0 +1,75 @@
+"""What the attacks left in a run folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlearn.leak.leak_table import NONE, Leaks
+from unlearn.leak.record import Found, Trial
+from unlearn.leak.tables import LEAK, load_leaks
+from unlearn.report.files import checked, parsed
+
+ATTACKS = "attacks"  # the folder of the leak report and of what each attack found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A forget item; side: "attacker_items" are the attacker's, "held_out_items" count. gold: what is to be shown."""
+
+    side: str
+    index: int
+    cluster: str
+    question: str
+    gold: str
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What leak.json says of how the report was made."""
+
+    answer_metric: str
+    seeds: tuple[int, ...]
+    attacks: dict[str, Any]
+    settings: Any
+    models: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacks(_Judged):
+    """The attacks of a run: the leak report, how it was made, and what each attack found.
+
+    answer_metric: how an answer counted. attacks, settings: how they were made and judged. models: the folders of those
+    that were attacked. numbers: by attack, what several models gave together.
+    """
+
+    leaks: Leaks
+    folder: Path
+
+    @property
+    def names(self) -> list[str]:
+        """The attacks, the one without first."""
+        return [NONE, *self.attacks]
+
+    @property
+    def scope(self) -> str:
+        """What two reports must share for their leaks to be comparable."""
+        return json.dumps([self.leaks.baseline, self.answer_metric, self.attacks, self.settings])
+
+    def found(self, name: str, trial: Trial) -> Found | None:
+        """What an attack found on a model; None where it was not made there."""
+        folder = self.folder / name / trial
+        return Found.load(folder) if folder.is_dir() else None
+
+    def items(self, side: str = "held_out_items") -> list[Asked]:
+        """The forget items of a side, the scored ones in the order of the outcomes' K."""
+        return [item for item in parsed(self.folder / "items.json", list[Asked]) if item.side == side]
+
+
+def read_attacks(folder: Path) -> Attacks:
+    """Read what the attack stage left in a run's folder; UserError where it is missing or damaged."""
+    leaks, about = load_leaks(folder / LEAK)
+    return Attacks(**vars(checked(about, _Judged, folder / LEAK)), leaks=leaks, folder=folder)
