@@ -130,6 +130,15 @@ def start(
     root: what it is of, "config" (an experiment) or "audit". choices: the names chosen for each group. keys: what the
     command sets. plugins: modules outside the package that may be imported for components.
     """
+    from unlearn.runtime.plugins import allowing
+
+    with allowing(plugins):
+        return _started(root, config, choices, keys, plugins)
+
+
+def _started(
+    root: str, config: DictConfig, choices: Mapping[str, str], keys: Iterable[str], plugins: frozenset[str]
+) -> Path:
     from omegaconf import OmegaConf
 
     from unlearn.runtime.components import build

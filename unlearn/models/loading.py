@@ -13,6 +13,8 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from unlearn.models import layered
+from unlearn.models.interventions.base import interventions
 from unlearn.models.lora import base_of
 from unlearn.models.size import is_large
 from unlearn.runtime.errors import UserError
@@ -24,8 +26,10 @@ transformers_logging.disable_progress_bar()
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """A causal LM in float32 on the CPU, from a hub id, a folder, an adapter's folder (merged into its base model) or a
-    GGUF file; UserError where it can't be had."""
+    """Return a causal LM in float32 on the CPU, from a hub id, a folder, a layered folder (see models/layered.py), an
+    adapter's folder (merged into its base model) or a GGUF file; UserError where it can't be had."""
+    if (about := layered.read(local(path))) is not None:
+        return _with_layers(local(path), about)
     if (base := base_of(local(path))) is not None:
         return _with_adapter(base, local(path))
     with _clear_errors(path, "model"):
@@ -68,7 +72,7 @@ def halve(model: PreTrainedModel) -> bool:
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
-    if (base := base_of(local(path))) is not None:
+    while (base := layered.below(path)) is not None:
         path = base
     with _clear_errors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(*_place(path), **_source(path))
@@ -77,23 +81,43 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a model folder that transformers and `load_model` read."""
-    with disk_errors(folder):
-        model.save_pretrained(folder, safe_serialization=True)
-        tokenizer.save_pretrained(folder)
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    base: str | None = None,
+    variant: str = "",
+) -> None:
+    """Write a model folder that `load_model` reads; without interventions on the model transformers reads it, too.
+
+    base: hub id or folder of the weights below the interventions, which are written only where they are no longer
+    those. variant: see Subject.
+    """
+    held = interventions(model)
+    weights: Path | None = folder if held is None else folder / layered.BASE
+    if held is not None and base is not None and _same_weights(model, load_model(base)):
+        weights = None
+    if weights is not None:
+        with disk_errors(weights):
+            model.save_pretrained(weights, safe_serialization=True)
+            tokenizer.save_pretrained(weights)
+    if held is not None:
+        layered.write(folder, base if base and weights is None else layered.BASE, list(held), variant=variant)
 
 
 def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The unlearned model of a finished run, and its tokenizer, ready to use. Raises UserError where there is none."""
     folder = Path(run) / "unlearned"
-    if not (folder / "config.json").is_file():
+    if not layered.is_model(folder):
         raise UserError(f"{run} holds no unlearned model: not a finished run folder")
     return load_model(str(folder)), load_tokenizer(str(folder))
 
 
 def count_weights(folder: Path) -> int:
     """The number of weights saved in a model folder (tied ones once), from the files' headers."""
+    if (about := layered.read(folder)) is not None:
+        place = local(layered.base_place(folder, about))
+        return sum(map(count_weights, (place, *(folder / layer.folder for layer in about.layers))))
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
@@ -101,15 +125,39 @@ def count_weights(folder: Path) -> int:
     return total
 
 
+def _with_layers(folder: Path, about: layered.Layered) -> PreTrainedModel:
+    """Return the base with the folder's layers on it: adapters merged, interventions attached."""
+    base = layered.base_place(folder, about)
+    model = load_model(base)
+    for layer in about.layers:
+        if layer.kind == "adapter":
+            model = _adapted(model, folder / layer.folder)
+    layered.attach(model, folder, about)
+    return model
+
+
+def _same_weights(model: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Return whether two models have the same parameters, bit for bit."""
+    theirs = dict(other.named_parameters())
+    return all(
+        name in theirs and weight.dtype == theirs[name].dtype and torch.equal(weight.cpu(), theirs[name])
+        for name, weight in model.named_parameters()
+    )
+
+
 def _with_adapter(base: str, folder: Path) -> PreTrainedModel:
     """The base model with the adapter merged into its weights."""
-    from peft import PeftModel
-
     if not (folder / "adapter_model.safetensors").is_file():
         raise UserError(f"{folder} holds no adapter_model.safetensors (pickled weights, *.bin, are never loaded)")
     if is_local(base) and not local(base).exists():
         raise UserError(f"the adapter in {folder} belongs to the model '{base}', which is not there")
-    model = load_model(base)
+    return _adapted(load_model(base), folder)
+
+
+def _adapted(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return the model with peft's adapter in the folder merged into its weights."""
+    from peft import PeftModel
+
     with _clear_errors(str(folder), "adapter"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
         warnings.filterwarnings("error", "Found missing adapter keys")  # they would be left as they start: at nothing

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.interventions.base import gated, interventions
 from unlearn.models.projection import precise, projection_at
 
 Positions = Literal["labels", "attended", "all"]
@@ -93,7 +95,7 @@ class Policy(nn.Module):
         ids, mask = batch.input_ids, batch.attention_mask if "all" in logits.values() else None
         if not len(ids):
             ids, mask = ids.new_zeros(1, 1), None  # models cannot be relied on to take no row at all
-        with projection_at(self.model, index):
+        with _gates(self.model, ids, batch), projection_at(self.model, index):
             flat = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]  # [n, V]
         flat_nll = F.cross_entropy(precise(flat), targets.flatten()[index], ignore_index=IGNORE, reduction="none")
         nll = flat_nll.new_zeros(wanted.numel()).index_copy(0, index, flat_nll).view(wanted.shape)
@@ -106,3 +108,17 @@ class Policy(nn.Module):
                 first, last = torch.searchsorted(index, ends).tolist()  # rows are contiguous: a view, not a copy
                 scores[name] = replace(scores[name], logits=flat[first:last], positions=wanted[rows])
         return scores
+
+
+@contextmanager
+def _gates(model: nn.Module, ids: Tensor, batch: Batch) -> Iterator[None]:
+    """Let the model's interventions act on the rows by what comes before their labels."""
+    if interventions(model) is None:
+        yield
+        return
+    if len(ids) != len(batch.labels):  # the row in the place of none
+        mask, lengths = torch.ones_like(ids), ids.new_zeros(len(ids))
+    else:
+        mask, lengths = batch.attention_mask, (batch.labels != IGNORE).long().argmax(dim=1)
+    with gated(model, ids, mask, lengths):
+        yield

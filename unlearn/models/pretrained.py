@@ -98,6 +98,8 @@ def check_local(key: str, path: str | None) -> None:
         raise UserError(f"'{key}' is {path!r}: there is no such file or folder")
     if place.is_file() and place.suffix != ".gguf":
         raise UserError(f"'{key}' is {path!r}: neither a folder nor a .gguf file")
+    if place.is_dir() and (place / "model.json").is_file():  # in layers, which are checked when it is loaded
+        return
     if place.is_dir() and not (place / "config.json").is_file():
         raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
     if place.is_dir() and not any(place.glob("*.safetensors")):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn.models.interventions.base import gated_at
 from unlearn.models.layout import Layout, Site
 from unlearn.models.projection import precise, projection_at
 from unlearn.models.prompts import PromptBatch
@@ -67,7 +68,8 @@ def _hooks(site: Site, edit: Edit) -> Iterable[Any]:
 
 def logits_at(model: nn.Module, ids: Tensor, index: Tensor) -> Tensor:
     """[n, V], at least float32: logits at the flat positions `index` [n] of ids [B, T]."""
-    with projection_at(model, index):  # padding is on the right: under a causal mask nothing that is read sees it
+    # padding is on the right: under a causal mask nothing that is read sees it
+    with gated_at(model, ids, index), projection_at(model, index):
         return precise(model(input_ids=ids, use_cache=False).logits[0])
 
 

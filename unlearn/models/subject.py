@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Role
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from unlearn.models.sampling import Sampling
@@ -48,13 +50,35 @@ class Subject:
         """Return the same subject with weights of its own, to be changed."""
         return replace(self, module=copy.deepcopy(self.module))
 
+    @property
+    def layered(self) -> bool:
+        """Whether there are layers on its weights."""
+        from unlearn.models.interventions.base import interventions
+
+        return self.base is not None or interventions(self.module) is not None
+
     def stripped(self) -> Subject:
-        """Return the subject without its layers: the weights below, loaded anew; itself where it has none."""
-        if self.base is None:
+        """Return the subject without its layers: the weights below, loaded anew; itself where it has none.
+
+        Where all layers are interventions and it is not known where the weights lie, a copy without them.
+        """
+        if not self.layered:
             return self
+        if self.base is None:
+            from unlearn.models.interventions.base import strip
+
+            bare = self.copied()
+            strip(bare.module)
+            return bare
         from unlearn.models.loading import load_on
 
         return replace(self, module=load_on(self.base, self.module.device), base=None)
+
+    def gated(self, ids: Tensor, mask: Tensor, prompt_lengths: Tensor) -> AbstractContextManager[None]:
+        """Return a context in which its interventions act on the rows of a batch: see models/interventions/base.py."""
+        from unlearn.models.interventions.base import gated
+
+        return gated(self.module, ids, mask, prompt_lengths)
 
 
 @dataclass(frozen=True)

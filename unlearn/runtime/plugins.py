@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 
 from unlearn.runtime.errors import UserError
@@ -12,6 +14,7 @@ PLUGINS = "plugins"
 GROUP = "unlearn.plugins"
 """The entry points by which an installed package offers its components."""
 _PACKAGE = __name__.partition(".")[0]
+_NAMED: ContextVar[frozenset[str]] = ContextVar("plugins", default=frozenset())
 
 
 def installed() -> frozenset[str]:
@@ -28,9 +31,19 @@ def checked(names: Iterable[object]) -> frozenset[str]:
     return frozenset(map(str, names))
 
 
+@contextmanager
+def allowing(names: Iterable[str]) -> Iterator[None]:
+    """While active, modules that a command names may be imported for what model folders hold, too."""
+    token = _NAMED.set(_NAMED.get() | frozenset(names))
+    try:
+        yield
+    finally:
+        _NAMED.reset(token)
+
+
 def check_allowed(target: str, where: str, named: frozenset[str]) -> None:
     """Raise UserError where the class `target` is neither ours, nor of a plugin that is named or installed."""
-    module = _top(target)
+    module, named = _top(target), named | _NAMED.get()
     if module != _PACKAGE and module not in named and module not in installed():
         raise UserError(
             f"{where} is '{target}': the module '{module}' is no part of unlearn, and is imported only where the "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from unlearn.models.interventions.base import gated
 from unlearn.models.sampling import Sampling
 from unlearn.score.batching import map_batches
 
@@ -53,16 +54,16 @@ def generate(
         width = max(len(prompt) for _, prompt in batch)
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for _, prompt in batch], device=device)
         lengths = torch.tensor([len(prompt) for _, prompt in batch], device=device)
-        mask = torch.arange(width, device=device) >= width - lengths[:, None]
-        if mask_pad:
-            mask &= ids != pad
+        there = torch.arange(width, device=device) >= width - lengths[:, None]
+        mask = there & (ids != pad) if mask_pad else there
         drawing: dict[str, Any] = {}
         if sampling:
             mine = chances[[row for row, _ in batch]].to(device)
             drawing = {
                 "logits_processor": [lambda seen, scores: _drawn(scores, mine[:, seen.shape[1] - width], sampling)]
             }
-        ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config, **drawing)  # type: ignore[operator]
+        with gated(model, ids, there, lengths):
+            ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config, **drawing)  # type: ignore[operator]
         texts = tokenizer.batch_decode(ids[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=True)
         return [clean(text, [tokenizer.eos_token, *stop]) for text in texts]
 

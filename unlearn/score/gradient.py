@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from unlearn.models.interventions.base import gated_at
 from unlearn.models.projection import projection_at
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _gradient_norm(
         return math.nan
     ids = torch.tensor([row.ids], device=model.device)
     mask = {} if masked is None else {"attention_mask": (ids != masked).long()}
-    with projection_at(model, torch.arange(row.n_prompt - 1, end - 1, device=ids.device)):
+    index = torch.arange(row.n_prompt - 1, end - 1, device=ids.device)
+    with gated_at(model, ids, index), projection_at(model, index):
         logits = model(input_ids=ids, use_cache=False, **mask).logits[0]
     loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, row.n_prompt : end])
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

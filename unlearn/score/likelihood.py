@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from unlearn.models.interventions.base import gated_at, interventions
 from unlearn.models.projection import projection_at
 from unlearn.score.batching import map_batches
 
@@ -110,7 +111,7 @@ def likelihoods(
     token_budget: padded tokens of a batch, which also holds at most LOGITS logits. progress: called with rows done.
     """
     longest = max((len(candidate.ids) for group in groups for candidate in group), default=0)
-    if share_prefix and _takes_trees(model, longest):
+    if share_prefix and _takes_trees(model, longest) and _one_gate(model, groups):
         trees = [Tree.of(group) for group in groups if group]
     else:
         trees = [Tree.of([candidate]) for group in groups for candidate in group]
@@ -134,6 +135,13 @@ def _takes_trees(model: PreTrainedModel, longest: int) -> bool:
         and config._attn_implementation in ("eager", "sdpa")
         and longest <= (getattr(config, "sliding_window", None) or longest)
     )
+
+
+def _one_gate(model: PreTrainedModel, groups: Sequence[Sequence[Encoded]]) -> bool:
+    """Return whether the rows of each group have one gate: interventions act by the prompt, which must be one."""
+    if interventions(model) is None:
+        return True
+    return all(len({candidate.ids[: candidate.n_prompt] for candidate in group}) <= 1 for group in groups)
 
 
 def _score(model: PreTrainedModel, trees: list[Tree], pad_id: int, mask_pad: bool) -> list[list[TokenStats]]:
@@ -160,8 +168,9 @@ def _score(model: PreTrainedModel, trees: list[Tree], pad_id: int, mask_pad: boo
     predictors = np.concatenate([b * width + nodes for b, tree in enumerate(trees) for nodes in tree.predictors])
     labels = [candidate for tree in trees for candidate in tree.labels]
     nodes, node_of = np.unique(predictors, return_inverse=True)
-    with projection_at(model, torch.from_numpy(nodes).to(device)):
-        logits = model(input_ids=torch.from_numpy(ids).to(device), use_cache=False, **inputs).logits[0]
+    given, index = torch.from_numpy(ids).to(device), torch.from_numpy(nodes).to(device)
+    with gated_at(model, given, index), projection_at(model, index):
+        logits = model(input_ids=given, use_cache=False, **inputs).logits[0]
     stats = _statistics(logits, node_of, np.concatenate(labels))
     cuts = np.cumsum([len(candidate) for candidate in labels])[:-1]
     by_candidate = iter(zip(*(np.split(stat, cuts) for stat in stats), strict=True))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Role, Task
 from unlearn.methods.base import check_needs
-from unlearn.models.lora import base_of
+from unlearn.models.layered import below
 from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
 from unlearn.runtime.paths import local_state
@@ -170,13 +170,11 @@ def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, fold
         require_trained(experiment, task)
     original = trained(experiment, task, "original", device)
     key: dict[str, Any]
-    below = base_of(model)
+    beneath = below(model)
     if foreign:
-        key = {"path": str(model), "files": [local_state(path) for path in (str(model), below) if path]}
-        if below and below != original.path:
-            notify(
-                f"the adapter belongs to {below}, which is not the original that it is compared with ({original.path})"
-            )
+        key = {"path": str(model), "files": [local_state(path) for path in (str(model), beneath) if path]}
+        if beneath and beneath != original.path:
+            notify(f"the layers belong to {beneath}, which is not the original to compare with ({original.path})")
     else:
         made = read_json(model / MANIFEST)
         key = {"unlearned": made["key"]}
@@ -184,7 +182,7 @@ def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, fold
             notify("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
     accused: dict[Role, AttackedModel] = {
         "original": AttackedModel("original", original.path, original.key),
-        "unlearned": AttackedModel("unlearned", str(model), key, below),
+        "unlearned": AttackedModel("unlearned", str(model), key, beneath),
     }
     if has_control(experiment, task):
         control = trained(experiment, task, "control", device)

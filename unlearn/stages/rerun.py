@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.models.lora import base_of
+from unlearn.models.layered import is_model
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.store import read_json
 from unlearn.stages.config_keys import RERUN_KEYS
-
-
-def is_model(folder: Path) -> bool:
-    """Whether a folder holds a model, or an adapter to one. UserError where an adapter does not say to which."""
-    return base_of(folder) is not None or (folder / "config.json").is_file()
 
 
 def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> tuple[DictConfig, dict[str, str]]:

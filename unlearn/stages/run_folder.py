@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
+from unlearn.models.layered import is_model
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.store import MANIFEST, Built, read_json, write_file, write_json
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.rerun import is_model
 from unlearn.stages.unlearn import References
 
 if TYPE_CHECKING:

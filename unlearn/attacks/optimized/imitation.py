@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from unlearn.attacks.optimized.tokens import Frame, Ids, one_hot_gradient
 from unlearn.models.layout import layout
-from unlearn.models.projection import precise, projection_at
-from unlearn.models.sites import edited
+from unlearn.models.projection import precise
+from unlearn.models.sites import edited, logits_at
 from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 from unlearn.score.generate import generate
@@ -134,6 +134,6 @@ def _run(subject: Subject, ids: Tensor, index: Tensor, depth: float) -> tuple[Te
     def look(h: Tensor) -> None:
         seen.append(h)
 
-    with edited((site, look)), projection_at(subject.module, index):
-        logits = subject.module(input_ids=ids, use_cache=False).logits[0]
-    return precise(logits), precise(seen[0])
+    with edited((site, look)):
+        logits = logits_at(subject.module, ids, index)
+    return logits, precise(seen[0])

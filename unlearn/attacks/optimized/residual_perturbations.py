@@ -138,7 +138,8 @@ def median_norms(subject: Subject, sites: Sequence[Site], prompts: Sequence[Sequ
         def look(h: Tensor) -> None:
             seen.append(h.float().norm(dim=-1))
 
-        with torch.no_grad(), edited(*((site, look) for site in sites)):
+        gates = subject.gated(batch.ids, batch.mask, batch.position + 1)
+        with torch.no_grad(), gates, edited(*((site, look) for site in sites)):
             subject.module(input_ids=batch.ids, use_cache=False)
         return [torch.stack([s[i, : len(row)] for s in seen]).cpu() for i, row in enumerate(rows)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -40,9 +40,9 @@ class InputVectors:
         self.norm = epsilon * table.norm(dim=1).mean()
         drawn = torch.randint(len(table), (m,), generator=torch.Generator().manual_seed(seed))
         self.vectors = clip_rows(table[drawn.to(table.device)], self.norm).requires_grad_()
-        fields = {name: getattr(subject.prompt, name) for name in PromptFormat.__dataclass_fields__}
+        given = {field.name: getattr(subject.prompt, field.name) for field in fields(PromptFormat)}
         lead = _lead(subject)
-        self.subject = replace(subject, prompt=Held(**fields, at=len(lead), token=_spare_token(subject, lead), count=m))
+        self.subject = replace(subject, prompt=Held(**given, at=len(lead), token=_spare_token(subject, lead), count=m))
 
     @property
     def parameters(self) -> Sequence[Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearn.attacks.base import Inapplicable
+from unlearn.models.interventions.base import gated_at
 from unlearn.models.projection import precise, projection_at
 from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
@@ -177,7 +178,8 @@ class AnswerLoss:
             mellowmax,
         )
         stateful = getattr(subject.module, "_is_stateful", False)  # recurrent models keep another kind of cache
-        self._pasts = [self._past(frame) if prefix_cache and not stateful else None for frame in self.frames]
+        cached = prefix_cache and not stateful and not subject.layered  # gates go by the whole prompt
+        self._pasts = [self._past(frame) if cached else None for frame in self.frames]
 
     def losses(self, candidates: Sequence[Ids], frames: int | None = None) -> Tensor:
         """[k] mean over the first `frames` (all for None), without gradients; batches halve where memory runs out."""
@@ -240,7 +242,7 @@ class AnswerLoss:
         width, n = ids.shape[1], frame.labels
         rows = torch.arange(len(batch), device=device)[:, None] * width
         index = rows + torch.arange(width - n - 1, width - 1, device=device)
-        with projection_at(self.model, index.flatten()):
+        with gated_at(self.model, ids, index.flatten()), projection_at(self.model, index.flatten()):
             logits = self.model(input_ids=ids, **inputs).logits[0]
         return precise(logits).unflatten(0, (len(batch), n)), ids[0, -n:]
 

@@ -35,6 +35,6 @@ class Detach:
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
         """The model below. Raises Inapplicable where the weights themselves were changed."""
-        if subject.base is None and subject.role == "unlearned":
+        if not subject.layered and subject.role == "unlearned":
             raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
         visit(ChangedModel("detached", subject.stripped()))

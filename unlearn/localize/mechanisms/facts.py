@@ -13,8 +13,8 @@ import torch
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Fact, Task
-from unlearn.models.projection import projection_at
 from unlearn.models.prompts import collate
+from unlearn.models.sites import logits_at
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
@@ -81,8 +81,8 @@ def answered(subject: Subject, facts: Sequence[EncodedFact]) -> list[EncodedFact
 
     def choices(batch: list[EncodedFact]) -> list[int]:
         inputs = collate([fact.ids for fact in batch], subject.module.device)
-        with torch.no_grad(), projection_at(subject.module, inputs.index):
-            found: list[int] = subject.module(input_ids=inputs.ids, use_cache=False).logits[0].argmax(-1).tolist()
+        with torch.no_grad():
+            found: list[int] = logits_at(subject.module, inputs.ids, inputs.index).argmax(-1).tolist()
             return found
 
     first = map_batches(choices, facts, lambda fact: len(fact.ids), subject.token_budget)

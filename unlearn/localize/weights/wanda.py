@@ -116,6 +116,7 @@ def input_norms(
     """For each layer the norm of each of its inputs over all tokens of the rows: float32 [inputs]."""
     import torch
 
+    from unlearn.models.interventions.base import gated
     from unlearn.runtime.progress import progress
 
     squares = {
@@ -132,7 +133,9 @@ def input_norms(
     try:
         with torch.no_grad(), progress("localize: inputs of linear layers", total=len(rows)) as advance:
             for row in rows:
-                model.base_model(input_ids=torch.tensor([row.ids], device=model.device), use_cache=False)
+                ids = torch.tensor([row.ids], device=model.device)
+                with gated(model, ids, torch.ones_like(ids), ids.new_tensor([row.n_prompt])):
+                    model.base_model(input_ids=ids, use_cache=False)
                 advance()
     finally:
         for handle in handles:
