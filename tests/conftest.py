@@ -1,4 +1,7 @@
-"""Where tests find parity fixtures and real data. Both may be absent: what needs them then skips, saying so."""
+"""Where tests find parity fixtures and real data, and how many threads they take.
+
+Parity fixtures and data may be absent: what needs them then skips, saying so.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # before torch is imported: models so small are slower on more, by far
 
 
 def _folder(variable: str, default: Path) -> Path:
