@@ -118,6 +118,9 @@ class Broken:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "test"
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Nothing is wrong yet."""

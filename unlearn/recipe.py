@@ -7,6 +7,13 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+LOOP = 1
+"""Version of the training loop, its gradients and updates: raised when trained weights change."""
+PLAN = 1
+"""Version of the plans: which rows a step sees."""
+POLICY = 1
+"""Version of how a training runs the model."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -87,6 +94,7 @@ class Recipe:
         return replace(self, precision="fp32" if device == "cpu" else "bf16")
 
     def cache_key(self) -> dict[str, object]:
-        """The fields that decide the resulting weights: the part of a cache key that this recipe contributes."""
+        """Return what decides the resulting weights: these fields, and the versions of what carries a recipe out."""
         logistics = {"evaluate_at", "evaluate_every", "checkpoint_seconds"}
-        return {name: value for name, value in asdict(self).items() if name not in logistics}
+        mine = {name: value for name, value in asdict(self).items() if name not in logistics}
+        return {**mine, "versions": [LOOP, PLAN, POLICY]}

@@ -49,9 +49,17 @@ def components() -> list[tuple[str, Any]]:
     localizers = {
         f"localize={name}": experiment(f"localize={name}").localize for name in names("localize") if name != "file"
     }
-    return [*localizers.items(), ("evaluate", experiment().evaluate)]
+    attacks = {}
+    for choice in names("attack"):
+        attacks |= {f"attack={choice} {name}": one for name, one in experiment(f"attack={choice}").attack.items()}
+    methods = {f"method={name}": experiment(f"method={name}").method for name in names("method")}
+    declared = {name: one for name, one in methods.items() if hasattr(one, "reads")}
+    found = [*localizers.items(), *attacks.items(), *declared.items(), ("evaluate", experiment().evaluate)]
+    once = {str(cache_key(one)): (name, one) for name, one in reversed(found)}
+    return list(reversed(once.values()))
 
 
+@cache
 def parts() -> dict[str, Task]:
     """The task with a change in one part, by the part's name."""
     whole = task()

@@ -112,6 +112,16 @@ class Attack(Protocol):
     threat: ClassVar[Threat]
     family: ClassVar[str]
     reference: ClassVar[str]
+    modality: ClassVar[str]
+    """What kind of models it attacks: "text", "image", or "any"."""
+    version: ClassVar[int]
+    """Raised when results change."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what it is handed, and what its result is kept by: names of the task's sets, "facts", "probes", and
+        "reference" and "control" for the models beside the subject."""
+        ...
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task can never serve this attack; asked before any model is loaded."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
@@ -30,15 +30,15 @@ from unlearn.runtime.resources import Meter
 from unlearn.runtime.store import Built, write_json
 from unlearn.runtime.time_limit import TimeUp, deadline
 from unlearn.runtime.version import __version__
+from unlearn.stages.check import check_component
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.keys import libraries
+from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import cache, has_control, run_setting
 
 if TYPE_CHECKING:
     import torch
 
 ATTACKS = "attacks"  # the folder of what was found
-_DATA = ("forget", "retain", "probes", "refusal", "injected", "facts", "fluency")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class AttackedModel:
 def check_attacks(experiment: Experiment, task: Task) -> None:
     """UserError where the task cannot be attacked so: asked before anything is trained."""
     setting = run_setting(experiment, task)
-    for one in experiment.attack.values():
-        one.check(task, setting)
+    for name, one in experiment.attack.items():
+        check_component(f"attack.{name}", one, task, setting)
     items = _items(experiment, task)
     _baseline(experiment.leak.baseline, has_control(experiment, task), placebo(items.held_out_items, task) is not None)
     choose_answer_metric(task, experiment.leak.answer_metric)
@@ -194,25 +194,21 @@ def _attempt(
     def build(folder: Path) -> None:
         from unlearn.attacks.setting.effort import Effort
 
-        subject = loaded.subject
+        subject, seen = loaded.subject, replace(setting, task=setting.task.only(one.reads))
         with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
-            attacked = one.attack(subject, setting, loaded.references)
+            attacked = one.attack(subject, seen, loaded.references)
         Found(attacked, effort.seconds, effort.gflop).save(folder)
 
-    key = {
-        "attack": cache_key(one),
-        "model": dict(loaded.models.key),
-        "part": loaded.models.role,
-        "wrapped": loaded.models.base,
-        "original": dict(loaded.original.key),
-        "never": dict(loaded.control.key) if loaded.control else None,
-        "brief": digest([asdict(item) for role in (setting.attacker_items, setting.held_out_items) for item in role]),
-        "retain": digest([asdict(probe) for probe in setting.retain]),
-        "data": setting.task.only(_DATA).key(),
+    control = dict(loaded.control.key) if loaded.control else None
+    asked = Asked(dict(loaded.models.key), experiment.model.prompt)
+    offered = {"reference": dict(loaded.original.key), "control": control}
+    key = component_key(one, setting.task, asked, offered=offered) | {
+        "role": loaded.models.role,
+        "base": loaded.models.base,
+        "items": digest([setting.attacker_items, setting.held_out_items]),
+        "retain": digest(setting.retain),
         "answer_metric": setting.answer_metric,
         "seeds": setting.seeds,
-        "prompt": cache_key(experiment.model.prompt),
-        "libraries": libraries(),
     }
     try:
         with plain_errors():

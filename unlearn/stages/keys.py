@@ -14,7 +14,6 @@ from unlearn.data.task import Row, Task, digest
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.paths import local_state
-from unlearn.training import versions
 
 Key = dict[str, Any]
 OFFERED = frozenset({"mask", "recipe", "lora", "update", "reference", "control"})
@@ -54,7 +53,6 @@ def component_key(
         "prompt": cache_key(asked.prompt),
         "data": task.only(component.reads).key(),
         "offered": cache_key(lent),
-        "training": training_versions() if "recipe" in lent else None,
         "seed": seed,
         "libraries": libraries(),
     }
@@ -67,7 +65,6 @@ def training_key(start: Key, prompt: PromptFormat, recipe: Recipe, rows: Sequenc
         "prompt": cache_key(prompt),
         "recipe": cache_key(recipe),
         "rows": digest(rows),
-        "training": training_versions(),
         "seed": seed,
         "libraries": libraries(),
     }
@@ -76,11 +73,6 @@ def training_key(start: Key, prompt: PromptFormat, recipe: Recipe, rows: Sequenc
 def path_key(path: str) -> Key:
     """Return what identifies a model on the hub or in a folder; of local files also their size and time of change."""
     return {"path": path, "files": local_state(path)}
-
-
-def training_versions() -> dict[str, int]:
-    """Return the versions of what every training goes through."""
-    return {"loop": versions.LOOP, "plan": versions.PLAN, "policy": versions.POLICY}
 
 
 def libraries() -> dict[str, str]:

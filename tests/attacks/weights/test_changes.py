@@ -30,6 +30,9 @@ class Table:
     threat: ClassVar = "grey"
     family: ClassVar[str] = ""
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: object, setting: object) -> None: ...
 

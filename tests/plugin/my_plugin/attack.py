@@ -22,6 +22,9 @@ class Shout:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any question can be shouted."""

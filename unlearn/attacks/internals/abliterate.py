@@ -50,9 +50,14 @@ class Abliterate:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2406.11717, 2409.18025"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain", "fluency", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
+        if "retain" in self.contrasts:
+            task.require_examples("retain", by="attack (Abliterate)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""

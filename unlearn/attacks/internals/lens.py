@@ -43,9 +43,14 @@ class Lens:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2309.17410, 2303.08112"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Retain rows are there where a tuned lens is trained on them."""
+        if self.tuned:
+            task.require_examples("retain", by="attack (Lens)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome per stream and layer."""

@@ -35,6 +35,9 @@ class Patch:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "diagnostic"
     reference: ClassVar[str] = "arXiv 2410.06606"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""

@@ -46,6 +46,9 @@ class TruthProbe:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2402.16835, 1909.03368"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Wrong answers are not there in every task: the attack is skipped then, saying so."""

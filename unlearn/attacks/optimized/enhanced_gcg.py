@@ -61,6 +61,9 @@ class EnhancedGCG:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "optimised input"
     reference: ClassVar[str] = "arXiv 2409.18025"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "reference"})
 
     def __post_init__(self) -> None:
         if not sum(self.operators):

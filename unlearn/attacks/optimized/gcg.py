@@ -60,6 +60,9 @@ class GCG:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "optimised input"
     reference: ClassVar[str] = "arXiv 2307.15043"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do; whether the tokenizer gives strings back is seen when it is there."""

@@ -48,6 +48,9 @@ class Latent:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
     reference: ClassVar[str] = "arXiv 2407.15549"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "refusal"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where the task lacks refusals to lead away from, or wrong answers to be forced to."""

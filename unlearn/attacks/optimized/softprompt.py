@@ -49,6 +49,9 @@ class SoftPrompt:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "optimised input"
     reference: ClassVar[str] = "arXiv 2402.09063, 2502.15836"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where items are to be forced one by one, but have no wrong answers."""

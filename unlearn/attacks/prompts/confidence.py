@@ -39,6 +39,9 @@ class Confidence:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "refusal"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""

@@ -33,6 +33,9 @@ class Extract:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "extraction"
     reference: ClassVar[str] = "arXiv 2012.07805, 2205.10770"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""

@@ -58,6 +58,9 @@ class Membership:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "membership"
     reference: ClassVar[str] = "arXiv 2310.16789, 2404.02936, 2407.06460"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "control"})
 
     def __post_init__(self) -> None:
         if self.against and REFERENCE not in self.signals:

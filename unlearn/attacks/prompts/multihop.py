@@ -45,6 +45,9 @@ class Multihop:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "retain"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """A task without several facts about a subject is skipped."""

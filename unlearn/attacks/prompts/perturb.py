@@ -36,6 +36,9 @@ class Perturb:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = "arXiv 2409.18025"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def __post_init__(self) -> None:
         if not self.every and not self.chances:

@@ -65,6 +65,9 @@ class Prompts:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = "arXiv 2406.10890, 2402.16835, 2509.02820"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "forget", "retain", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in some other way."""

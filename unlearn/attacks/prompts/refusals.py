@@ -61,6 +61,9 @@ class Refusals:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "open problems"
     reference: ClassVar[str] = "arXiv 2501.04952"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "forget", "retain", "refusal"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""

@@ -47,6 +47,9 @@ class Sample:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "sampling"
     reference: ClassVar[str] = "arXiv 2410.03523"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def __post_init__(self) -> None:
         if max(self.ks) > self.samples:

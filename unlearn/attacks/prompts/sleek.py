@@ -66,6 +66,9 @@ class Sleek:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "reasoning"
     reference: ClassVar[str] = "arXiv 2506.17279"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "retain", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked step by step."""

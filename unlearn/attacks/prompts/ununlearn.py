@@ -77,6 +77,9 @@ class Ununlearn:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "context"
     reference: ClassVar[str] = "arXiv 2407.00106"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "retain"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked in a context; levels that need other facts about a subject go where there are none."""

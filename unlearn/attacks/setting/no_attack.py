@@ -19,6 +19,9 @@ class NoAttack:
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "none"
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task can be asked."""

@@ -42,7 +42,14 @@ class WeightAttack(Protocol):
     threat: ClassVar[Threat]
     family: ClassVar[str]
     reference: ClassVar[str]
+    modality: ClassVar[str]
+    version: ClassVar[int]
     randomised: ClassVar[bool]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what it is handed; see Attack."""
+        ...
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """See Attack."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,9 @@ class Compose:
     first: WeightAttack
     second: Attack
 
+    modality: ClassVar[str] = "any"
+    version: ClassVar[int] = 1
+
     @property
     def threat(self) -> Threat:
         """The stronger of the two."""
@@ -47,6 +51,11 @@ class Compose:
         """The papers of both, each once."""
         papers = f"{self.first.reference}, {self.second.reference}".split(", ")
         return ", ".join(dict.fromkeys(paper for paper in papers if paper))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what both read."""
+        return self.first.reads | self.second.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """What both check."""

@@ -24,6 +24,9 @@ class Detach:
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "removal"
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
     randomised: ClassVar[bool] = False
 
     def check(self, task: Task, setting: RunSetting) -> None:

@@ -44,6 +44,9 @@ class Prune:
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "pruning"
     reference: ClassVar[str] = "arXiv 2402.05162, 2409.18025"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain"})
     randomised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class Prune:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Where all rows of general use mention an answer the attack is skipped, saying so."""
+        if self.general == "retain":
+            task.require_examples("retain", by="attack (Prune)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed and pair."""
@@ -106,6 +111,9 @@ class PruneMagnitude:
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "pruning"
     reference: ClassVar[str] = "arXiv 1506.02626"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
     randomised: ClassVar[bool] = False
 
     def check(self, task: Task, setting: RunSetting) -> None:

@@ -37,6 +37,9 @@ class Quantize:
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "compression"
     reference: ClassVar[str] = "arXiv 2410.16454"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "reference"})
     randomised: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

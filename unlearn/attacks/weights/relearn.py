@@ -56,6 +56,9 @@ class Relearn:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
     reference: ClassVar[str] = "arXiv 2402.16835, 2406.13356"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain"})
     randomised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class Relearn:
         from unlearn.data.fluency import check_fluency
 
         check_fluency(self.text, "text")
+        if self.source == "retain" or self.maintain:
+            task.require_examples("retain", by="attack (Relearn)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """An outcome for each seed, number of rows, rate and look."""

@@ -54,6 +54,9 @@ class RelearnSpeed:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
     reference: ClassVar[str] = ""
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""

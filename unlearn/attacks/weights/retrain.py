@@ -54,6 +54,9 @@ class Retrain:
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
     reference: ClassVar[str] = "arXiv 2410.08827"
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task with two forget items will do."""
