@@ -14,12 +14,12 @@ train = loop.train
 
 
 def leave(*args: Any, **parts: float) -> None:
-    """What `train` calls after a step."""
+    """End the process: what `train` calls after a step."""
     os._exit(0)
 
 
 def train_one_step(*args: Any, **options: Any) -> loop.Log:
-    """The real loop, which ends with its first step."""
+    """Run the real loop, which ends with its first step."""
     return train(*args, **{**options, "advance": leave})
 
 

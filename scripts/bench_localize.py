@@ -26,7 +26,7 @@ SELECT = 0.8
 def measure(
     overrides: Sequence[str], threads: int, path: str, rows: int, what: Literal["mask"], way: Way
 ) -> dict[str, Any]:
-    """What one of MEASUREMENTS gives, on a task of so many forget and retain examples."""
+    """Return what one of MEASUREMENTS gives, on a task of so many forget and retain examples."""
     setup = Setup.load(overrides, threads, path)
     sets = {name: setup.task.rows(name)[:rows] for name in ("forget", "retain")}
     task = replace(setup.task, sets=sets, beside={})
@@ -63,7 +63,7 @@ def mask(subject: Subject, task: Task, way: Way) -> dict[str, Any]:
 def plain_mask(
     subject: Subject, task: Task, localizer: Interaction, select: Callable[..., dict[str, torch.Tensor]]
 ) -> Mask:
-    """The mask from two whole gradients, both kept, rows one at a time."""
+    """Return the mask from two whole gradients, both kept, rows one at a time."""
     forget = kept_gradients(subject.module, localizer.forget_rows(subject, task, 0))
     retain = kept_gradients(subject.module, localizer.retain_rows(subject, task, 0))
     scores = {name: (gradient * retain[name]).abs() for name, gradient in forget.items()}
@@ -71,7 +71,7 @@ def plain_mask(
 
 
 def kept_gradients(model: Any, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """The mean gradient of the rows' token-mean nlls, summed where backward puts it."""
+    """Return the mean gradient of the rows' token-mean nlls, summed where backward puts it."""
     for row in rows:
         ids = torch.tensor([row.ids])
         labels = ids.clone()

@@ -128,7 +128,7 @@ def in_file_order(
 
 
 def clocked(function: Callable[..., Any], seconds: Seconds, name: str) -> Callable[..., Any]:
-    """`function`, adding the time it takes to seconds[name]."""
+    """Return `function`, adding the time it takes to seconds[name]."""
 
     def call(*args: Any, **options: Any) -> Any:
         started = now()

@@ -50,7 +50,7 @@ def passed(start: tuple[float, float], end: tuple[float, float]) -> tuple[float,
 
 
 def experiment_of(overrides: Sequence[str]) -> Experiment:
-    """The experiment that `unlearn run OVERRIDES` would run."""
+    """Return the experiment that `unlearn run OVERRIDES` would run."""
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         experiment: Experiment = build(compose("config", overrides=list(overrides)))
     return experiment.for_device("cpu")  # as the pipeline settles it: the cache keys depend on it

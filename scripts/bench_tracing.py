@@ -67,7 +67,7 @@ def all_patches(tokens: int, layers: int) -> dict[Cell, Patch]:
 def one_at_a_time(
     model: nn.Module, parts: Layout, fact: EncodedFact, noise: Tensor, patches: Mapping[Cell, Patch]
 ) -> tuple[Tensor, dict[Cell, Tensor]]:
-    """The answer's probability [S] in the noised run, and with each site restored in a run of its own."""
+    """Return the answer's probability [S] in the noised run, and with each site restored in a run of its own."""
     keys = {key for patch in patches.values() for key in patch.sites}
     _, clean = capture(model, parts, keys, collate([fact.ids], "cpu"))
     inputs = collate([fact.ids] * len(noise), "cpu")

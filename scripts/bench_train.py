@@ -89,7 +89,7 @@ class NoAttack(NPO):
     off: frozenset[Lever]
 
     def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
-        """The loss of one micro-batch."""
+        """Return the loss of one micro-batch."""
         score = all_logits if "projection" in self.off else Policy.__call__
         if "one_forward" in self.off:
             scores = {name: score(policy, alone(batch, name))[name] for name in batch.segments}
@@ -126,7 +126,7 @@ def alone(batch: Batch, name: str) -> Batch:
 
 
 def shuffled(plan: Plan) -> Plan:
-    """The same rows in as many steps of the same sizes, without regard to length."""
+    """Return the same rows in as many steps of the same sizes, without regard to length."""
     rng = random.Random(0)
     decks = {name: [row for step in plan.steps for row in step[name]] for name in plan.steps[0]}
     for deck in decks.values():
@@ -135,7 +135,7 @@ def shuffled(plan: Plan) -> Plan:
 
 
 def random_mask(model: torch.nn.Module, share: float) -> Mask:
-    """A share of every tensor, at random: bits to unpack for each."""
+    """Return a share of every tensor, at random: bits to unpack for each."""
     generator = torch.Generator().manual_seed(0)
     return Mask.of(
         model, {name: torch.rand(p.shape, generator=generator) < share for name, p in model.named_parameters()}
@@ -143,7 +143,7 @@ def random_mask(model: torch.nn.Module, share: float) -> Mask:
 
 
 def lower_weights(model: Any) -> list[torch.nn.Parameter]:
-    """The embeddings and the weights of the lower half of the layers."""
+    """Return the embeddings and the weights of the lower half of the layers."""
     layers = model.get_decoder().layers
     lower = [model.get_input_embeddings(), *layers[: len(layers) // 2]]
     return [weight for module in lower for weight in module.parameters()]

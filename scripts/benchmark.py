@@ -71,7 +71,7 @@ class Subject:
 
     @classmethod
     def of(cls, model: str, cache: Path) -> Subject:
-        """The tiny model, or a pretrained one, whose few scores are not worth keeping."""
+        """Return the tiny model, or a pretrained one, whose few scores are not worth keeping."""
         if model == "tiny":
             return cls("tiny", (), (), steps=36, repeats=3, rows=16)
         path = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else model
@@ -218,7 +218,7 @@ def main() -> None:
 def measure(
     subject: Subject, overrides: Sequence[str], repeats: int, threads: int, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Runs], float]:
-    """What the model is like, the runs of every variant by name, and the highest load average that was seen."""
+    """Return what the model is like, the runs of every variant by name, and the highest load average that was seen."""
     first_step = [*overrides, *subject.startup]
     common = {"overrides": first_step, "threads": threads}
     model = process(job("bench_setup.py", **common), threads)[2]
@@ -244,7 +244,7 @@ def measure(
 
 
 def job(script: str, **options: Any) -> list[str]:
-    """The arguments that make Python run a script of this folder with these options."""
+    """Return the arguments that make Python run a script of this folder with these options."""
     return [str(SCRIPTS / script), json.dumps(options)]
 
 
@@ -284,7 +284,7 @@ def check(runs: Mapping[str, Runs]) -> None:
 
 
 def once(model: Mapping[str, Any], runs: Mapping[str, Runs]) -> list[str]:
-    """The table of what happens once in a run, all levers on. `model`: what bench_setup.py says of it."""
+    """Return the table of what happens once in a run, all levers on. `model`: what bench_setup.py says of it."""
     score, train = runs["score"], runs["train"]
     probes, candidates = (f"{score.result[key]:,}" for key in ("rows", "candidates"))
     lines = [(name, runs[name], "process") for name in (*STARTUP, FIRST_STEP) if name in runs]
@@ -305,7 +305,7 @@ def once(model: Mapping[str, Any], runs: Mapping[str, Runs]) -> list[str]:
 
 
 def levers(runs: Mapping[str, Runs], steps: int) -> list[str]:
-    """The table of levers on and off: medians; of the ratio of CPU times also the range over the repeats."""
+    """Return the table of levers on and off: medians; of the ratio of CPU times also the range over the repeats."""
     rows = []
     for lever in LEVERS:
         on, off = runs[lever.on], runs[lever.off]

@@ -1,5 +1,6 @@
 """Suspects whose answers can be worked out by hand: a model that is a table of next-token probabilities, and a small
-random Llama, both over a vocabulary of words."""
+random Llama, both over a vocabulary of words.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def task(workshop: Path) -> Task:
 @pytest.fixture(scope="module")
 def models(workshop: Path, task: Task) -> Models:
     """Folders of models: the original, the control, another model that never learned, an adapter on the original that
-    only refuses to say what it knows, and random weights."""
+    only refuses to say what it knows, and random weights.
+    """
     import torch
 
     from unlearn.models.loading import load_model, load_tokenizer, save_model

@@ -1,5 +1,6 @@
 """Every attack on oracles: where the unlearned model is the control itself, none may find a leak, and where it is the
-original, each must find all of it. To the last digit, for attacks see weights and seeds and nothing else."""
+original, each must find all of it. To the last digit, for attacks see weights and seeds and nothing else.
+"""
 
 from __future__ import annotations
 

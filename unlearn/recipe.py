@@ -75,7 +75,7 @@ class Recipe:
         return frozenset(step for step in due if 0 < step < steps)
 
     def lr_factor(self, step: int, steps: int) -> float:
-        """The learning rate of optimizer step `step` (from 0) as a share of its peak."""
+        """Return the learning rate of optimizer step `step` (from 0) as a share of its peak."""
         import math
 
         rising = round(self.warmup * steps)
@@ -88,7 +88,7 @@ class Recipe:
         return self.final_lr + (1 - self.final_lr) * falling
 
     def for_device(self, device: str) -> Recipe:
-        """The recipe with its precision settled for a device type ("cpu", "cuda")."""
+        """Return the recipe with its precision settled for a device type ("cpu", "cuda")."""
         if self.precision != "auto":
             return self
         return replace(self, precision="fp32" if device == "cpu" else "bf16")

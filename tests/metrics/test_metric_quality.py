@@ -143,7 +143,8 @@ POOL = Pool(
 def test_the_quality_of_a_metric() -> None:
     """Of 12 pairs one is the wrong way round (0.3 < 0.4). 0.45 errs in one of the four that know, 0.25 in one of the
     three that do not. The fourth model lost its utility, the fifth is above the threshold, which leaves three: R is 1,
-    0.5 and 1, Q 1, 0.5 and 0.25."""
+    0.5 and 1, Q 1, 0.5 and 0.25.
+    """
     found = quality(POOL)
     assert found.faithfulness == pytest.approx(11 / 12)
     assert found.threshold == pytest.approx(0.45)

@@ -95,7 +95,7 @@ def test_harmonic_mean_of_zero_and_nan() -> None:
 
 
 def test_values_of_one_item_are_resampled_together() -> None:
-    """a + b is constant, so with shared draws their means lie on a line, and their harmonic mean tops at 1/2."""
+    """A + b is constant, so with shared draws their means lie on a line, and their harmonic mean tops at 1/2."""
     rng = np.random.default_rng(0)
     a = rng.uniform(0, 1, 30)
     together = bootstrap_harmonic_mean([[a, 1 - a]])

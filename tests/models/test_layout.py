@@ -31,7 +31,7 @@ def values(model: nn.Module) -> dict[Key, Tensor]:
 
 
 def test_the_residual_is_the_sum_of_what_is_written(model: nn.Module) -> None:
-    """resid = attn_in + attn_out + mlp_out; the MLP reads before or after attention has written."""
+    """Resid = attn_in + attn_out + mlp_out; the MLP reads before or after attention has written."""
     parts, found = layout(model), values(model)
     assert len(parts.blocks) == 3
     for layer, block in enumerate(parts.blocks):

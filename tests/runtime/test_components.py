@@ -76,8 +76,8 @@ def test_bad_values_name_key_value_and_what_is_allowed(values: dict[str, Any], w
 
 
 def test_a_missing_key_is_named() -> None:
+    make_of = {"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}
     with pytest.raises(UserError, match=r"'whole\.rate' is not set"):
-        make_of = {"_target_": f"{__name__}.Whole", "part": {"_target_": f"{__name__}.Part"}}
         build(OmegaConf.create(make_of), "whole", HERE)
 
 

@@ -51,8 +51,8 @@ def test_without_a_known_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_work_that_fails_does_not_look_done(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError), progress("training", total=3):
-        raise ValueError
+    with pytest.raises(ValueError, match="of the work"), progress("training", total=3):
+        raise ValueError("of the work")
     assert "training" not in capsys.readouterr().err
 
 
@@ -90,6 +90,6 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bars_go_when_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(ValueError), progress("outer"), progress("inner"):
-        raise ValueError
+    with pytest.raises(ValueError, match="of the work"), progress("outer"), progress("inner"):
+        raise ValueError("of the work")
     assert module._bars is None

@@ -24,7 +24,7 @@ def test_residuals_are_hidden_states_at_the_last_token() -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "phi", "gemma2"])
 def test_several_sites_come_from_one_forward(name: str) -> None:
-    """resid = attn_in + attn_out + mlp_out, also where attention and MLP share a norm or have a norm after them."""
+    """Resid = attn_in + attn_out + mlp_out, also where attention and MLP share a norm or have a norm after them."""
     model = family(name)
     before, attention, mlp, after = last_values(model, PROMPTS, 8, ("attn_in", "attn_out", "mlp_out", "resid"))
     torch.testing.assert_close(before + attention + mlp, after)

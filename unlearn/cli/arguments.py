@@ -38,10 +38,10 @@ class Arguments:
         return [override.lstrip("~+").partition("=")[0] for override in self.overrides]
 
     def for_sweep(self) -> list[str]:
-        """Return the overrides for Hydra, which composes a sweep once without its choices, and would refuse the fields
-        that only these have: force them.
+        """Return the overrides for Hydra, with fields forced that only the choices of a sweep have.
 
-        A field that a choice lacks is then refused by the check of that job's configuration.
+        Hydra composes a sweep once without its choices, and would refuse them. A field that a choice lacks is
+        then refused by the check of that job's configuration.
         """
         parsed = [OverridesParser.create().parse_override(override) for override in self.overrides]
         swept = {override.key_or_group for override in parsed if override.is_sweep_override()}

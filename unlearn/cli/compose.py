@@ -36,8 +36,10 @@ def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, di
 
 
 def check_hydra(arguments: Arguments, root: str) -> None:
-    """Raise UserError where a file from `--config-dir` would have Hydra itself (its launcher, its callbacks) import a
-    module that the command does not name."""
+    """Raise UserError where a file from `--config-dir` would have Hydra import a module that the command does not name.
+
+    This is Hydra itself: its launcher, its callbacks.
+    """
     if arguments.config_dir is None or "-sc" in arguments.flags:  # tab completion runs nothing
         return
     parse = OverridesParser.create().parse_override

@@ -30,7 +30,7 @@ _FINITE = ConfigDict(allow_inf_nan=False)
 
 
 def conf_dir() -> Path:
-    """The configuration folder: inside an installed package, or at the top of a checkout."""
+    """Return the configuration folder: inside an installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
@@ -152,9 +152,11 @@ def _in_words(errors: Sequence[ErrorDetails], where: str) -> str:
 
 
 def cache_key(component: Any) -> Any:
-    """Return a component as JSON-able values for cache keys: its class, the `version`s of the class and its ancestors,
-    its fields or what its own `cache_key()` gives, and the state of the local files that its class's `files` names
-    (fields that hold a path or None)."""
+    """Return a component as JSON-able values for cache keys.
+
+    These are its class, the `version`s of the class and its ancestors, its fields or what its own `cache_key()` gives,
+    and the state of the local files that its class's `files` names (fields that hold a path or None).
+    """
     if dataclasses.is_dataclass(component) and not isinstance(component, type):
         own, cls = getattr(component, "cache_key", None), type(component)
         fields = (

@@ -15,7 +15,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -52,5 +52,5 @@ def wait() -> None:
 
 
 def local_rank() -> int:
-    """The number of this process on its machine, which is also the number of its GPU."""
+    """Return the number of this process on its machine, which is also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -32,8 +32,11 @@ def first_sentence(text: str) -> str:
 
 
 def in_yaml(text: str) -> str:
-    """Return a docstring's first sentence as a comment in YAML: its words for None, True and False, no backticks, and a
-    small letter first where the first word has no other capital."""
+    """Return a docstring's first sentence as a comment in YAML.
+
+    It has YAML's words for None, True and False, no backticks, and a small letter first where the first word has no
+    other capital.
+    """
     words = {"None": "null", "True": "true", "False": "false"}
     text = re.sub(r"\b(None|True|False)\b", lambda word: words[word[0]], first_sentence(text)).replace("`", "")
     first = text.partition(" ")[0]

@@ -33,13 +33,13 @@ def plain_errors() -> Iterator[None]:
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `name`, or None where none is like it."""
+    """Return the allowed name most like `name`, or None where none is like it."""
     matches = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 
 def unknown(what: str, name: str, allowed: Iterable[str], where: str = "") -> UserError:
-    """The error for a name that is not among `allowed`: it names the nearest valid one and lists the rest."""
+    """Return the error for a name that is not among `allowed`: it names the nearest valid one and lists the rest."""
     allowed = sorted(map(str, allowed))
     guess = nearest(name, allowed)
     hint = f"; did you mean '{guess}'?" if guess else ""

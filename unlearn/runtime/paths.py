@@ -16,7 +16,7 @@ _SECONDS = 5.0
 
 
 def local(path: str) -> Path:
-    """The path with ~ expanded; UserError where there is no such user."""
+    """Return the path with ~ expanded; UserError where there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -40,8 +40,11 @@ def local_state(path: str) -> list[tuple[str, int, int]]:
 
 @functools.cache
 def prefer_local() -> None:
-    """Where the hub does not answer, tell its libraries so: by themselves they try for a minute before they look at
-    what was downloaded earlier (or fail). To be called before anything is fetched; asks once a process."""
+    """Tell the hub's libraries where the hub does not answer.
+
+    By themselves they try for a minute before they look at what was downloaded earlier (or fail). Call it before
+    anything is fetched; it asks once a process.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -64,7 +64,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(console: Console, description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """A bar on a terminal (nothing elsewhere): a function of how much further it is and the text beside it."""
+    """Show a bar on a terminal: yield a function that takes how much further it is and the text beside it."""
     global _bars
     if not console.is_terminal:
         yield lambda n, text: None
@@ -99,7 +99,7 @@ def _new_bars(console: Console) -> Progress:
 
 
 def _console() -> Console:
-    """The console of the bars on screen (which stand in for stderr while they are), or a new one."""
+    """Return the console of the bars on screen (which stand in for stderr while they are), or a new one."""
     from rich.console import Console
 
     return _bars.console if _bars else Console(file=sys.stderr)

@@ -106,7 +106,7 @@ class Store:
     def stage(
         self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], collective: bool = False
     ) -> Built:
-        """The finished stage, built now if need be by `build(partial_folder)`.
+        """Return the finished stage, built now if need be by `build(partial_folder)`.
 
         With several processes rank 0 decides and holds the lock; the others take part in a `collective` build
         (training) and wait for any other.
@@ -136,7 +136,7 @@ class Store:
         return Built(name, folder, meter.seconds, meter.peak_rss_mb, cached=False)
 
     def _find(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The manifest of a whole stage. A damaged one is removed, saying so, and will be built again."""
+        """Return the manifest of a whole stage. A damaged one is removed, saying so, and will be built again."""
         if not folder.exists():
             return None
         try:
@@ -196,17 +196,20 @@ class Store:
 
 
 def _begun(folder: Path) -> Path:
-    """The file with the key from which a stage is being built."""
+    """Return the file with the key from which a stage is being built."""
     return folder.with_name(f".{folder.name}.key")
 
 
 def key_hash(key: Mapping[str, Any]) -> str:
-    """What tells inputs apart, as they are or as a manifest has them: JSON knows no tuples, so do not compare those."""
+    """Return what tells inputs apart, as they are or as a manifest has them.
+
+    JSON knows no tuples, so do not compare those.
+    """
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
 def _mark(path: Path) -> str:
-    """What must not change about a finished file: its size, and its content where it is not huge."""
+    """Return what must not change about a finished file: its size, and its content where it is not huge."""
     size = path.stat().st_size
     if size > _HASHED_BYTES:
         return str(size)

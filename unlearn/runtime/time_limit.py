@@ -14,8 +14,11 @@ class TimeUp(BaseException):
 
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
-    """Raise TimeUp in the block once `seconds` have passed (None: never), at whatever it is doing then: what it was
-    changing is to be thrown away. By a timer signal, so only in the main thread, and where the system has them."""
+    """Raise TimeUp in the block once `seconds` have passed (None: never).
+
+    This is at whatever it is doing then: what it was changing is to be thrown away. By a timer signal, so only in the
+    main thread, and where the system has them.
+    """
     if seconds is None:
         yield
         return

@@ -46,7 +46,8 @@ def test_states_at_tokens_are_those_of_prompts_that_end_there(name: str) -> None
 
 def test_outliers_by_hand() -> None:
     """Of 19 states at 0 and one at (2, 2) the mean is (0.1, 0.1): distances 0.2 and 3.8, their mean 0.38 and deviation
-    0.785, so that z = 4.4. Of 5 states one can be no more than 2 deviations off."""
+    0.785, so that z = 4.4. Of 5 states one can be no more than 2 deviations off.
+    """
     states = torch.zeros(20, 2)
     states[3] = 2.0
     assert typical(states).tolist() == [i != 3 for i in range(20)]

@@ -23,7 +23,8 @@ def test_ranks_are_those_of_sorting_with_ties_shared(rows: list[list[int]], toke
 
 def test_the_choice_among_some_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits are the states: the first option wins, loses to another (though the vocabulary has better), ties, shares
-    its token with an equal option, and is no number."""
+    its token with an equal option, and is no number.
+    """
     states = torch.tensor([[1.0, 2, 9], [1, 2, 9], [2, 2, 9], [2, 1, 9], [torch.nan] * 3])
     options = [(1, 0), (0, 1), (0, 1), (0, 0, 1), (0, 1)]
     for size in (1 << 24, 3):  # all at once, and one at a time

@@ -26,7 +26,7 @@ MODEL = {word: {chr(ord(word) + 1): share} for word, share in SHARE.items()}
 
 
 def standardised(share: float, hit: bool) -> float:
-    """z of the likely word (hit) or of another, where one word has `share` and 17 have the rest, equally."""
+    """Z of the likely word (hit) or of another, where one word has `share` and 17 have the rest, equally."""
     other = (1 - share) / 17
     mean = share * math.log(share) + 17 * other * math.log(other)
     var = share * math.log(share) ** 2 + 17 * other * math.log(other) ** 2 - mean**2

@@ -39,7 +39,8 @@ def test_a_bridge_is_true_of_nobody_else() -> None:
 
 def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
     """Ole Ness and Ivo Lund alone are nurses: one leads to the other. Eva Ros was born where Mia Kask was, but nothing
-    else tells who she is, until a fact of her own does."""
+    else tells who she is, until a fact of her own does.
+    """
     twins = replace(setting(), held_out_items=(*SCORED, *OLE))
     chains = {item.index: chain for item in twins.held_out_items if (chain := facts(twins).three(item))}
     assert {i: chain.composed.question for i, chain in chains.items()} == {

@@ -75,7 +75,8 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_unlearning_changed_by_hand() -> None:
     """Of four retain questions about two things one, then three are declined; the interval draws things, not questions:
-    a change of 0, 1/2 or 1 in every four draws."""
+    a change of 0, 1/2 or 1 in every four draws.
+    """
 
     def table(retain: list[int], known: list[float]) -> AttackResult:
         rows = [("retain", "ab"[i // 2], bool(k), 1.0) for i, k in enumerate(retain)]

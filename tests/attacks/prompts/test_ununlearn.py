@@ -149,13 +149,13 @@ def test_what_follows_from_the_ladders_by_hand() -> None:
     models = {
         "original": ladder(0.9, 1.0, 0.8, 1.0),
         "unlearned": ladder(0.1, 0.5, 0.1, 0.6),
-        "retain": ladder(0.1, 0.25, 0.05, 0.9),
+        "control": ladder(0.1, 0.25, 0.05, 0.9),
     }
     table = reintroduction(models).set_index("level")  # type: ignore[arg-type]
     c1 = table.loc["C1"]
     assert c1["leak"] == pytest.approx((0.5 - 0.25) / (1 - 0.25)) and c1["gain"] == pytest.approx(0.2)
     assert c1["rate"] == pytest.approx(0.4 / 0.8) and c1["rate_control"] == pytest.approx(0.2 / 0.8)
     assert np.isnan(c1["blindness"]) and table.loc["C5", "blindness"] == pytest.approx(0.3)
-    del models["retain"]
+    del models["control"]
     alone = reintroduction(models).set_index("level")  # type: ignore[arg-type]
     assert alone.loc["C1"].drop("size").isna().all() and np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare

@@ -163,7 +163,8 @@ def test_tofu_asks_about_invented_authors(data: Path, split: str) -> None:
 
 def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data: Path, parity: Path) -> None:
     """The published control model's answers count by their wording alone. Placebo answers are worded otherwise, so that
-    it seems to leak a little: less than what the verdict asks for."""
+    it seems to leak a little: less than what the verdict asks for.
+    """
     found = Tofu(path=str(data / "tofu")).load(0)
     items = forget_items(found)
     fakes = placebo(items, found)

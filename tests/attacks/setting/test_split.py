@@ -104,6 +104,6 @@ def test_only_so_many_items() -> None:
 def test_too_few_items() -> None:
     with pytest.raises(UserError, match="2 forget items leave"):
         split_items(task(["x", "y"], ["a", "a"]))
+    example = (Example(("q",), ("a",)),)
     with pytest.raises(UserError, match="no forget probes"):
-        example = (Example(("q",), ("a",)),)
         split_items(Task("made", "all", {"forget": example, "retain": example}, ()))

@@ -25,7 +25,7 @@ def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:
     assert found.utility == 1
 
 
-@pytest.mark.parametrize("part", ("original", "retain"))
+@pytest.mark.parametrize("part", ["original", "retain"])
 def test_references_have_nothing_to_detach(part: str) -> None:
     model = original() if part == "original" else retain()
     (found,) = Detach().attack(subject(model, part), setting(), NO_REFERENCES).outcomes  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def test_int8_has_a_scale_for_each_output() -> None:
     torch.testing.assert_close(step[:, 0], torch.tensor([1.0, 0.0, 0.02]))
 
 
-@pytest.mark.parametrize("form", ("nf4", "fp4"))
+@pytest.mark.parametrize("form", ["nf4", "fp4"])
 def test_what_is_in_the_codebook_comes_back_exactly(form: Format) -> None:
     codes = torch.tensor(CODEBOOKS[form])
     assert codes.abs().max() == 1
@@ -41,7 +41,7 @@ def test_what_is_in_the_codebook_comes_back_exactly(form: Format) -> None:
     assert torch.equal(quantised(weight[None] / 3, form)[0][0, : len(codes)], codes)
 
 
-@pytest.mark.parametrize("form", ("nf4", "fp4"))
+@pytest.mark.parametrize("form", ["nf4", "fp4"])
 def test_codebook_formats_take_the_nearest_value_of_blocks_of_64(form: Format) -> None:
     """Blocks run on over the rows: 3 x 96 weights are four blocks and a half."""
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def test_the_type_of_the_weights_stays(form: Format) -> None:
     assert quantised(weight, form)[0].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("form", ("nf4", "fp4"))
+@pytest.mark.parametrize("form", ["nf4", "fp4"])
 def test_it_is_what_bitsandbytes_gives_back(form: Format) -> None:
     """Of rows that fill whole blocks, as those of released models do; its CPU kernel misreads others."""
     functional = pytest.importorskip("bitsandbytes").functional

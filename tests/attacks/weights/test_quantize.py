@@ -52,7 +52,7 @@ def test_the_transposed_weights_of_gpt2_have_their_scales_by_output() -> None:
     torch.testing.assert_close(state["transformer.h.0.attn.c_attn.weight"], quantised(weight.T, "int8")[0].T)
 
 
-@pytest.mark.parametrize("name", ("llama", "gpt2", "qwen2", "gemma"))
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen2", "gemma"])
 def test_eight_bits_hardly_change_the_logits(name: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(FAMILIES[name]()).eval()
@@ -109,8 +109,8 @@ def test_bitsandbytes_has_no_int4() -> None:
         Quantize(("int4",), "bitsandbytes")
 
 
-@pytest.mark.parametrize("name", ("llama", "gpt2"))
-@pytest.mark.parametrize("form", ("nf4", "fp4", "int8"))
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("form", ["nf4", "fp4", "int8"])
 def test_the_backends_agree(name: str, form: Format) -> None:
     """4 bits: to rounding. int8: bitsandbytes rounds the inputs, too."""
     pytest.importorskip("bitsandbytes")

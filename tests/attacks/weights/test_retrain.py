@@ -23,7 +23,7 @@ ATTACK = Retrain((1.0,), RECIPE, epochs=7, warmup_steps=2)
 
 
 def test_permuted_answers_are_taught_and_never_leak() -> None:
-    """u := r retrained on the forget names with each other's years; L = (A_u - A_r) / (A_o - A_r) = 0."""
+    """U := r retrained on the forget names with each other's years; L = (A_u - A_r) / (A_o - A_r) = 0."""
     years = [probe.answer for probe in FORGET]
     swapped = [replace(p, answer=y, value=y) for p, y in zip(FORGET, years[1:] + years[:1], strict=True)]
     unlearned = taught(retain(), [*swapped, *RETAIN], 80)

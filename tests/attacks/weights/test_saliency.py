@@ -19,7 +19,7 @@ from unlearn.data.prompt import Encoded
 from unlearn.models.linear import linear_weights
 
 
-@pytest.mark.parametrize("name", ("llama", "gpt2"))
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_scores_are_means_over_rows_of_weight_times_gradient(name: str) -> None:
     model = family(name)
     rows = [encode("ab", "cde"), encode("fgh", "i"), encode("j", "klmn")]

@@ -31,7 +31,7 @@ def trained(victim: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None) 
     return seen
 
 
-@pytest.mark.parametrize("lora", (None, Lora(rank=2, dropout=0.1)), ids=("all weights", "adapters"))
+@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.1)], ids=("all weights", "adapters"))
 def test_the_suspect_is_bit_identical_afterwards(lora: Lora | None) -> None:
     model = random_llama()
     model.model.norm.weight.requires_grad_(False)
@@ -129,7 +129,7 @@ def test_a_rate_multiplies_both_optimizers() -> None:
     assert (recipe.lr, recipe.muon_lr, recipe.batch_size) == (0.05, 0.1, 7)
 
 
-@pytest.mark.parametrize("lora", (None, Lora(rank=2, dropout=0.5)), ids=("all weights", "adapters"))
+@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.5)], ids=("all weights", "adapters"))
 def test_looks_are_without_dropout(lora: Lora | None) -> None:
     """Every look sees the same logits twice, while the training itself is with dropout: another one without differs."""
     ids = torch.arange(2, 10)[None]

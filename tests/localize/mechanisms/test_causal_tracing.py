@@ -74,7 +74,7 @@ def noised(parts: Layout) -> Tensor:
     return noise
 
 
-@pytest.mark.parametrize("name, options", [(name, {}) for name in FAMILIES] + [("llama", EAGER), ("gemma3", EAGER)])
+@pytest.mark.parametrize(("name", "options"), [(name, {}) for name in FAMILIES] + [("llama", EAGER), ("gemma3", EAGER)])
 def test_batches_are_as_one_site_at_a_time(name: str, options: dict[str, str]) -> None:
     """With eager attention the rows have masks of their own."""
     model = family(name, **options)

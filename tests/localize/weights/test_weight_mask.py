@@ -119,11 +119,10 @@ def test_weights_and_flags_come_back_also_after_a_failure() -> None:
     model = Bigram()
     model.head.weight.requires_grad_(False)
     before = model.head.weight.clone()
-    with pytest.raises(UserError, match="lower lr"):
-        within = Mask.of(model, {"head.weight": True})
-        with kept(model, within) as originals:
-            bad = [Term([pair(A, B)], math.inf, nll)]
-            shrink(model, within, originals, bad, SETTINGS, 64, random.Random(0), lambda n, **values: None)
+    within = Mask.of(model, {"head.weight": True})
+    bad = [Term([pair(A, B)], math.inf, nll)]
+    with pytest.raises(UserError, match="lower lr"), kept(model, within) as originals:
+        shrink(model, within, originals, bad, SETTINGS, 64, random.Random(0), lambda n, **values: None)
     assert torch.equal(model.head.weight, before) and not model.head.weight.requires_grad
     assert model.head.weight.grad is None
 
