@@ -105,7 +105,7 @@ def test_all_that_a_union_allows_is_named() -> None:
         (
             "unlearn.models.tiny.TinyLM",
             Tracking,
-            "a Tracking is wanted, whose start takes (run_name, config, folder), not (task, tokenizer, seed)",
+            "a Tracking is wanted, whose start takes (run_name, config, folder), not (task, seed)",
         ),
     ],
 )
