@@ -34,7 +34,9 @@ def test_what_a_text_shows(answer_metric: AnswerMetric, texts: list[str], known:
 
 def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
     model, asked = subject(), setting()
-    task = replace(asked.task, probes=(ProbeSet("asked", "forget", asked.questions),))
+    task = replace(
+        asked.task, probes=(ProbeSet("asked", "forget", asked.questions, max_new_tokens=asked.task.max_new_tokens),)
+    )
     scores = Scoring().score(model.module, model.processor, model.prompt, task)
     answers = scores.tokens[scores.tokens["kind"] == "answer"]
     expected = [np.exp(logp.astype(float).mean()) for logp in answers["logp"]]
@@ -73,7 +75,7 @@ def test_what_cannot_be_asked() -> None:
     assert len(ask(model, asked, []).known) == 0
     task = replace(asked.task, probes=(ProbeSet("forget", "forget", tuple(alone)),))
     assert choose_answer_metric(task, None) == "gen" and choose_answer_metric(asked.task, "prob") == "prob"
-    with pytest.raises(UserError, match=r"'leak\.knowledge' is mcq"):
+    with pytest.raises(UserError, match=r"'leak\.answer_metric' is mcq"):
         choose_answer_metric(task, "mcq")
 
 

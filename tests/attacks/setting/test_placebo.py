@@ -170,7 +170,7 @@ def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data
     fakes = placebo(items, found)
     assert fakes is not None
     known = {}
-    for model in ("original", "retain"):
+    for model in ("target", "retain"):
         rows = json.loads((parity / "tofu_logs" / f"{model}_rows.json").read_text())["forget"]
         known[model] = {row["question"].replace("[INST]", "").replace("[/INST]", "").strip(): row for row in rows}
     pairs = [(i, f) for i, f in zip(items, fakes, strict=True) if i.probe.question.strip() in known["retain"]]
@@ -182,7 +182,7 @@ def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data
         renamed(text, authors[item.probe.cluster], fake.probe.cluster)
         for text, (item, fake) in zip(said["retain"], pairs, strict=True)
     ]
-    original, unlearned = (rouge(gold, said[model], "rougeL", "recall").mean() for model in ("original", "retain"))
+    original, unlearned = (rouge(gold, said[model], "rougeL", "recall").mean() for model in ("target", "retain"))
     control = rouge([fake.probe.answer for _, fake in pairs], invented, "rougeL", "recall").mean()
     assert len(pairs) >= 100 and control > 0.2  # by chance it would be 0
     assert unlearned / original > 0.4 > NO_LEAK > (unlearned - control) / (original - control)
