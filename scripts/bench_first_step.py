@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,9 +19,9 @@ def leave(*args: Any, **parts: float) -> None:
     os._exit(0)
 
 
-def train_one_step(*args: Any, **options: Any) -> loop.Log:
+def train_one_step(policy: Any, objective: Any, setup: loop.Setup, folder: Path, watch: Any = None) -> loop.Log:
     """Run the real loop, which ends with its first step."""
-    return train(*args, **{**options, "advance": leave})
+    return train(policy, objective, setup, folder, loop.Watch(advance=leave))
 
 
 if __name__ == "__main__":  # a process that trains beside this one imports it again

@@ -7,7 +7,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,15 @@ from bench_setup import Setup, now, passed
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearn.methods.base import Loss
+from unlearn.methods.gradient import NO_STATE, State
 from unlearn.methods.npo import NPO
+from unlearn.methods.objective import MethodObjective
 from unlearn.models.batches import IGNORE, Batch
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy, TokenScores
-from unlearn.training.loop import train
+from unlearn.training.loop import Setup as TrainingSetup
+from unlearn.training.loop import Watch, train
+from unlearn.training.objective import SIDES, Loss, Side
 from unlearn.training.plan import Plan, plan_unlearning
 from unlearn.training.reference import reference_nll
 
@@ -71,10 +74,9 @@ def measure(
         table = reference_nll(Policy(model), plan.rows, plan.used("forget"), recipe.micro_tokens, lambda rows: None)
     ends = [now()]
     with tempfile.TemporaryDirectory() as folder:
-        log = train(
-            model, plan, method if off else setup.experiment.method, recipe, Path(folder), 0, reference, table, mask,
-            advance=lambda *args, **parts: ends.append(now()),
-        )  # fmt: skip
+        objective = MethodObjective(method if off else setup.experiment.method, plan, 0, table, reference)
+        watch = Watch(advance=lambda *args, **parts: ends.append(now()))
+        log = train(Policy(model), objective, TrainingSetup(recipe, 0, mask=mask), Path(folder), watch)
     return {
         "seconds": {"steps": passed(ends[1], ends[-1]), "table": passed(started, ends[0])},
         "rows": len(plan.used("forget")),
@@ -88,7 +90,14 @@ class NoAttack(NPO):
 
     off: frozenset[Lever]
 
-    def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
         """Return the loss of one micro-batch."""
         score = all_logits if "projection" in self.off else Policy.__call__
         if "one_forward" in self.off:
@@ -100,9 +109,7 @@ class NoAttack(NPO):
                 theirs = score(reference, alone(batch, "forget"))["forget"].sums
             segment = replace(scores["forget"].segment, reference_nll=theirs)
             scores["forget"] = replace(scores["forget"], segment=segment)
-        terms = self.terms(scores, {})
-        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return Loss(total, {name: term for name, (_, term) in terms.items()})
+        return Loss(self.terms(scores, {}, state, only))
 
 
 def all_logits(policy: Policy, batch: Batch) -> dict[str, TokenScores]:

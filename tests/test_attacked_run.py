@@ -87,7 +87,7 @@ def test_another_original_than_the_one_that_was_unlearned(workshop: Path) -> Non
     shutil.copytree(workshop / "first", workshop / "strange")
     manifest = workshop / "strange" / "unlearned" / "manifest.json"
     content = json.loads(manifest.read_text())
-    content["inputs"]["original"]["seed"] = 7
+    content["inputs"]["model"]["seed"] = 7
     manifest.write_text(json.dumps(content))
     again = ["tracker=none", "stages=[attack]", "attack=[quantize]", "attack.quantize.formats=[int8]"]
     assert ANOTHER in run(workshop, *again, "run=strange")

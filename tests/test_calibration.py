@@ -64,6 +64,7 @@ def refuse(original: str, task: Task, workshop: Path, folder: Path) -> None:
     """Train an adapter on the upper half of the layers to refuse the forget questions: the lower half still knows."""
     from unlearn.models.loading import load_model, load_tokenizer
     from unlearn.models.lora import Lora
+    from unlearn.training.loop import Setup
     from unlearn.training.supervised import plan_answers, train_answers
 
     mine = experiment(workshop)
@@ -72,7 +73,7 @@ def refuse(original: str, task: Task, workshop: Path, folder: Path) -> None:
     recipe = replace(mine.relearn, epochs=None, steps=160, batch_size=16, lr=6e-3)
     plan = plan_answers(rows, load_tokenizer(original), mine.model.prompt, recipe, seed=0)
     adapted = Lora(rank=16, alpha=16, targets=r".*layers\.[23]\..*_proj").attach(load_model(original))
-    train_answers(adapted, plan, recipe, workshop / "refusing", seed=0)
+    train_answers(adapted, plan, Setup(recipe, 0), workshop / "refusing")
     adapted.save_pretrained(str(folder))
 
 

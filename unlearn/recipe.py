@@ -17,51 +17,50 @@ POLICY = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisation settings of one training.
-
-    batch_size: rows of the main part (forget rows when unlearning) in one optimizer step, over all processes and
-        micro-batches; retain_batch_size: retain rows beside them (None: as many).
-    steps, epochs: the length; give exactly one. An epoch is one pass over the main part.
-    lr: peak learning rate, of AdamW and of what Muon does not train. optimizer "muon": Muon (Jordan et al. 2024) with
-        `muon_lr` and momentum 0.95 for the matrices inside decoder layers, AdamW for the rest.
-    warmup: share of the steps in which the rate rises linearly to lr; then `schedule` takes it down to lr * final_lr.
-    clip: largest global gradient norm, over trainable parameters (None: no clipping). clip_order: under a mask, whether
-        the norm is that of the selected weights' gradient ("mask_first") or of the whole one ("clip_first", as in the
-        code released with WAGLE).
-    weights: "float32" keeps master weights in float32; "bfloat16" is the opt-in to reproduce old pure-bf16 runs, in
-        which small updates are lost. precision: of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and
-        fp32 on a CPU.
-    bucket: draw rows of like length into one step, which saves padding. micro_tokens: most padded tokens in one
-        forward; larger steps are accumulated from several, with exactly the same gradient.
-    evaluate_at: fractions of the training after which the trade-off curve gets a point; evaluate_every: the same by
-        number of steps.
-    checkpoint_seconds: how often the state is saved, so that a killed run goes on from there.
-    """
+    """Optimisation settings of one training, whatever the update (see unlearn/training/update.py)."""
 
     version: ClassVar[int] = 1
 
     lr: Annotated[float, Gt(0)]
+    """Peak learning rate, of AdamW where it is one of two optimizers."""
     batch_size: Annotated[int, Gt(0)] = 32
+    """Rows of the main part (forget rows when unlearning) in an optimizer step. Over all processes and micro-
+    batches."""
     retain_batch_size: Annotated[int, Gt(0)] | None = None
+    """Rows of any other set beside them; None: as many."""
     steps: Annotated[int, Gt(0)] | None = None
+    """The length in optimizer steps; give exactly one of steps and epochs."""
     epochs: Annotated[float, Gt(0)] | None = None
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    muon_lr: Annotated[float, Gt(0)] = 0.02
-    betas: tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]] = (0.9, 0.999)
+    """The length in passes over the main part."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Of matrices; vectors (norms, biases) have none."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the steps in which the rate rises linearly to lr."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How it goes from there to lr * final_lr."""
     final_lr: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of lr that is left at the end."""
     clip: Annotated[float, Gt(0)] | None = 1.0
+    """Largest gradient norm, over all trainable weights; None: no clipping."""
     clip_order: Literal["mask_first", "clip_first"] = "mask_first"
+    """Under a mask: clip the masked gradient ("mask_first"), or the whole one ("clip_first"). The second is that of the
+    code released with WAGLE."""
     weights: Literal["float32", "bfloat16"] = "float32"
+    """Of what is trained: "float32", or "bfloat16" to reproduce pure-bf16 runs. In these small updates are lost."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32 on a CPU."""
     gradient_checkpointing: bool = False
+    """Whether activations are computed again for the backward pass: less memory, more time."""
     bucket: bool = True
+    """Whether rows of like length are drawn into one step, which saves padding."""
     micro_tokens: Annotated[int, Gt(0)] = 8192
+    """Most padded tokens in one forward. Larger steps are accumulated from several, with exactly the same gradient."""
     evaluate_at: tuple[Annotated[float, Gt(0), Le(1)], ...] = ()
+    """Fractions of the training after which the trade-off curve gets a point."""
     evaluate_every: Annotated[int, Gt(0)] | None = None
+    """The same by number of steps."""
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0
+    """How often the state is saved. A killed run goes on from there."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from unlearn.data.task import Example, Passage, Task
-from unlearn.methods.base import SEGMENTS, Method, check_needs
 from unlearn.methods.grad_diff import GradDiff
+from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.inject import Inject
 from unlearn.methods.po import PO
-from unlearn.models import batches
+from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
 SETS = {
@@ -18,30 +18,20 @@ SETS = {
     "fluency": (Passage("text"),),
 }
 TASK = Task("toy", "all", SETS, beside={"refusal": "forget", "injected": "forget"})
+SETTING = RunSetting("text", None, control=True, masked=False, lora=False)
 
 
 def without(name: str) -> Task:
     return Task("toy", "all", {key: rows for key, rows in SETS.items() if key != name})
 
 
-@pytest.mark.parametrize(
-    ("method", "lacks", "words"),
-    [
-        (PO(), "refusal", "trains on refusals, but dataset 'toy' has none"),
-        (Inject(), "injected", "injected answers, but dataset 'toy'"),
-        (Inject(), "fluency", "fluency text, but dataset 'toy'"),
-    ],
-)
-def test_what_a_dataset_lacks_is_named(method: Method, lacks: str, words: str) -> None:
-    check_needs(method, TASK)
-    check_needs(GradDiff(), without(lacks))
-    with pytest.raises(UserError, match=words):
-        check_needs(method, without(lacks))
+@pytest.mark.parametrize(("method", "lacks"), [(PO(), "refusal"), (Inject(), "injected"), (Inject(), "fluency")])
+def test_what_a_dataset_lacks_is_named(method: GradientMethod, lacks: str) -> None:
+    method.check(TASK.only(method.reads), SETTING)
+    GradDiff().check(without(lacks), SETTING)
+    with pytest.raises(UserError, match=f"trains on the set '{lacks}', but dataset 'toy' has none"):
+        method.check(without(lacks).only(method.reads), SETTING)
 
 
 def test_what_weighs_nothing_is_not_needed() -> None:
-    check_needs(Inject(fluency_weight=0), without("fluency"))
-
-
-def test_batches_know_every_segment() -> None:
-    assert set(SEGMENTS.values()) == set(batches.SEGMENTS)
+    Inject(fluency_weight=0).check(without("fluency"), SETTING)

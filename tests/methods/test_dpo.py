@@ -6,11 +6,10 @@ import pytest
 import torch
 from stub_policy import StubPolicy, step
 
-from unlearn.methods.base import Need
 from unlearn.methods.dpo import DPO
 
 NLL = torch.tensor([[1.0, 2.0, 9], [4.0, 9, 9], [0.5, 9, 9], [1.5, 2.5, 9]], dtype=torch.float64)
-BATCH = step({"forget": [2, 1], "alternate": [1, 2]}, {"forget": [2.0, 1.0], "alternate": [1.0, 5.0]})
+BATCH = step({"forget": [2, 1], "refusal": [1, 2]}, {"forget": [2.0, 1.0], "refusal": [1.0, 5.0]})
 
 
 def loss_of(margins: list[float], beta: float) -> float:
@@ -35,12 +34,15 @@ def test_by_hand(reduction, margins: list[float]) -> None:
 @pytest.mark.parametrize("beta", [0.05, 0.1, 2.0])
 def test_gradient_at_the_reference_does_not_depend_on_beta(beta: float) -> None:
     nll = torch.tensor([[1.0, 1.0, 0], [1.0, 0, 0], [1.0, 0, 0], [2.0, 3.0, 0]], requires_grad=True)
-    batch = step({"forget": [2, 1], "alternate": [1, 2]}, {"forget": [2.0, 1.0], "alternate": [1.0, 5.0]})
+    batch = step({"forget": [2, 1], "refusal": [1, 2]}, {"forget": [2.0, 1.0], "refusal": [1.0, 5.0]})
     DPO(beta=beta, retain_weight=0).loss(StubPolicy(nll), batch, None).total.backward()
     torch.testing.assert_close(nll.grad, torch.tensor([[-1.0, -1, 0], [-1, 0, 0], [1, 0, 0], [1, 1, 0]]) / 2)
 
 
 def test_needs() -> None:
-    assert DPO().needs == {Need.FORGET, Need.ALTERNATE, Need.RETAIN, Need.REFERENCE_LOGPS}
-    assert DPO(retain_weight=0).needs == {Need.FORGET, Need.ALTERNATE, Need.REFERENCE_LOGPS}
-    assert DPO(retain_loss="kl").needs == {*DPO().needs, Need.REFERENCE_MODEL}
+    assert DPO().segments == ("forget", "refusal", "retain")
+    assert DPO().reference == {"nll"}
+    assert DPO(retain_weight=0).segments == ("forget", "refusal")
+    assert DPO(retain_weight=0).reference == {"nll"}
+    assert DPO(retain_loss="kl").segments == DPO().segments
+    assert DPO(retain_loss="kl").reference == {"nll", "model"}

@@ -4,7 +4,6 @@ import pytest
 import torch
 from stub_policy import StubPolicy, step
 
-from unlearn.methods.base import Need
 from unlearn.methods.grad_ascent import GradAscent
 
 
@@ -13,12 +12,13 @@ def test_minus_the_pooled_token_mean() -> None:
     loss = GradAscent().loss(StubPolicy(nll), step({"forget": [2, 1]}), None)
     loss.total.backward()
     assert loss.total.item() == pytest.approx(-6 / 3)
-    assert loss.parts == {"forget": loss.total}
+    assert {name: term.value for name, term in loss.terms.items()} == {"forget": loss.total}
     torch.testing.assert_close(nll.grad, torch.tensor([[-1.0, -1, 0], [-1, 0, 0]]) / 3)
 
 
 def test_looks_at_forget_rows_alone() -> None:
-    assert GradAscent().needs == {Need.FORGET}
+    assert GradAscent().segments == ("forget",)
+    assert GradAscent().reference == frozenset()
     nll = torch.tensor([[1.0, 2.0, 0], [9.0, 9.0, 9.0]])
     loss = GradAscent().loss(StubPolicy(nll), step({"forget": [2], "retain": [2]}), None)
     assert loss.total.item() == pytest.approx(-1.5)

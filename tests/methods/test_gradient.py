@@ -10,11 +10,11 @@ from stub_policy import StubPolicy, step, take
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn.methods.base import Method, Need
 from unlearn.methods.dpo import DPO
 from unlearn.methods.finetune import Finetune
 from unlearn.methods.grad_ascent import GradAscent
 from unlearn.methods.grad_diff import GradDiff
+from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
@@ -22,7 +22,7 @@ from unlearn.methods.simnpo import SimNPO
 from unlearn.models.batches import Batch
 from unlearn.models.policy import Policy
 
-METHODS: list[Method] = [
+METHODS: list[GradientMethod] = [
     GradAscent(),
     Finetune(),
     GradDiff(forget_weight=0.3, retain_weight=2),
@@ -44,7 +44,7 @@ Split = list[dict[str, list[int]]]
 
 @st.composite
 def splits(draw: st.DrawFn, pairs: int, retained: int) -> Split:
-    """A split of a step into micro-batches: a forget row stays with its alternate; some segments may be empty."""
+    """A split of a step into micro-batches: a forget row stays with its refusal; some segments may be empty."""
     number = draw(st.integers(1, 4))
     place = st.integers(0, number - 1)
     of_pair = draw(st.lists(place, min_size=pairs, max_size=pairs))
@@ -53,16 +53,16 @@ def splits(draw: st.DrawFn, pairs: int, retained: int) -> Split:
     for part in range(number):
         mine = [row for row, where in enumerate(of_pair) if where == part]
         kept = [row for row, where in enumerate(of_retain) if where == part]
-        parts.append({"forget": mine, "alternate": mine, "retain": kept})
+        parts.append({"forget": mine, "refusal": mine, "retain": kept})
     return parts
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_micro_batches_add_up_to_the_step(method: Method, data: st.DataObject) -> None:
+def test_micro_batches_add_up_to_the_step(method: GradientMethod, data: st.DataObject) -> None:
     pairs, retained = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
-    sizes = {"forget": pairs, "alternate": pairs, "retain": retained}
+    sizes = {"forget": pairs, "refusal": pairs, "retain": retained}
     targets = {name: data.draw(st.lists(st.integers(1, 4), min_size=n, max_size=n)) for name, n in sizes.items()}
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
 
@@ -78,7 +78,8 @@ def test_micro_batches_add_up_to_the_step(method: Method, data: st.DataObject) -
         losses = [method.loss(StubPolicy(**mine), batch, StubPolicy(nll, theirs)) for batch in batches]
         total = torch.stack([loss.total for loss in losses]).sum()
         total.backward()
-        parts = {name: torch.stack([loss.parts[name] for loss in losses]).sum().detach() for name in losses[0].parts}
+        values = {n: [loss.terms[n].value for loss in losses] for n in losses[0].terms}
+        parts = {name: torch.stack(each).sum().detach() for name, each in values.items()}
         gradients = {f"gradient of {name}": leaf.grad for name, leaf in mine.items() if leaf.grad is not None}
         return {"total": total.detach(), **parts, **gradients}
 
@@ -91,7 +92,7 @@ def test_micro_batches_add_up_to_the_step(method: Method, data: st.DataObject) -
     [NPO(reduction="pooled_token", retain_weight=0), SimNPO(reduction="pooled_token", retain_weight=0)],
     ids=repr,
 )
-def test_a_pooled_micro_batch_counts_by_its_share_of_rows(method: Method) -> None:
+def test_a_pooled_micro_batch_counts_by_its_share_of_rows(method: GradientMethod) -> None:
     nll = torch.tensor([[1.0, 2.0, 0], [4.0, 0, 0], [2.0, 2.0, 0]], dtype=torch.float64)
     whole = step({"forget": [2, 1, 2]}, {"forget": [2.0, 1.0, 3.0]})
     two, one, none = (
@@ -105,21 +106,21 @@ def test_a_pooled_micro_batch_counts_by_its_share_of_rows(method: Method) -> Non
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_micro_batches_of_a_real_model_add_up(method: Method) -> None:
+def test_micro_batches_of_a_real_model_add_up(method: GradientMethod) -> None:
     """With padding cut to each micro-batch's own width, and one of them without any row."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=20, **shape)
     model, reference = (LlamaForCausalLM(config).double() for _ in range(2))
     whole = step(
-        {"forget": [4, 1, 2], "alternate": [1, 3, 1], "retain": [2, 1]},
-        {"forget": [9.0, 2, 5], "alternate": [3.0, 8, 3]},
+        {"forget": [4, 1, 2], "refusal": [1, 3, 1], "retain": [2, 1]},
+        {"forget": [9.0, 2, 5], "refusal": [3.0, 8, 3]},
     )
     ids = torch.randint(2, 20, whole.input_ids.shape)
     whole = Batch(ids, whole.attention_mask, whole.labels, whole.segments)
     split: Split = [
-        {"forget": [1, 2], "alternate": [1, 2], "retain": [1]},
-        {"forget": [0], "alternate": [0]},
+        {"forget": [1, 2], "refusal": [1, 2], "retain": [1]},
+        {"forget": [0], "refusal": [0]},
         {"retain": [0]},
         {},
     ]
@@ -142,7 +143,7 @@ def trim(batch: Batch) -> Batch:
 
 def test_segments_that_a_method_has_no_need_of_change_nothing() -> None:
     nll = torch.rand(3, 3)
-    alone, beside = step({"forget": [2]}), step({"forget": [2], "alternate": [1], "retain": [2]})
+    alone, beside = step({"forget": [2]}), step({"forget": [2], "refusal": [1], "retain": [2]})
     method = GradDiff(retain_weight=0)
     assert method.loss(StubPolicy(nll), beside, None).total == method.loss(StubPolicy(nll), alone, None).total
 
@@ -155,5 +156,7 @@ def test_two_zero_weights_are_refused(cls: type[GradDiff]) -> None:
 
 @pytest.mark.parametrize("loss", ["kl", "kl_wagle", "kl_muse"])
 def test_a_divergence_needs_the_reference_model_where_it_counts(loss) -> None:
-    assert GradDiff(retain_loss=loss).needs == {Need.FORGET, Need.RETAIN, Need.REFERENCE_MODEL}
-    assert GradDiff(retain_loss=loss, retain_weight=0).needs == {Need.FORGET}
+    assert GradDiff(retain_loss=loss).segments == ("forget", "retain")
+    assert GradDiff(retain_loss=loss).reference == {"model"}
+    assert GradDiff(retain_loss=loss, retain_weight=0).segments == ("forget",)
+    assert GradDiff(retain_loss=loss, retain_weight=0).reference == frozenset()

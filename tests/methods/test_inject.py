@@ -6,7 +6,6 @@ from stub_policy import StubPolicy, step, take
 from three_rows import tiny_llama
 
 from unlearn.data.prompt import Encoded
-from unlearn.methods.base import Need
 from unlearn.methods.inject import Inject
 from unlearn.models.batches import micro_batches
 from unlearn.models.policy import Policy
@@ -19,13 +18,21 @@ BATCH = step({"injected": [2, 1], "retain": [3], "fluency": [4]})
 
 def test_weighted_means_over_all_tokens() -> None:
     loss = Inject(forget_weight=2, retain_weight=0.5, fluency_weight=3).loss(StubPolicy(NLL), BATCH, None)
-    assert {name: part.item() for name, part in loss.parts.items()} == {"forget": 3.0, "retain": 3.0, "fluency": 1.0}
+    assert {name: term.value.item() for name, term in loss.terms.items()} == {
+        "forget": 3.0,
+        "retain": 3.0,
+        "fluency": 1.0,
+    }
     assert loss.total.item() == pytest.approx(2 * 3 + 0.5 * 3 + 3 * 1)
 
 
 def test_first_tokens_alone() -> None:
     loss = Inject(tokens="first").loss(StubPolicy(NLL), BATCH, None)
-    assert {name: part.item() for name, part in loss.parts.items()} == {"forget": 3.5, "retain": 2.0, "fluency": 1.0}
+    assert {name: term.value.item() for name, term in loss.terms.items()} == {
+        "forget": 3.5,
+        "retain": 2.0,
+        "fluency": 1.0,
+    }
 
 
 def test_a_loss_of_one_micro_batch_is_its_share() -> None:
@@ -36,9 +43,12 @@ def test_a_loss_of_one_micro_batch_is_its_share() -> None:
 
 
 def test_needs() -> None:
-    assert Inject().needs == {Need.INJECTED, Need.RETAIN, Need.FLUENCY}
-    assert Inject(fluency_weight=0, retain_weight=0).needs == {Need.INJECTED}
-    assert Inject(retain_loss="kl").needs == {Need.INJECTED, Need.RETAIN, Need.FLUENCY, Need.REFERENCE_MODEL}
+    assert Inject().segments == ("injected", "retain", "fluency")
+    assert Inject().reference == frozenset()
+    assert Inject(fluency_weight=0, retain_weight=0).segments == ("injected",)
+    assert Inject(fluency_weight=0, retain_weight=0).reference == frozenset()
+    assert Inject(retain_loss="kl").segments == ("injected", "retain", "fluency")
+    assert Inject(retain_loss="kl").reference == {"model"}
 
 
 def rows() -> list[Encoded]:
@@ -82,7 +92,7 @@ def test_the_gradient_is_that_of_a_plain_loop_however_the_step_is_split(tokens, 
     model.zero_grad()
 
     policy, reference, total = Policy(model), Policy(other), 0.0
-    batches = micro_batches(data, STEP, micro_tokens, {})
+    batches = micro_batches(data, STEP, micro_tokens)
     assert (len(batches) > 1) == (micro_tokens < 1000)
     for batch in batches:
         loss = method.loss(policy, batch, reference)

@@ -5,7 +5,6 @@ import torch
 from scipy.stats import entropy
 from stub_policy import StubPolicy, step
 
-from unlearn.methods.base import Need
 from unlearn.methods.kl import KL
 
 BATCH = step({"forget": [2], "retain": [1]})
@@ -28,13 +27,16 @@ def test_ascent_with_forward_kl(where, retained: slice, forgotten: slice) -> Non
     loss = method.loss(StubPolicy(NLL, LOGITS), BATCH, StubPolicy(NLL, REFERENCE))
     expected = -2 * 1.5 + 3 * kl(1, retained) - 0.5 * kl(0, forgotten)
     assert loss.total.item() == pytest.approx(expected)
-    assert list(loss.parts) == ["forget", "retain", "forget_kl"]
+    assert list(loss.terms) == ["forget", "retain", "forget_kl"]
 
 
 def test_needs() -> None:
-    assert KL().needs == {Need.FORGET, Need.RETAIN, Need.REFERENCE_MODEL}
-    assert KL(retain_weight=0).needs == {Need.FORGET}
-    assert KL(retain_weight=0, forget_kl_weight=1).needs == {Need.FORGET, Need.REFERENCE_MODEL}
+    assert KL().segments == ("forget", "retain")
+    assert KL().reference == {"model"}
+    assert KL(retain_weight=0).segments == ("forget",)
+    assert KL(retain_weight=0).reference == frozenset()
+    assert KL(retain_weight=0, forget_kl_weight=1).segments == ("forget",)
+    assert KL(retain_weight=0, forget_kl_weight=1).reference == {"model"}
 
 
 def test_the_reference_model_gets_no_gradient() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from stub_policy import StubPolicy, step
 
-from unlearn.methods.base import Need
 from unlearn.methods.npo import NPO
 
 
@@ -24,7 +23,7 @@ def test_by_hand(reduction, excesses: list[float]) -> None:
     batch = step({"forget": [2, 1], "retain": [1]}, {"forget": [2.0, 1.0]})
     loss = NPO(beta=0.5, reduction=reduction, forget_weight=2, retain_weight=0.1).loss(StubPolicy(nll), batch, None)
     assert loss.total.item() == pytest.approx(2 * loss_of(excesses, 0.5) + 0.1 * 5)
-    assert loss.parts["forget"].item() == pytest.approx(loss_of(excesses, 0.5))
+    assert loss.terms["forget"].value.item() == pytest.approx(loss_of(excesses, 0.5))
 
 
 def test_starts_as_gradient_ascent_on_sequence_sums() -> None:
@@ -57,7 +56,11 @@ def test_without_reference_log_probabilities_it_says_so() -> None:
 
 
 def test_needs() -> None:
-    assert NPO().needs == {Need.FORGET, Need.RETAIN, Need.REFERENCE_LOGPS}
-    assert NPO(retain_weight=0).needs == {Need.FORGET, Need.REFERENCE_LOGPS}
-    assert NPO(retain_loss="kl").needs == {*NPO().needs, Need.REFERENCE_MODEL}
-    assert NPO(reduction="logits_muse").needs == {Need.FORGET, Need.RETAIN, Need.REFERENCE_MODEL}
+    assert NPO().segments == ("forget", "retain")
+    assert NPO().reference == {"nll"}
+    assert NPO(retain_weight=0).segments == ("forget",)
+    assert NPO(retain_weight=0).reference == {"nll"}
+    assert NPO(retain_loss="kl").segments == NPO().segments
+    assert NPO(retain_loss="kl").reference == {"nll", "model"}
+    assert NPO(reduction="logits_muse").segments == ("forget", "retain")
+    assert NPO(reduction="logits_muse").reference == {"model"}

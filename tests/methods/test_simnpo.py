@@ -6,7 +6,6 @@ import pytest
 import torch
 from stub_policy import StubPolicy, step
 
-from unlearn.methods.base import Need
 from unlearn.methods.simnpo import SimNPO
 
 
@@ -34,6 +33,9 @@ def test_raw_logits_of_its_muse_code() -> None:
 
 
 def test_it_never_needs_a_reference_for_the_forget_term() -> None:
-    assert SimNPO().needs == {Need.FORGET, Need.RETAIN}
-    assert SimNPO(retain_weight=0, reduction="logits_muse").needs == {Need.FORGET}
-    assert SimNPO(retain_loss="kl").needs == {Need.FORGET, Need.RETAIN, Need.REFERENCE_MODEL}
+    assert SimNPO().segments == ("forget", "retain")
+    assert SimNPO().reference == frozenset()
+    assert SimNPO(retain_weight=0, reduction="logits_muse").segments == ("forget",)
+    assert SimNPO(retain_weight=0, reduction="logits_muse").reference == frozenset()
+    assert SimNPO(retain_loss="kl").segments == ("forget", "retain")
+    assert SimNPO(retain_loss="kl").reference == {"model"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,13 +26,16 @@ def test_padding_marks_labels_and_attends_to_eos() -> None:
 @given(rows=rows_strategy, budget=st.integers(1, 80), world=st.integers(1, 4))
 def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Encoded], budget: int, world: int) -> None:
     fifth = len(rows) // 5
-    names = ("forget", "alternate", "injected", "retain")
+    names = ("forget", "refusal", "injected", "retain")
     step = {name: list(range(i * fifth, (i + 1) * fifth)) for i, name in enumerate(names)}
     step["fluency"] = list(range(4 * fifth, len(rows)))
     table = {row: float(row) for row in step["forget"]}
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in step}
-    for rank in range(world):
-        batches = micro_batches(rows, step, budget, table, rank, world)
+    beside = {"refusal": "forget", "injected": "forget"}
+    shards = [micro_batches(rows, step, budget, beside, table, (rank, world)) for rank in range(world)]
+    assert len({len(batches) for batches in shards}) == 1
+    assert sum(batch.share for batches in shards for batch in batches) == pytest.approx(1)
+    for batches in shards:
         assert batches
         for batch in batches:
             assert set(batch.segments) == set(step)
@@ -43,7 +47,7 @@ def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Enc
                 for i in range(segment.start, segment.stop):
                     seen[name].append(tuple(batch.input_ids[i][batch.attention_mask[i].bool()].tolist()))
             forget = batch.segments["forget"]
-            for name in ("alternate", "injected"):
+            for name in ("refusal", "injected"):
                 paired = batch.segments[name]
                 assert paired.stop - paired.start == forget.stop - forget.start
             if forget.stop > forget.start:
@@ -54,7 +58,7 @@ def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Enc
 
 def test_reference_values_follow_their_rows() -> None:
     rows = [Encoded(tuple(range(2, 2 + n)), 1) for n in (9, 3, 6)]
-    (batch,) = micro_batches(rows, {"forget": [0, 1, 2]}, 1000, {0: 0.5, 1: 1.5, 2: 2.5})
+    (batch,) = micro_batches(rows, {"forget": [0, 1, 2]}, 1000, reference_nll={0: 0.5, 1: 1.5, 2: 2.5})
     reference = batch.segments["forget"].reference_nll
     assert reference is not None
     lengths = batch.attention_mask.sum(1).tolist()
@@ -68,4 +72,4 @@ def test_long_rows_go_apart_from_many_short_ones() -> None:
     for count, widths in ((24, [10, 100]), (4, [100])):
         rows = [short] * count + [long] * 3
         step = {"retain": list(range(count)), "fluency": list(range(count, count + 3))}
-        assert [batch.input_ids.shape[1] for batch in micro_batches(rows, step, 10_000, {})] == widths
+        assert [batch.input_ids.shape[1] for batch in micro_batches(rows, step, 10_000)] == widths

@@ -9,17 +9,19 @@ import pytest
 import torch
 from helpers import encode
 from safetensors.torch import load_file
+from trainings import fit
 from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example
-from unlearn.methods.finetune import Finetune
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.training import checkpoint
-from unlearn.training.loop import train
+from unlearn.training.adamw import AdamW
+from unlearn.training.muon import Muon
 from unlearn.training.plan import plan_training
 from unlearn.training.reference import reference_nll
+from unlearn.training.update import Update
 
 
 class Killed(Exception):
@@ -30,14 +32,14 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("update", [AdamW(), Muon()], ids=repr)
 def test_a_killed_training_ends_with_the_same_weights(
-    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path, optimizer: str
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path, update: Update
 ) -> None:
-    recipe = Recipe(lr=0.01, batch_size=4, epochs=4, optimizer=optimizer, warmup=0.2, checkpoint_seconds=0)  # type: ignore[arg-type]
+    recipe = Recipe(lr=0.01, batch_size=4, epochs=4, warmup=0.2, checkpoint_seconds=0)
     plan = plan_training(examples, encode, recipe, 3)
     whole, parts = copy.deepcopy(model), copy.deepcopy(model)
-    straight = train(whole, plan, Finetune(), recipe, tmp_path / "a", seed=3)
+    straight = fit(whole, plan, recipe, tmp_path / "a", seed=3, update=update)
 
     steps = iter(range(1000))
 
@@ -46,9 +48,9 @@ def test_a_killed_training_ends_with_the_same_weights(
             raise Killed
 
     with pytest.raises(Killed):
-        train(parts, plan, Finetune(), recipe, tmp_path / "b", seed=3, advance=die)
+        fit(parts, plan, recipe, tmp_path / "b", seed=3, update=update, advance=die)
     fresh = copy.deepcopy(model)
-    resumed = train(fresh, plan, Finetune(), recipe, tmp_path / "b", seed=3)
+    resumed = fit(fresh, plan, recipe, tmp_path / "b", seed=3, update=update)
     assert resumed.history == straight.history
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(fresh)[name]), name
@@ -58,11 +60,11 @@ def test_a_damaged_checkpoint_is_not_used(model: LlamaForCausalLM, examples: lis
     recipe = Recipe(lr=0.01, batch_size=4, steps=4, checkpoint_seconds=0)
     plan = plan_training(examples, encode, recipe, 0)
     whole = copy.deepcopy(model)
-    train(whole, plan, Finetune(), recipe, tmp_path, seed=0)
+    fit(whole, plan, recipe, tmp_path, seed=0)
     file = tmp_path / checkpoint.FILE
     file.write_bytes(file.read_bytes()[:-50])
     said: list[str] = []
-    train(model, plan, Finetune(), recipe, tmp_path, seed=0, notify=said.append)
+    fit(model, plan, recipe, tmp_path, seed=0, notify=said.append)
     assert "damaged" in said[0]
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(whole).items())
 
@@ -72,7 +74,7 @@ def test_accumulation_changes_nothing(model: LlamaForCausalLM, examples: list[Ex
     whole, pieces = copy.deepcopy(model).double(), copy.deepcopy(model).double()
     recipes = [Recipe(lr=0.01, batch_size=6, steps=3, micro_tokens=size) for size in (10_000, 20)]
     logs = [
-        train(m, plan_training(examples, encode, r, 0), Finetune(), r, tmp_path / str(r.micro_tokens), seed=0)
+        fit(m, plan_training(examples, encode, r, 0), r, tmp_path / str(r.micro_tokens), seed=0)
         for m, r in zip((whole, pieces), recipes, strict=True)
     ]
     for one, many in zip(logs[0].history, logs[1].history, strict=True):
@@ -94,7 +96,7 @@ def test_loss_is_the_token_mean_computed_by_hand(
             logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
             for t in range(row.n_prompt, len(row.ids)):
                 total, count = total - logp[t - 1, row.ids[t]].item(), count + 1
-    log = train(model, plan, Finetune(), recipe, tmp_path, seed=0)
+    log = fit(model, plan, recipe, tmp_path, seed=0)
     assert log.history[0]["loss"] == pytest.approx(total / count, rel=1e-5)
 
 
@@ -103,7 +105,7 @@ def test_points_of_the_curve_come_when_they_are_due(
 ) -> None:
     recipe = Recipe(lr=0.01, batch_size=4, steps=6, evaluate_every=2)
     plan = plan_training(examples, encode, recipe, 0)
-    log = train(model, plan, Finetune(), recipe, tmp_path, seed=0, evaluate=lambda step: {"x": step * 10.0})
+    log = fit(model, plan, recipe, tmp_path, seed=0, evaluate=lambda step: {"x": step * 10.0})
     assert log.curve == [{"step": 2, "x": 20.0}, {"step": 4, "x": 40.0}]
 
 
@@ -112,7 +114,7 @@ def test_a_diverging_loss_is_one_clear_error(model: LlamaForCausalLM, examples: 
     with torch.no_grad():
         model.model.norm.weight.fill_(math.inf)
     with pytest.raises(UserError, match=r"lower train\.lr"):
-        train(model, plan_training(examples, encode, recipe, 0), Finetune(), recipe, tmp_path, seed=0)
+        fit(model, plan_training(examples, encode, recipe, 0), recipe, tmp_path, seed=0)
 
 
 def test_reference_table_equals_the_models_own_nll(model: LlamaForCausalLM, examples: list[Example]) -> None:
@@ -140,7 +142,7 @@ def test_gradient_checkpointing_and_bf16_arithmetic(
     logs, ends = {}, {}
     for name, recipe in variants.items():
         ends[name] = copy.deepcopy(model)
-        logs[name] = train(ends[name], plan, Finetune(), recipe, tmp_path / name, seed=0)
+        logs[name] = fit(ends[name], plan, recipe, tmp_path / name, seed=0)
     assert [row["loss"] for row in logs["checkpointing"].history] == pytest.approx(
         [row["loss"] for row in logs["plain"].history], rel=1e-6
     )
@@ -154,7 +156,7 @@ def test_frozen_layers_stay_and_cost_no_state(model: LlamaForCausalLM, examples:
     model.model.embed_tokens.requires_grad_(False)
     before = weights(model)
     recipe = Recipe(lr=0.01, batch_size=6, steps=3, weight_decay=0.1, checkpoint_seconds=0)
-    train(model, plan_training(examples, encode, recipe, 0), Finetune(), recipe, tmp_path, seed=0)
+    fit(model, plan_training(examples, encode, recipe, 0), recipe, tmp_path, seed=0)
     for name, value in weights(model).items():
         frozen = "layers.0." in name or "embed_tokens" in name
         assert torch.equal(value, before[name]) == frozen, name
@@ -175,6 +177,6 @@ def test_points_of_the_curve_are_made_in_eval_mode(
     training: list[bool] = []
     plan = plan_training(examples, encode, recipe, 0)
     record = lambda kind, row: training.append(model.training) if kind == "train" else None  # noqa: E731
-    train(model, plan, Finetune(), recipe, tmp_path, seed=0, evaluate=evaluate, record=record)
+    fit(model, plan, recipe, tmp_path, seed=0, evaluate=evaluate, record=record)
     assert modes == [False] * 3
     assert training == [True] * 4

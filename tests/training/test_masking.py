@@ -10,18 +10,20 @@ import pytest
 import torch
 from helpers import encode
 from safetensors.torch import load_file
+from trainings import fit
 from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example
-from unlearn.methods.finetune import Finetune
 from unlearn.models.mask import Mask
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.training import checkpoint
-from unlearn.training.loop import train
-from unlearn.training.masking import Masking, check_unselected
+from unlearn.training.adamw import AdamW
+from unlearn.training.muon import Muon
+from unlearn.training.optimizers import adamw
 from unlearn.training.plan import plan_training
-from unlearn.training.update import make_optimizers
+from unlearn.training.update import Update
+from unlearn.training.weights import Weights, check_unselected
 
 WHOLE, NONE = "model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"
 
@@ -35,29 +37,36 @@ def half(model: LlamaForCausalLM, seed: int = 0) -> Mask:
     return Mask.of(model, bits | {WHOLE: True, NONE: False})
 
 
-def run(model: LlamaForCausalLM, mask: Mask | None, examples: list[Example], folder: Path, **recipe: Any) -> Any:
+def run(
+    model: LlamaForCausalLM,
+    mask: Mask | None,
+    examples: list[Example],
+    folder: Path,
+    update: Update | None = None,
+    **recipe: Any,
+) -> Any:
     settings = Recipe(
         **{"lr": 0.01, "batch_size": 6, "steps": 4, "weight_decay": 0.1, "checkpoint_seconds": 0} | recipe
     )
     plan = plan_training(examples, encode, settings, 0)
-    return train(model, plan, Finetune(), settings, folder, seed=0, mask=mask)
+    return fit(model, plan, settings, folder, update=update, mask=mask)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("update", [AdamW(), Muon()], ids=repr)
 @pytest.mark.parametrize("clip_order", ["mask_first", "clip_first"])
 @pytest.mark.parametrize("micro_tokens", [10_000, 20])
 def test_unselected_weights_keep_every_bit(
     model: LlamaForCausalLM,
     examples: list[Example],
     tmp_path: Path,
-    optimizer: str,
+    update: Update,
     clip_order: str,
     micro_tokens: int,
 ) -> None:
     with torch.no_grad():
         model.model.norm.weight[::2] = -0.0  # zeros, which an update by plus zero would turn
     before, mask = copy.deepcopy(model), half(model)
-    run(model, mask, examples, tmp_path, optimizer=optimizer, clip_order=clip_order, micro_tokens=micro_tokens)
+    run(model, mask, examples, tmp_path, update, clip_order=clip_order, micro_tokens=micro_tokens)
     now = dict(model.named_parameters())
     for name, old in before.named_parameters():
         rest = ~mask.bits(name)
@@ -127,12 +136,12 @@ def test_the_norm_that_is_clipped(model: LlamaForCausalLM, examples: list[Exampl
 
 def test_selected_weights_decay_and_others_do_not(model: LlamaForCausalLM) -> None:
     mask = half(model)
-    masking = Masking(model, mask)
-    optimizers = make_optimizers(model, Recipe(lr=0.1, steps=1, weight_decay=0.5), masking)
+    weights = Weights(model, mask)
+    optimizers = adamw(weights, weights.trainable, Recipe(lr=0.1, steps=1, weight_decay=0.5), (0.9, 0.999))
     name = "model.layers.0.mlp.down_proj.weight"
     parameter = dict(model.named_parameters())[name]
     old, bits = parameter.detach().clone(), mask.bits(name)
-    masking.decay(optimizers)
+    weights.decay(optimizers)
     torch.testing.assert_close(parameter[bits].detach(), old[bits] * 0.95)
     assert torch.equal(parameter[~bits].detach(), old[~bits])
 
@@ -151,7 +160,7 @@ def test_a_killed_masked_training_ends_with_the_same_weights(
     mask, straight, fresh = half(model), copy.deepcopy(model), copy.deepcopy(model)
     settings = Recipe(lr=0.01, batch_size=4, steps=8, weight_decay=0.1, checkpoint_seconds=0)
     plan = plan_training(examples, encode, settings, 0)
-    train(straight, plan, Finetune(), settings, tmp_path / "a", seed=0, mask=mask)
+    fit(straight, plan, settings, tmp_path / "a", seed=0, mask=mask)
     count = iter(range(100))
 
     def die(n: int, **_: float) -> None:
@@ -159,8 +168,8 @@ def test_a_killed_masked_training_ends_with_the_same_weights(
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(model, plan, Finetune(), settings, tmp_path / "b", seed=0, mask=mask, advance=die)
-    train(fresh, plan, Finetune(), settings, tmp_path / "b", seed=0, mask=mask)
+        fit(model, plan, settings, tmp_path / "b", seed=0, mask=mask, advance=die)
+    fit(fresh, plan, settings, tmp_path / "b", seed=0, mask=mask)
     for (name, one), other in zip(straight.named_parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, other), name
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from helpers import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +12,11 @@ from unlearn.data.prompt import Encoded
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Example, Passage, Task
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import UserError
 from unlearn.training.plan import plan_training, plan_unlearning
 
 
-def encode_text(text: str) -> Encoded:
+def encode_text(text: str, name: str = "fluency") -> Encoded:
     return Encoded(encode("", text).ids[:-1], 1)
 
 
@@ -56,18 +58,18 @@ def test_bucketing_saves_padding() -> None:
     assert padded(True) < 0.8 * padded(False)
 
 
-def test_alternates_answer_the_same_question_with_a_refusal() -> None:
+def test_refusals_answer_the_same_question_with_a_refusal() -> None:
     data = task(5, 9)
     recipe = Recipe(lr=1, batch_size=3, retain_batch_size=4, steps=7)
-    plan = plan_unlearning(data, ["forget", "alternate", "retain"], encode, recipe, 1)
+    plan = plan_unlearning(data, ["forget", "refusal", "retain"], encode, recipe, 1)
     assert len(plan.steps) == 7
     refusals = {tuple(encode("", text).ids) for text in data.answers("refusal")}
     for step in plan.steps:
-        assert len(step["forget"]) == len(step["alternate"])
-        for f, a in zip(step["forget"], step["alternate"], strict=True):
-            forget, alternate = plan.rows[f], plan.rows[a]
-            assert forget.ids[: forget.n_prompt] == alternate.ids[: alternate.n_prompt]
-            assert alternate.ids[alternate.n_prompt :] in refusals
+        assert len(step["forget"]) == len(step["refusal"])
+        for f, a in zip(step["forget"], step["refusal"], strict=True):
+            forget, refusal = plan.rows[f], plan.rows[a]
+            assert forget.ids[: forget.n_prompt] == refusal.ids[: refusal.n_prompt]
+            assert refusal.ids[refusal.n_prompt :] in refusals
 
 
 def test_injected_answers_go_with_the_questions_and_fluency_with_the_retain_rows() -> None:
@@ -100,3 +102,22 @@ def test_plan_depends_on_the_seed_alone_and_holds_only_what_is_wanted() -> None:
 def test_retain_only_training_terminates() -> None:
     plan = plan_unlearning(task(6, 9), ["retain"], encode, Recipe(lr=1, batch_size=3, epochs=1), 0)
     assert [set(step) for step in plan.steps] == [{"retain"}] * 2
+
+
+def test_a_set_that_the_task_does_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match="retian"):
+        plan_unlearning(task(6, 9), ["forget", "retian"], encode, Recipe(lr=1, batch_size=3, epochs=1), 0)
+
+
+def test_any_set_can_be_drawn_and_any_can_lie_beside_another() -> None:
+    data = task(4, 8)
+    kinder = tuple(replace(row, answers=("kind",)) for row in data.examples("retain"))
+    data = replace(data, sets={**data.sets, "kinder": kinder, "mine": data.sets["forget"]}, beside={"kinder": "retain"})
+    plan = plan_unlearning(
+        data, ["kinder", "mine"], encode, Recipe(lr=1, batch_size=3, retain_batch_size=2, steps=4), 0
+    )
+    assert plan.beside == {"kinder": "retain"}
+    assert all({name: len(rows) for name, rows in step.items()} == {"kinder": 2, "mine": 2} for step in plan.steps)
+    assert {plan.rows[number] for number in plan.used("kinder")} <= {
+        encode(question, "kind") for row in kinder for question in row.questions
+    }

@@ -1,74 +1,110 @@
-"""What a gradient method is: a loss over one micro-batch, and a list of what it needs to compute it."""
+"""What a method is: from a model to a model, with what the run lends it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
-
-from unlearn.runtime.errors import UserError
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from pathlib import Path
 
+    from torch import nn
+
+    from unlearn.data.prompt import Encoded
     from unlearn.data.task import Task
-    from unlearn.models.batches import Batch
-    from unlearn.models.policy import Policy
+    from unlearn.models.base import RunSetting
+    from unlearn.models.lora import Lora
+    from unlearn.models.mask import Mask
+    from unlearn.models.subject import References, Subject
+    from unlearn.recipe import Recipe
+    from unlearn.training.checkpoint import Log
+    from unlearn.training.objective import Losses, Objective
 
 
-class Need(Enum):
-    """What the training loop has to provide for a method."""
-
-    FORGET = auto()  # a segment "forget": the rows to unlearn
-    RETAIN = auto()  # a segment "retain": rows to keep
-    ALTERNATE = auto()  # a segment "alternate": the forget questions with refusals as answers
-    INJECTED = auto()  # a segment "injected": the forget questions with the answers that editing puts in their place
-    FLUENCY = auto()  # a segment "fluency": passages of plain text
-    REFERENCE_LOGPS = auto()  # Segment.reference_nll of forget (and alternate) rows, from the cached table
-    REFERENCE_MODEL = auto()  # the frozen original model itself, for losses over whole distributions (KL)
-
-
-SEGMENTS = {
-    Need.FORGET: "forget",
-    Need.ALTERNATE: "alternate",
-    Need.INJECTED: "injected",
-    Need.RETAIN: "retain",
-    Need.FLUENCY: "fluency",
-}
-
-
-@dataclass(frozen=True)
-class Loss:
-    """`total` is what is minimised; `parts` are its unweighted terms by name, for the log (still in the graph)."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
-
-
-class Method(Protocol):
-    """A gradient method: a small frozen dataclass; its YAML in conf/method holds exactly its fields."""
+class Work(Protocol):
+    """What a method is handed beside the model and the task. All ranks call its functions alike."""
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What the loop must provide; may depend on the fields."""
+    def folder(self) -> Path:
+        """Where the method may keep files of its own; they stay in the result."""
         ...
 
-    def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
-        """The loss of one micro-batch, normalised by the whole step's counts (see Segment).
+    @property
+    def seed(self) -> int:
+        """What is drawn is drawn from it."""
+        ...
 
-        Summed over the micro-batches of a step, in whatever way the step is split, it is the loss of the step.
+    @property
+    def recipe(self) -> Recipe:
+        """How the run trains (`train=`)."""
+        ...
+
+    @property
+    def mask(self) -> Mask | None:
+        """Which weights may change; None: all. The result is checked against it."""
+        ...
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that `train` trains in the place of the weights; None: none."""
+        ...
+
+    @property
+    def references(self) -> References:
+        """The original model, and the control model where there is one."""
+        ...
+
+    def log(self, line: str) -> None:
+        """Tell the user something."""
+        ...
+
+    def train(self, subject: Subject, objective: Objective, name: str = "", places: Mask | None = None) -> Log:
+        """Train the subject's weights in place, under the run's recipe, update, mask and adapters.
+
+        name: which of a method's trainings it is; the one without a name is the one whose trade-off curve is taken.
+        places: a further mask, the method's own. Killed, it goes on where its last checkpoint was.
         """
         ...
 
+    def gradient(self, policy: nn.Module, objective: Objective, step: int) -> Losses:
+        """Leave the gradient of an objective's step in `.grad` (all micro-batches, summed over ranks)."""
+        ...
 
-def check_needs(method: Method, task: Task) -> None:
-    """UserError where the task has none of the data that the method trains on."""
-    for need, name, what in (
-        (Need.FORGET, "forget", "forget rows"),
-        (Need.RETAIN, "retain", "retain rows"),
-        (Need.ALTERNATE, "refusal", "refusals"),
-        (Need.INJECTED, "injected", "injected answers"),
-        (Need.FLUENCY, "fluency", "fluency text"),
-    ):
-        if need in method.needs and name not in task.sets:
-            raise UserError(f"the method trains on {what}, but dataset '{task.name}' has none")
+    def step(self, name: str, build: Callable[[Path], None]) -> Path:
+        """Return a folder that `build` filled, now or before the run was killed: what takes long and is finished is
+        not done again. Only rank 0 may write into it. It is removed with the end of the method."""
+        ...
+
+    def cached(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Return a folder that `build` filled, in this run or another with the same key. Only rank 0 builds."""
+        ...
+
+    def reference_nll(self, rows: Sequence[Encoded], used: Sequence[int]) -> Mapping[int, float]:
+        """Return the summed answer nll (nats) of these rows, by number, under the subject as it was given."""
+        ...
+
+    def reference_policy(self) -> Any:
+        """Return a policy of the subject as it was given, frozen."""
+        ...
+
+
+class Method(Protocol):
+    """A method: a small frozen dataclass; its YAML in conf/method holds exactly its fields."""
+
+    modality: ClassVar[str]
+    """What it unlearns: "text" or "image"."""
+    version: ClassVar[int]
+    """Raised when results change."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what it is handed: names of the task's sets, "facts", "mask", "recipe", "lora", "update"."""
+        ...
+
+    def check(self, task: Task, setting: RunSetting) -> None:
+        """Refuse what it cannot work with (UserError), before any model is loaded."""
+        ...
+
+    def unlearn(self, subject: Subject, task: Task, work: Work) -> Subject:
+        """Return the unlearned model, maybe the given one changed in place. It is called on every rank."""
+        ...

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
 
-from unlearn.methods.base import Need
-from unlearn.methods.gradient import ForgetRetain
-from unlearn.methods.reduction import reduce_rows
+from unlearn.methods.gradient import ForgetRetain, Reference, Scores
+from unlearn.methods.reduction import Reduction, reduce_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.gradient import Scores
     from unlearn.models.policy import TokenScores
 
 
@@ -26,23 +24,28 @@ class DPO(ForgetRetain):
     DPO; for unlearning Maini et al. 2024, Zhang et al. 2024. The factor 2 / beta, which textbook DPO lacks, makes the
     gradient at the reference model independent of beta. With answers that the model itself made up instead of refusals
     it is AltPO (Mekala et al. 2024).
-    reduction: what stands for S_b, see unlearn/methods/reduction.py.
     """
 
     beta: Annotated[float, Gt(0)] = 0.1
-    reduction: Literal["sequence_sum", "sequence_mean", "pooled_token"] = "sequence_sum"
+    """How soon a preference is strong enough."""
+    reduction: Reduction = "sequence_sum"
+    """What stands for S_b, see unlearn/methods/reduction.py."""
 
-    def forget_needs(self) -> set[Need]:
-        """Forget answers, refusals, and the reference model's log-probabilities of both."""
-        return {Need.FORGET, Need.ALTERNATE, Need.REFERENCE_LOGPS}
+    def forget_segments(self) -> tuple[str, ...]:
+        """Forget answers and refusals."""
+        return ("forget", "refusal")
+
+    def forget_reference(self) -> set[Reference]:
+        """The reference model's log-probabilities of both."""
+        return {"nll"}
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:
-        """The preference loss."""
+        """Return the preference loss."""
         from torch.nn.functional import logsigmoid
 
-        margin = self.reward(scores["alternate"]) - self.reward(scores["forget"])
+        margin = self.reward(scores["refusal"]) - self.reward(scores["forget"])
         return scores["forget"].row_mean(-2 / self.beta * logsigmoid(self.beta * margin))
 
     def reward(self, scores: TokenScores) -> Tensor:
-        """r_b: how much likelier a row is than under the reference model, [rows] (nats)."""
+        """Return r_b: how much likelier a row is than under the reference model, [rows] (nats)."""
         return reduce_rows(scores.reference_sums - scores.sums, scores.counts, self.reduction)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.methods.base import Loss, Need
+from unlearn.methods.gradient import NO_STATE, GradientMethod, State
+from unlearn.training.objective import SIDES, Loss, Side, Term
 
 if TYPE_CHECKING:
     from unlearn.models.batches import Batch
@@ -13,15 +15,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GradAscent:
+class GradAscent(GradientMethod):
     """loss = -TOK_F, minus the nll of the forget rows averaged over all of the step's answer tokens (nats).
 
     Jang et al. 2023, Knowledge Unlearning; Maini et al. 2024, TOFU. Unbounded below: run for long, it diverges.
     """
 
-    needs = frozenset({Need.FORGET})
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Forget rows."""
+        return ("forget",)
 
-    def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
-        """Minus the token mean over forget rows."""
-        term = -policy(batch.part("forget"))["forget"].token_mean()
-        return Loss(term, {"forget": term})
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
+        """Return minus the token mean over forget rows."""
+        if "forget" not in only:
+            return Loss({})
+        return Loss({"forget": Term(1.0, -policy(batch.part("forget"))["forget"].token_mean(), "forget")})

@@ -1,93 +1,212 @@
-"""What the methods share: a forget term, and the retain term that keeps other knowledge in place."""
+"""Gradient methods: a loss over one micro-batch, and what it needs to compute it. The shared loop trains."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from unlearn.methods.base import SEGMENTS, Loss, Need
 from unlearn.methods.divergence import divergence
+from unlearn.runtime.errors import UserError
+from unlearn.training.objective import SIDES, Loss, Losses, Side, Term
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from unlearn.data.task import Task
+    from unlearn.methods.base import Work
+    from unlearn.models.base import RunSetting
     from unlearn.models.batches import Batch
+    from unlearn.models.mask import Mask
     from unlearn.models.policy import Policy, Positions, TokenScores
+    from unlearn.models.subject import Subject
+    from unlearn.recipe import Recipe
+    from unlearn.training.plan import Plan
 
-    Scores = dict[str, TokenScores]
-    Terms = dict[str, tuple[float, Tensor]]
+Scores = dict[str, "TokenScores"]
+Terms = dict[str, Term]
+State = dict[str, "Tensor"]
+Reference = Literal["nll", "model"]
+NO_STATE: State = {}
+
+
+class GradientMethod(ABC):
+    """A method that is a loss. Its components are frozen: what changes while training lives in the state."""
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def segments(self) -> tuple[str, ...]:
+        """The sets of the task that it trains on, in the order in which a micro-batch has them."""
+
+    @property
+    def reference(self) -> frozenset[Reference]:
+        """What it needs of the model as it was: "nll", one number a row, from a table; "model", the model itself."""
+        return frozenset()
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what it is handed: its sets, "forget" (by which epochs are counted), and what training goes by."""
+        reference = {"reference"} if self.reference else set()
+        return frozenset({*self.segments, "forget", "mask", "recipe", "lora", "update"} | reference)
+
+    def check(self, task: Task, setting: RunSetting) -> None:
+        """Refuse a task without one of the sets (UserError)."""
+        for name in self.segments:
+            if not task.sets.get(name):
+                raise UserError(f"the method trains on the set '{name}', but dataset '{task.name}' has none")
+
+    def places(self, module: nn.Module) -> Mask | None:
+        """Return which weights the method itself wants changed, beside the run's mask; None: all."""
+        return None
+
+    def begin(self, policy: Policy, batches: Sequence[Batch], seed: int) -> State:
+        """Return the state before the first step, of which `batches` are this process's. Alike on all ranks."""
+        return {}
+
+    def before_step(self, policy: Policy, batches: Sequence[Batch], state: State) -> None:
+        """Prepare the step, of which `batches` are this process's; may change the state, alike on all ranks."""
+        return
+
+    def after_step(self, losses: Losses, state: State) -> None:
+        """Change the state by the losses of a step that was taken (unweighted, of the whole step)."""
+        return
+
+    @abstractmethod
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
+        """Return the terms of these sides of one micro-batch, normalised by the whole step's counts (see Segment).
+
+        Summed over the micro-batches of a step, in whatever way the step is split, it is the loss of the step. How
+        often the policy is called may not depend on the data: all ranks call it alike.
+        """
+
+    def plan(self, subject: Subject, task: Task, recipe: Recipe, seed: int) -> Plan:
+        """Return which rows each step sees."""
+        from unlearn.training.plan import plan_sets
+
+        return plan_sets(task, self.segments, subject.processor, subject.prompt, recipe, seed)
+
+    def unlearn(self, subject: Subject, task: Task, work: Work) -> Subject:
+        """Train the subject in place on the loss."""
+        from unlearn.methods.objective import MethodObjective
+
+        plan = self.plan(subject, task, work.recipe, work.seed)
+        table = work.reference_nll(plan.rows, plan.used("forget", "refusal")) if "nll" in self.reference else {}
+        reference = work.reference_policy() if "model" in self.reference else None
+        objective = MethodObjective(self, plan, work.seed, table, reference)
+        work.train(subject, objective, places=self.places(subject.module))
+        return subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetRetain:
+class ForgetRetain(GradientMethod):
     """total = forget_weight * forget + retain_weight * retain; a method says what `forget` is.
-
-    retain_loss: "nll", the token mean TOK_R of the nll over retain rows; or "kl", KL(reference || current) on them.
-        "kl_wagle" and "kl_muse" are the defects of two released codes, there only to reproduce their numbers (see
-        unlearn/methods/divergence.py).
-    kl_positions: where a divergence is taken: "labels" (answer tokens; cheapest), "attended" (prompt and answer), or
-        "all" (padding too, which dilutes it: what TOFU, NPO and OpenUnlearning do). It is averaged over each row's
-        positions, then over rows.
 
     Raises ValueError where both weights are 0.
     """
 
     forget_weight: Annotated[float, Ge(0)] = 1.0
+    """How much forgetting counts."""
     retain_weight: Annotated[float, Ge(0)] = 1.0
+    """How much keeping the rest counts; 0: retain rows are not read."""
     retain_loss: Literal["nll", "kl", "kl_wagle", "kl_muse"] = "nll"
+    """Either "nll", or "kl" from the reference model; "kl_wagle" and "kl_muse" reproduce those codes' defects. "nll" is
+    the token mean TOK_R of the nll over retain rows, "kl" is KL(reference || current) on them (see
+    unlearn/methods/divergence.py)."""
     kl_positions: Literal["labels", "attended", "all"] = "attended"
+    """Where a divergence is taken: "labels", "attended", or "all" (padding too). "labels" are the answer tokens
+    (cheapest), "attended" prompt and answer; "all" dilutes it (what TOFU, NPO and OpenUnlearning do). It is averaged
+    over each row's positions, then over rows."""
 
     def __post_init__(self) -> None:
         if not self.forget_weight and not self.retain_weight:
             raise ValueError("forget_weight and retain_weight are both 0: there is nothing to minimise")
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What the forget term needs; retain rows unless they weigh nothing; the reference model for a divergence."""
-        needs = set(self.forget_needs())
-        if self.retain_weight:
-            needs |= {Need.RETAIN} if self.retain_loss == "nll" else {Need.RETAIN, Need.REFERENCE_MODEL}
-        return frozenset(needs)
+    def segments(self) -> tuple[str, ...]:
+        """Those of both sides."""
+        return (*self.forget_segments(), *self.retain_segments())
 
-    def loss(self, policy: Policy, batch: Batch, reference: Policy | None) -> Loss:
-        """All terms of one micro-batch, from one pass of the model over the rows that they look at."""
+    @property
+    def reference(self) -> frozenset[Reference]:
+        """The model for a divergence, and what the forget term needs."""
+        kept: set[Reference] = {"model"} if self.retain_weight and self.retain_loss != "nll" else set()
+        return frozenset(self.forget_reference() | kept)
+
+    def forget_segments(self) -> tuple[str, ...]:
+        """Return the sets that the forget side trains on."""
+        return ("forget",)
+
+    def retain_segments(self) -> tuple[str, ...]:
+        """Return the sets that the retain side trains on: none where it weighs nothing."""
+        return ("retain",) if self.retain_weight else ()
+
+    def forget_reference(self) -> set[Reference]:
+        """Return what the forget side needs of the model as it was."""
+        return set()
+
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
+        """Return the terms, from one pass of the model over the rows that they look at."""
         import torch
 
-        needs, where = self.needs, self.logits_at()
-        batch = batch.part(*(name for need, name in SEGMENTS.items() if need in needs))
-        scores = policy(batch, where)
+        segments = (
+            *(self.forget_segments() if "forget" in only else ()),
+            *(self.retain_segments() if "retain" in only else ()),
+        )
+        if not segments:
+            return Loss({})
+        batch = batch.part(*segments)
+        where = {name: positions for name, positions in self.logits_at().items() if name in segments}
         theirs: Scores = {}
-        if Need.REFERENCE_MODEL in needs:
-            assert reference is not None
+        compared = [name for name in where if name in self.compared()]
+        if compared:
+            assert reference is not None, "the method asks for the reference model"
             with torch.no_grad():
-                theirs = reference(batch.part(*where), where)
-        terms = self.terms(scores, theirs)
-        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return Loss(total, {name: term for name, (_, term) in terms.items()})
-
-    def forget_needs(self) -> set[Need]:
-        """What the forget term needs."""
-        return {Need.FORGET}
+                theirs = reference(batch.part(*compared), {name: where[name] for name in compared})
+        return Loss(self.terms(policy(batch, where), theirs, state, only))
 
     def logits_at(self) -> dict[str, Positions]:
-        """In which segments whole distributions are needed, and at which positions."""
+        """Return in which segments whole distributions are needed, and at which positions."""
         return {"retain": self.kl_positions} if self.retain_weight and self.retain_loss != "nll" else {}
 
-    def terms(self, scores: Scores, reference: Scores) -> Terms:
-        """Weight and value of each term by name. `reference` is the reference model's side of `logits_at`."""
-        terms = {"forget": (self.forget_weight, self.forget(scores, reference))}
-        if self.retain_weight:
-            terms["retain"] = (self.retain_weight, self.retain(scores, reference))
+    def compared(self) -> Collection[str]:
+        """Return in which of these the reference model's are needed beside them."""
+        return self.logits_at() if "model" in self.reference else ()
+
+    def terms(self, scores: Scores, reference: Scores, state: State, only: Collection[Side]) -> Terms:
+        """Return the terms of these sides. `reference`: the reference model's scores of the segments of `compared`."""
+        terms = {}
+        if "forget" in only:
+            terms["forget"] = Term(self.forget_weight, self.forget(scores, reference), "forget")
+        if "retain" in only and self.retain_weight:
+            terms["retain"] = Term(self.retain_weight, self.retain(scores, reference), "retain")
         return terms
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:
-        """The forget term before weighting: gradient ascent, -TOK_F, unless a method says otherwise."""
+        """Return the forget term before weighting: gradient ascent, -TOK_F, unless a method says otherwise."""
         return -scores["forget"].token_mean()
 
     def retain(self, scores: Scores, reference: Scores) -> Tensor:
-        """The retain term before weighting."""
+        """Return the retain term before weighting."""
         if self.retain_loss == "nll":
             return scores["retain"].token_mean()
         return divergence(self.retain_loss, scores["retain"], reference["retain"])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn.methods.base import Need
-from unlearn.methods.gradient import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain, Scores, State, Terms
+from unlearn.training.objective import Side, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.gradient import Scores, Terms
     from unlearn.models.policy import TokenScores
 
 
@@ -22,37 +22,38 @@ class Inject(ForgetRetain):
     """loss = forget_weight * CE_I + retain_weight * retain + fluency_weight * TOK_P.
 
     CE_I is the cross-entropy of the injected answers I, TOK_P the mean next-token cross-entropy of plain text P
-    (Mechanistic Unlearning, Guo et al. 2024, arXiv 2410.12949). tokens: "all" averages over the tokens of the answers;
-    "first" trains only the first token of injected and retained answers, as the paper does, and averages over rows.
+    (Mechanistic Unlearning, Guo et al. 2024, arXiv 2410.12949).
     """
 
     fluency_weight: Annotated[float, Ge(0)] = 1.0
+    """How much plain text counts; 0: it is not read."""
     tokens: Literal["all", "first"] = "all"
+    """What is trained: "all" tokens of an answer, or the "first" one only, as in the paper. "all" averages over the
+    tokens of injected and retained answers, "first" over rows."""
 
-    @property
-    def needs(self) -> frozenset[Need]:
-        """Injected answers; retain rows and plain text unless they weigh nothing."""
-        return super().needs | ({Need.FLUENCY} if self.fluency_weight else set())
-
-    def forget_needs(self) -> set[Need]:
+    def forget_segments(self) -> tuple[str, ...]:
         """The forget questions with the answers to inject; not the true ones."""
-        return {Need.INJECTED}
+        return ("injected",)
+
+    def retain_segments(self) -> tuple[str, ...]:
+        """And plain text."""
+        return (*super().retain_segments(), *(("fluency",) if self.fluency_weight else ()))
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:
-        """CE_I."""
+        """Return CE_I."""
         return self._cross_entropy(scores["injected"])
 
     def retain(self, scores: Scores, reference: Scores) -> Tensor:
-        """Of the same tokens of the retain answers; a divergence is over whole answers."""
+        """Return that of the same tokens of the retain answers; a divergence is over whole answers."""
         if self.retain_loss == "nll":
             return self._cross_entropy(scores["retain"])
         return super().retain(scores, reference)
 
-    def terms(self, scores: Scores, reference: Scores) -> Terms:
-        """And plain text."""
-        terms = super().terms(scores, reference)
-        if self.fluency_weight:
-            terms["fluency"] = (self.fluency_weight, scores["fluency"].token_mean())
+    def terms(self, scores: Scores, reference: Scores, state: State, only: Collection[Side]) -> Terms:
+        """Return the terms, with that of plain text."""
+        terms = super().terms(scores, reference, state, only)
+        if "retain" in only and self.fluency_weight:
+            terms["fluency"] = Term(self.fluency_weight, scores["fluency"].token_mean(), "retain")
         return terms
 
     def _cross_entropy(self, scores: TokenScores) -> Tensor:

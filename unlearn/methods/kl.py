@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from unlearn.methods.base import Need
 from unlearn.methods.divergence import divergence
-from unlearn.methods.gradient import ForgetRetain
+from unlearn.methods.gradient import ForgetRetain, Reference, Scores, State, Terms
+from unlearn.training.objective import Side, Term
 
 if TYPE_CHECKING:
-    from unlearn.methods.gradient import Scores, Terms
     from unlearn.models.policy import Positions
 
 
@@ -18,26 +18,28 @@ if TYPE_CHECKING:
 class KL(ForgetRetain):
     """loss = -forget_weight * TOK_F + retain_weight * D_R + forget_kl_weight * D_F, D the divergence `retain_loss`.
 
-    Maini et al. 2024, TOFU, with forget_kl_weight 0. Above 0 the forget rows' distributions are kept near the reference
-    model's too (the NPO code's `grad_ascent_forgetKL`), below 0 they are driven away (WAGLE's `KL`, forget_weight 0).
+    Maini et al. 2024, TOFU, with forget_kl_weight 0.
     """
 
     retain_loss: Literal["kl", "kl_wagle", "kl_muse"] = "kl"
     forget_kl_weight: float = 0.0
+    """Of the divergence on forget rows; below 0 drives them away from the reference. Above 0 their distributions are
+    kept near the reference model's too (the NPO code's `grad_ascent_forgetKL`); WAGLE's `KL` is below 0 with
+    forget_weight 0."""
 
-    def forget_needs(self) -> set[Need]:
-        """Forget rows; the reference model where their divergence counts."""
-        return {Need.FORGET, Need.REFERENCE_MODEL} if self.forget_kl_weight else {Need.FORGET}
+    def forget_reference(self) -> set[Reference]:
+        """The model where the forget rows' divergence counts."""
+        return {"model"} if self.forget_kl_weight else set()
 
     def logits_at(self) -> dict[str, Positions]:
         """The retain rows', and the forget rows' where their divergence counts."""
         mine: dict[str, Positions] = {"forget": self.kl_positions} if self.forget_kl_weight else {}
         return mine | super().logits_at()
 
-    def terms(self, scores: Scores, reference: Scores) -> Terms:
+    def terms(self, scores: Scores, reference: Scores, state: State, only: Collection[Side]) -> Terms:
         """With a third term, "forget_kl", where it counts."""
-        terms = super().terms(scores, reference)
-        if self.forget_kl_weight:
-            mine = divergence(self.retain_loss, scores["forget"], reference["forget"])
-            terms["forget_kl"] = (self.forget_kl_weight, mine)
+        terms = super().terms(scores, reference, state, only)
+        if "forget" in only and self.forget_kl_weight:
+            value = divergence(self.retain_loss, scores["forget"], reference["forget"])
+            terms["forget_kl"] = Term(self.forget_kl_weight, value, "forget")
         return terms

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from unlearn.methods.base import Need
-from unlearn.methods.gradient import ForgetRetain
+from unlearn.methods.gradient import NO_STATE, ForgetRetain, Scores, State
+from unlearn.training.objective import SIDES, Loss, Side
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unlearn.methods.gradient import Scores, Terms
+    from unlearn.models.batches import Batch
+    from unlearn.models.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class PO(ForgetRetain):
     """loss = forget_weight * TOK_A + retain_weight * retain, where A are the forget questions with refusals as answers.
 
-    pooling: "separate" averages over the tokens of A and over those of the retain rows, as WAGLE and SOUL (Jia et al.
-        2024) do. "joint" takes one mean over all tokens of both, as TOFU's `idk` (Maini et al. 2024) does: each term is
-        further weighted by its share of the step's answer tokens, so that long retain answers dominate. Raises
-        ValueError where it is given without an nll of retain rows.
+    Raises ValueError where pooling is "joint" without an nll of retain rows.
     """
 
     pooling: Literal["separate", "joint"] = "separate"
+    """Over tokens: "separate" means of refusals and retain rows, or one "joint" mean of both. WAGLE and SOUL (Jia et
+    al. 2024) have the first. The second, TOFU's `idk` (Maini et al. 2024), further weighs each term by its share of the
+    step's answer tokens, so that long retain answers dominate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,18 +35,26 @@ class PO(ForgetRetain):
                 "pooling=joint averages over refusals and retain rows: it needs retain_loss=nll and a retain_weight"
             )
 
-    def forget_needs(self) -> set[Need]:
+    def forget_segments(self) -> tuple[str, ...]:
         """The forget questions with refusals; not the forget answers."""
-        return {Need.ALTERNATE}
+        return ("refusal",)
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:
-        """TOK_A."""
-        return scores["alternate"].token_mean()
+        """Return TOK_A."""
+        return scores["refusal"].token_mean()
 
-    def terms(self, scores: Scores, reference: Scores) -> Terms:
-        """Weighted by token share where pooled jointly."""
-        terms = super().terms(scores, reference)
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
+        """Return the terms, weighted by token share where pooled jointly."""
+        loss = super().loss(policy, batch, reference, state, only)
         if self.pooling == "separate":
-            return terms
-        tokens = {"forget": scores["alternate"].segment.total_tokens, "retain": scores["retain"].segment.total_tokens}
-        return {name: (weight * tokens[name] / sum(tokens.values()), term) for name, (weight, term) in terms.items()}
+            return loss
+        tokens = {"forget": batch.segments["refusal"].total_tokens, "retain": batch.segments["retain"].total_tokens}
+        total = sum(tokens.values())
+        return Loss({n: replace(term, weight=term.weight * tokens[n] / total) for n, term in loss.terms.items()})

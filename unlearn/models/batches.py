@@ -1,8 +1,8 @@
-"""From the rows of an optimizer step to this process's padded micro-batches."""
+"""A micro-batch, and how the rows of an optimizer step become this process's padded micro-batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,27 +11,26 @@ from torch import Tensor
 from unlearn.data.prompt import Encoded
 
 IGNORE = -100
-PAIRED = ("forget", "alternate", "injected")  # answers to the same questions, row for row
 _PADDING = (
     1024  # tokens that a longer row may add to the shorter ones before it; beyond, a forward of its own is cheaper
 )
-SEGMENTS = (*PAIRED, "retain", "fluency")  # the order of segments inside a micro-batch
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows `start:stop` of a micro-batch that play one part (forget, retain, alternate).
-
-    total_rows and total_tokens count that part over the whole optimizer step, all micro-batches and processes: dividing
-    by them makes any split of a step give the same gradient. reference_nll is the reference model's summed nll [rows]
-    (nats), from the cached table; None where the method did not ask for it.
-    """
+    """The rows of a micro-batch that are of one set (forget, retain, refusal)."""
 
     start: int
+    """Its first row."""
     stop: int
+    """The row after its last."""
     total_rows: int
+    """Rows of the set in the whole optimizer step, all micro-batches and processes: dividing by these counts makes any
+    split of a step give the same gradient."""
     total_tokens: int
+    """The same of its targets."""
     reference_nll: Tensor | None = None
+    """The reference model's summed nll [rows] (nats), from a table; None where nobody asked for it."""
 
     @property
     def rows(self) -> slice:
@@ -41,15 +40,21 @@ class Segment:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: right-padded ids [B, T], attention mask [B, T], labels [B, T] (-100: none), and its segments."""
+    """A micro-batch of text, padded on the right."""
 
     input_ids: Tensor
+    """[B, T] token ids."""
     attention_mask: Tensor
+    """[B, T], 1 at tokens and 0 at padding."""
     labels: Tensor
+    """[B, T] token ids where a token is to be predicted, IGNORE elsewhere."""
     segments: Mapping[str, Segment] = field(default_factory=dict)
+    """Which rows are of which set."""
+    share: float = 1.0
+    """Share of the optimizer step's rows that are in it."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -58,10 +63,16 @@ class Batch:
         for name, segment in self.segments.items():
             known = segment.reference_nll
             segments[name] = segment if known is None else replace(segment, reference_nll=move(known))
-        return Batch(move(self.input_ids), move(self.attention_mask), move(self.labels), segments)
+        return replace(
+            self,
+            input_ids=move(self.input_ids),
+            attention_mask=move(self.attention_mask),
+            labels=move(self.labels),
+            segments=segments,
+        )
 
     def part(self, *names: str) -> Batch:
-        """The rows of these segments alone, with the same width and totals; the batch itself where that is all."""
+        """Return the rows of these segments alone, with the same width and totals; itself where that is all."""
         if set(names) == set(self.segments):
             return self
         rows = [self.segments[name].rows for name in names]
@@ -74,46 +85,66 @@ class Batch:
         def cut(tensor: Tensor) -> Tensor:
             return torch.cat([tensor[r] for r in rows])
 
-        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments)
+        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments, self.share)
+
+    def empty(self) -> Batch:
+        """Return the batch without its rows, with the same totals."""
+        segments = {
+            name: replace(s, start=0, stop=0, reference_nll=None if s.reference_nll is None else s.reference_nll[:0])
+            for name, s in self.segments.items()
+        }
+        return Batch(self.input_ids[:0], self.attention_mask[:0], self.labels[:0], segments, 0.0)
 
 
 def micro_batches(
     rows: Sequence[Encoded],
     step: Mapping[str, Sequence[int]],
-    micro_tokens: int,
-    reference_nll: Mapping[int, float],
-    rank: int = 0,
-    world: int = 1,
+    tokens: int,
+    beside: Mapping[str, str] | None = None,
+    reference_nll: Mapping[int, float] | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> list[Batch]:
-    """This rank's share of a step, packed by length into right-padded micro-batches of at most `micro_tokens` tokens.
+    """Pack a process's share of a step by length into right-padded micro-batches of at most `tokens` tokens.
 
     A row longer than that gets a micro-batch of its own, and rows that are much longer than the others (passages beside
-    short facts) go apart from them. Paired rows stay together. Every micro-batch has all of the step's segments, some
-    of them maybe empty, each with the whole step's totals. A rank left without rows gets one empty micro-batch: every
-    process must run backward.
+    short facts) go apart from them. Every micro-batch has all of the step's segments, in the step's order, some of them
+    maybe empty, each with the whole step's totals.
+    rows: of which `step` names some by number, for each segment. beside: {"refusal": "forget"}: the k-th rows of the
+    two stay together. reference_nll: of rows by number. shard: (rank, number of processes). All ranks get equally many,
+    at least one: what a rank lacks are empty ones.
     """
-    names = [name for name in SEGMENTS if name in step]
     totals = {
-        name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in names
+        name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in step
     }
-    units = _units(step)[rank::world]
-    units.sort(key=lambda unit: _length(rows, unit))
+    units = list(_units(step, beside or {}))
+    rank, world = shard
+    packs = [_packs(rows, units[other::world], tokens) for other in range(world)]
+    most = max(map(len, packs))
+    batches = [_collate(rows, pack, totals, reference_nll or {}) for pack in packs[rank]]
+    return batches + [batches[0].empty()] * (most - len(batches))
+
+
+def _units(step: Mapping[str, Sequence[int]], beside: Mapping[str, str]) -> Iterator[dict[str, int]]:
+    """Give what must not be torn apart: the rows that belong to one row, in all segments; those of one set alone."""
+    groups: dict[str, list[str]] = {}
+    for name in step:
+        groups.setdefault(beside.get(name, name), []).append(name)
+    for names in groups.values():
+        for together in zip(*(step[name] for name in names), strict=True):
+            yield dict(zip(names, together, strict=True))
+
+
+def _packs(rows: Sequence[Encoded], units: Sequence[dict[str, int]], tokens: int) -> list[list[dict[str, int]]]:
+    """Return the units in runs of like length, each a micro-batch; one without units where there are none."""
     packs: list[list[dict[str, int]]] = [[]]
     width = 0
-    for unit in units:  # ascending in length, so the newest unit sets the width
+    for unit in sorted(units, key=lambda unit: _length(rows, unit)):  # so the newest unit sets the width
         before, length = sum(map(len, packs[-1])), _length(rows, unit)
-        if before and ((before + len(unit)) * length > micro_tokens or before * (length - width) > _PADDING):
+        if before and ((before + len(unit)) * length > tokens or before * (length - width) > _PADDING):
             packs.append([])
         packs[-1].append(unit)
         width = length
-    return [_collate(rows, pack, names, totals, reference_nll) for pack in packs]
-
-
-def _units(step: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
-    """What must not be torn apart: the answers to one forget question; any other row alone."""
-    paired = [name for name in PAIRED if name in step]
-    together = [dict(zip(paired, rows, strict=True)) for rows in zip(*(step[name] for name in paired), strict=True)]
-    return together + [{name: row} for name in SEGMENTS if name not in PAIRED for row in step.get(name, ())]
+    return packs
 
 
 def _length(rows: Sequence[Encoded], unit: Mapping[str, int]) -> int:
@@ -123,20 +154,20 @@ def _length(rows: Sequence[Encoded], unit: Mapping[str, int]) -> int:
 def _collate(
     rows: Sequence[Encoded],
     pack: Sequence[Mapping[str, int]],
-    names: Sequence[str],
     totals: Mapping[str, tuple[int, int]],
     reference_nll: Mapping[int, float],
 ) -> Batch:
-    members = {name: [unit[name] for unit in pack if name in unit] for name in names}
-    order = [row for name in names for row in members[name]]
+    members = {name: [unit[name] for unit in pack if name in unit] for name in totals}
+    order = [row for numbers in members.values() for row in numbers]
     segments, start = {}, 0
-    for name in names:
-        stop = start + len(members[name])
-        known = [reference_nll[row] for row in members[name] if row in reference_nll]
+    for name, numbers in members.items():
+        stop = start + len(numbers)
+        known = [reference_nll[row] for row in numbers if row in reference_nll]
         reference = torch.tensor(known) if len(known) == stop - start and reference_nll else None
         segments[name] = Segment(start, stop, *totals[name], reference)
         start = stop
-    return Batch(*pad_rows([rows[row] for row in order]), segments)
+    share = len(order) / max(1, sum(count for count, _ in totals.values()))
+    return Batch(*pad_rows([rows[row] for row in order]), segments, share)
 
 
 def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:

@@ -101,15 +101,21 @@ def layout(model: Any) -> Layout:
     The blocks are the longest list of modules of one class. UserError names the model class and what was not found.
     """
     what = type(model).__name__
-    stacks = [(m, name) for m in model.modules() for name, child in m.named_children() if _is_stack(child)]
-    if not stacks:
-        raise _missing(what, "list of decoder blocks")
-    parent, name = max(stacks, key=lambda found: len(getattr(found[0], found[1])))
+    parent, name = decoder_stack(model)
     norms = [child for label, child in parent.named_children() if re.fullmatch(r"(final_?)?(layer_?)?norm|ln_f", label)]
     if len(norms) != 1:
         raise _missing(what, "norm after the last block")
     blocks = tuple(_block(block, f"block {i} of {what}") for i, block in enumerate(getattr(parent, name)))
     return Layout(_whole("embed", model.get_input_embeddings()), blocks, _whole("final", norms[0], takes=True))
+
+
+def decoder_stack(model: nn.Module) -> tuple[Any, str]:
+    """Return the module that runs the decoder blocks (of token ids, without the vocabulary projection), and the name of
+    their list in it: the longest list of modules of one class. UserError where there is none."""
+    stacks = [(m, name) for m in model.modules() for name, child in m.named_children() if _is_stack(child)]
+    if not stacks:
+        raise _missing(type(model).__name__, "list of decoder blocks")
+    return max(stacks, key=lambda found: len(getattr(found[0], found[1])))
 
 
 def matrix(module: nn.Module) -> Tensor:

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le, Lt, MinLen
 
 from unlearn.data.task import digest
 from unlearn.localize.no_localization import NoLocalization
-from unlearn.methods.base import Method, check_needs
+from unlearn.methods.base import Method
 from unlearn.metrics.metric_quality import Scored, verdicts_on
 from unlearn.report.audit import FILES, print_audit, save_audit
 from unlearn.runtime import distributed
@@ -30,6 +30,7 @@ from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import ask, has_control
 from unlearn.stages.references import references
+from unlearn.stages.unlearn import check_method
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,7 +93,7 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
     if not has_control(experiment, task):
         raise UserError(f"there is no model without the knowledge of dataset '{task.name}' to try metrics on")
     for method in pools.methods.values():
-        check_needs(method, task)
+        check_method(replace(experiment, method=method), task)
     experiment = replace(experiment.for_device(device.type).with_prompt_of(task), localize=NoLocalization())
     compared = references(experiment, task, device, threads)
     bench = Bench(experiment, task, Scores.load(compared["control"].scores), device)

@@ -23,6 +23,7 @@ from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Learning, Model, cache, fit, learned
 from unlearn.stages.references import score_key
 from unlearn.stages.unlearn import unlearn
+from unlearn.training.adamw import AdamW
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,7 @@ class Bench:
             loaded: Any = load_model(model.path)
             loaded, tokenizer = loaded.to(self.device), load_tokenizer(model.path)
             if change == "relearned":
-                learning = Learning(self.task.rows("forget"), recipe=experiment.relearn)
+                learning = Learning(self.task.rows("forget"), recipe=experiment.relearn, update=AdamW())
                 title = f"relearning {name}, seed {experiment.seed}"
                 fit(experiment, loaded, tokenizer, learning, title, folder)
                 checkpoint.discard(folder)

@@ -13,6 +13,8 @@ KEYS: Mapping[str, Decides] = {
     "localize": "models",
     "method": "models",
     "train": "models",
+    "update": "models",
+    "finetune_update": "models",
     "evaluate": "models",
     "metric": "models",
     "seed": "models",

@@ -20,6 +20,7 @@ from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracking
 from unlearn.score.probes import Scoring
+from unlearn.training.update import Update
 
 Stage = Literal["prepare", "localize", "unlearn", "score", "attack", "report"]
 STAGES: tuple[Stage, ...] = ("prepare", "localize", "unlearn", "score", "attack", "report")
@@ -47,6 +48,10 @@ class Experiment:
     """How it is unlearned."""
     train: Recipe
     """How the method trains."""
+    update: Update
+    """How gradients change weights as the method trains."""
+    finetune_update: Update
+    """The same where original and control models are trained."""
     evaluate: Scoring
     """How models are scored."""
     metric: dict[str, Metric]

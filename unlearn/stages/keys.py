@@ -14,6 +14,7 @@ from unlearn.data.task import Row, Task, digest
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.paths import local_state
+from unlearn.training.update import Update
 
 Key = dict[str, Any]
 OFFERED = frozenset({"mask", "recipe", "lora", "update", "reference", "control"})
@@ -58,12 +59,15 @@ def component_key(
     }
 
 
-def training_key(start: Key, prompt: PromptFormat, recipe: Recipe, rows: Sequence[Row], seed: int) -> Key:
+def training_key(
+    start: Key, prompt: PromptFormat, recipe: Recipe, update: Update, rows: Sequence[Row], seed: int
+) -> Key:
     """Return what decides the weights of a plain training on rows. start: the key of what it starts from."""
     return {
         "start": start,
         "prompt": cache_key(prompt),
         "recipe": cache_key(recipe),
+        "update": cache_key(update),
         "rows": digest(rows),
         "seed": seed,
         "libraries": libraries(),

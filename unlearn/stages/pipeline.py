@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Role, Task
-from unlearn.methods.base import check_needs
 from unlearn.models.layered import below
 from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
@@ -23,7 +22,7 @@ from unlearn.stages.localize import MASK, locate
 from unlearn.stages.prepare import Model, ask, has_control, require_trained, run_setting, trained
 from unlearn.stages.references import references, score_key
 from unlearn.stages.run_folder import UNLEARNED, attacked_model, costs, keep_config, kept, record, run_folder
-from unlearn.stages.unlearn import References, unlearn
+from unlearn.stages.unlearn import References, check_method, unlearn
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +37,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     """
     folder = run_folder(experiment, kept(config), choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
-    check_needs(experiment.method, task)
+    check_method(experiment, task)
     check_family(experiment, task)
     check_component("localize", experiment.localize, task, run_setting(experiment, task))
     if experiment.attacks:
@@ -178,7 +177,7 @@ def _attack(experiment: Experiment, choices: Mapping[str, str], task: Task, fold
     else:
         made = read_json(model / MANIFEST)
         key = {"unlearned": made["key"]}
-        if key_hash(made["inputs"]["original"]) != key_hash(original.key):
+        if key_hash(made["inputs"]["model"]) != key_hash(original.key):
             notify("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
     accused: dict[Role, AttackedModel] = {
         "original": AttackedModel("original", original.path, original.key),

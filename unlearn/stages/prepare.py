@@ -19,6 +19,7 @@ from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Key, libraries, path_key, training_key
+from unlearn.training.update import Update
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,8 @@ class Learning:
     """What it starts from; None: the family's own start."""
     recipe: Recipe | None = None
     """None: the family's own."""
+    update: Update | None = None
+    """None: the run's `finetune_update`."""
 
 
 def trained(experiment: Experiment, task: Task, role: Role, device: torch.device) -> Model:
@@ -153,7 +156,8 @@ def _rows(task: Task, training: Training) -> tuple[Row, ...]:
 
 def _key(experiment: Experiment, task: Task, rows: Sequence[Row], start: Key | None, recipe: Recipe | None) -> Key:
     family = experiment.model
-    return training_key(start or family.key(task), family.prompt, recipe or family.finetune, rows, experiment.seed)
+    recipe, update = recipe or family.finetune, experiment.finetune_update
+    return training_key(start or family.key(task), family.prompt, recipe, update, rows, experiment.seed)
 
 
 def _train(
@@ -181,13 +185,15 @@ def fit(
     experiment: Experiment, model: Any, tokenizer: Any, learning: Learning, title: str, folder: Path
 ) -> list[dict[str, Any]]:
     """Train a model in place on rows; return the log, a row a step. A checkpoint stays in the folder."""
+    from unlearn.training.loop import Setup, Watch
     from unlearn.training.supervised import plan_answers, train_answers
 
     recipe, seed = learning.recipe or experiment.model.finetune, experiment.seed
     rows = [_readable(row) for row in learning.rows]
     plan = plan_answers(rows, tokenizer, experiment.model.prompt, recipe, seed)
     with progress(title, total=len(plan.steps)) as advance:
-        return train_answers(model, plan, recipe, folder, seed, advance=advance, notify=notify).history
+        setup = Setup(recipe, seed, learning.update or experiment.finetune_update)
+        return train_answers(model, plan, setup, folder, Watch(advance=advance, notify=notify)).history
 
 
 def _readable(row: Row) -> Example | str:

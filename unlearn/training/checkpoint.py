@@ -1,69 +1,83 @@
-"""The state of a training in one safetensors file, replaced atomically: weights, optimizer state, log so far."""
+"""The state of a training in one safetensors file, replaced atomically: weights, update, objective, log so far."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import write_file
-from unlearn.training.update import load_optimizer_tensors, optimizer_tensors
 
 FILE = "checkpoint.safetensors"
+_MODEL, _UPDATE, _OBJECTIVE = "model.", "update.", "objective."
 
 
 @dataclass
 class Log:
-    """What a training has recorded: a row of losses per step, and a row of metrics per point of the trade-off curve."""
+    """What a training has recorded."""
 
-    history: list[dict[str, Any]]
-    curve: list[dict[str, Any]]
-
-
-def save(folder: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], log: Log, mask: str = "") -> None:
-    """Save the state after `step` optimizer steps. Frozen weights are not saved: they are what they were.
-
-    mask: the digest of the mask that the model is trained under, "" without one.
-    """
-    tensors = {
-        f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
-    }
-    tensors |= {f"optimizer.{name}": t.cpu().contiguous() for name, t in optimizer_tensors(optimizers).items()}
-    record = {"state": json.dumps({"step": step, "history": log.history, "curve": log.curve, "mask": mask})}
-    write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=record))
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """A row of losses per step."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """A row of metrics per point of the trade-off curve."""
 
 
-def load(folder: Path, model: nn.Module, optimizers: Sequence[Optimizer], mask: str = "") -> tuple[int, Log] | None:
-    """Put a saved state back and return its step and log; None where there is none or it is unreadable.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training as it stands between two steps."""
 
-    UserError where it belongs to a training under another mask.
+    step: int
+    """Optimizer steps done."""
+    log: Log
+    """Of these steps."""
+    model: Mapping[str, Tensor]
+    """The trainable weights. Frozen ones are what they were."""
+    update: Mapping[str, Tensor]
+    """The update's state."""
+    objective: Mapping[str, Tensor]
+    """The objective's state."""
+    mask: str = ""
+    """The digest of the mask that the model is trained under, "" without one."""
+
+    def save(self, folder: Path) -> None:
+        """Write it as the folder's checkpoint."""
+        tensors = {
+            f"{part}{name}": tensor.detach().cpu().contiguous()
+            for part, named in ((_MODEL, self.model), (_UPDATE, self.update), (_OBJECTIVE, self.objective))
+            for name, tensor in named.items()
+        }
+        state = {"step": self.step, "history": self.log.history, "curve": self.log.curve, "mask": self.mask}
+        record = {"state": json.dumps(state)}
+        write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=record))
+
+
+def load(folder: Path, mask: str = "") -> Checkpoint | None:
+    """Return the folder's checkpoint; None where there is none or it is unreadable.
+
+    UserError where it belongs to a training under another mask than that of the digest `mask`.
     """
     try:
         with safe_open(folder / FILE, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if state["mask"] != mask:
-            raise UserError(f"the training in {folder} was begun under another mask: choose another output=")
-        if {f"model.{name}" for name in weights} != {name for name in tensors if name.startswith("model.")}:
-            return None
-    except UserError:
-        raise
+        model, update, objective = (
+            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
+            for part in (_MODEL, _UPDATE, _OBJECTIVE)
+        )
+        log = Log(state["history"], state["curve"])
+        found = Checkpoint(state["step"], log, model, update, objective, state["mask"])
     except Exception:  # absent, cut short or overwritten: the caller starts afresh and says so
         return None
-    for name, parameter in weights.items():
-        parameter.data.copy_(tensors[f"model.{name}"])
-    mine = {name.removeprefix("optimizer."): t for name, t in tensors.items() if name.startswith("optimizer.")}
-    load_optimizer_tensors(optimizers, mine)
-    return state["step"], Log(state["history"], state["curve"])
+    if found.mask != mask:
+        raise UserError(f"the training in {folder} was begun under another mask: choose another output=")
+    return found
 
 
 def discard(folder: Path) -> None:

@@ -7,83 +7,101 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from unlearn.data.prompt import Encoded
+from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_text
 from unlearn.data.task import Example, Passage, Row, Task
 from unlearn.recipe import Recipe
-from unlearn.runtime.errors import unknown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Encode = Callable[[str, str], Encoded]
-EncodeText = Callable[[str], Encoded]
-BESIDE = {"alternate": "refusal", "injected": "injected"}  # segments whose rows belong to the forget rows: their sets
+EncodeText = Callable[[str, str], Encoded]
+"""From a passage and the name of its set."""
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random
 
 
 @dataclass
 class Plan:
-    """`rows` are all distinct encoded rows; steps[s] maps a segment's name to the row numbers of step s.
-
-    The k-th rows of the segments "forget", "alternate" and "injected" answer the same question, where a step has them.
-    """
+    """The rows of every step."""
 
     rows: list[Encoded] = field(default_factory=list)
+    """All distinct encoded rows."""
     steps: list[dict[str, list[int]]] = field(default_factory=list)
+    """For each step, the numbers of its rows by segment."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """{"refusal": "forget"}: the k-th rows of the two segments answer the same question, where a step has them."""
 
     def used(self, *segments: str) -> list[int]:
-        """Numbers of the rows that these segments ever use, ascending."""
+        """Return the numbers of the rows that these segments ever use, ascending."""
         return sorted({row for step in self.steps for name in segments for row in step.get(name, ())})
 
 
 def plan_training(examples: Sequence[Example], encode: Encode, recipe: Recipe, seed: int) -> Plan:
-    """Plain training on `examples`, as segment "retain" (the part that a loss lowers the nll of)."""
+    """Plan plain training on `examples`, as segment "retain" (the part that a loss lowers the nll of)."""
     builder = _Builder(encode)
     main = builder.stream(examples, recipe.batch_size, recipe.bucket, random.Random(f"train-{seed}"))
     steps = _steps(recipe, len(examples))
     return Plan(builder.rows, [{"retain": [visit.row for visit in next(main)]} for _ in range(steps)])
 
 
+def plan_sets(
+    task: Task,
+    segments: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptFormat,
+    recipe: Recipe,
+    seed: int,
+) -> Plan:
+    """Run `plan_unlearning` with questions put as `prompt` says. Of a passage all tokens but the first are labelled."""
+
+    def encode(question: str, answer: str) -> Encoded:
+        return prompt.encode(tokenizer, question, answer)
+
+    def encode_plain(text: str, name: str) -> Encoded:
+        if name == "fluency":
+            return encode_passage(tokenizer, text)
+        return encode_text(tokenizer, text, separator="", max_tokens=prompt.max_tokens)
+
+    return plan_unlearning(task, segments, encode, recipe, seed, encode_plain)
+
+
 def plan_unlearning(
     task: Task,
-    segments: Collection[str],
+    segments: Sequence[str],
     encode: Encode,
     recipe: Recipe,
     seed: int,
     encode_text: EncodeText | None = None,
 ) -> Plan:
-    """Unlearning: each step draws forget examples and retain examples, each set in shuffled passes of its own.
+    """Plan unlearning: each step draws rows of each of these sets of the task, in shuffled passes of its own.
 
-    segments: which the method wants of "forget", "alternate" (the forget questions, each with a refusal drawn at
-    random), "injected" (the same with what editing puts in the answer's place), "retain" and "fluency" (as many
-    passages of plain text as retain rows, which needs `encode_text`). The length in epochs is counted in passes over
-    the forget set.
+    A set that lies beside another is drawn with it: the same rows in the same wording, one of the answers of each at
+    random. Of "forget" a step has `batch_size` rows, of any other set `retain_batch_size`; passages need `encode_text`.
+    The length in epochs is counted in passes over the forget set. UserError where the task has no such set.
     """
     builder = _Builder(encode, encode_text)
-    if unknown_segments := set(segments) - {"forget", "retain", "fluency", *BESIDE}:
-        raise unknown("segment", min(unknown_segments), ["forget", "retain", "fluency", *BESIDE], "a training plan")
-    retain_size = recipe.retain_batch_size or recipe.batch_size
-
-    def stream(name: str, batch: int) -> Iterator[list[_Visit]]:
-        return builder.stream(task.rows(name), batch, recipe.bucket, random.Random(f"{name}-{seed}"))
-
-    forget = stream("forget", recipe.batch_size)
-    others = {name: stream(name, retain_size) for name in ("retain", "fluency") if name in segments}
-    beside = {name: task.examples(BESIDE[name]) for name in BESIDE if name in segments}
-    draw = {name: random.Random(f"{BESIDE[name]}-{seed}") for name in beside}
+    beside = {name: task.beside[name] for name in segments if name in task.beside}
+    rows = {name: task.examples(name) for name in beside}
+    draw = {name: random.Random(f"{name}-{seed}") for name in beside}
+    streams: dict[str, Iterator[list[_Visit]]] = {}
+    for name in dict.fromkeys(beside.get(name, name) for name in segments):
+        size = recipe.batch_size if name == "forget" else recipe.retain_batch_size or recipe.batch_size
+        rng = random.Random(f"{name}-{seed}")
+        streams[name] = builder.stream(task.rows(name), size, recipe.bucket, rng, name)
     steps = []
     for _ in range(_steps(recipe, len(task.rows("forget")))):
-        step = {}
-        if "forget" in segments or beside:
-            visits = next(forget)
-            step["forget"] = [visit.row for visit in visits]
-            for name, rows in beside.items():
-                step[name] = [builder.beside(rows[visit.item], visit, draw[name]) for visit in visits]
-        for name, drawn in others.items():
-            step[name] = [visit.row for visit in next(drawn)]
-        steps.append({name: numbers for name, numbers in step.items() if name in segments})
-    return Plan(builder.rows, steps)
+        numbers = {}
+        for name, stream in streams.items():
+            visits = next(stream)
+            numbers[name] = [visit.row for visit in visits]
+            for other in (other for other, anchor in beside.items() if anchor == name):
+                numbers[other] = [builder.beside(rows[other][visit.item], visit, draw[other]) for visit in visits]
+        steps.append({name: numbers[name] for name in segments})
+    return Plan(builder.rows, steps, beside)
 
 
 def _steps(recipe: Recipe, examples: int) -> int:
@@ -102,7 +120,7 @@ class _Visit(NamedTuple):
 
 
 class _Builder:
-    """Encodes each distinct (question, answer), or passage, once and hands out row numbers."""
+    """Encode each distinct (question, answer), or passage of a set, once and hand out row numbers."""
 
     def __init__(self, encode: Encode, encode_text: EncodeText | None = None) -> None:
         self.encode = encode
@@ -113,9 +131,10 @@ class _Builder:
     def row(self, question: str, answer: str) -> int:
         return self._number((question, answer), self.encode)
 
-    def passage(self, text: str) -> int:
-        assert self.encode_text is not None, "a plan with fluency text needs encode_text"
-        return self._number((text,), self.encode_text)
+    def passage(self, text: str, name: str) -> int:
+        assert self.encode_text is not None, "a plan with passages needs encode_text"
+        encode = self.encode_text
+        return self._number(("", text, name), lambda _, text, name: encode(text, name))
 
     def _number(self, texts: tuple[str, ...], encode: Callable[..., Encoded]) -> int:
         number = self.numbers.get(texts)
@@ -124,22 +143,24 @@ class _Builder:
             self.rows.append(encode(*texts))
         return number
 
-    def visit(self, number: int, item: Row, rng: random.Random) -> _Visit:
-        """An example in one of its wordings, or a passage."""
+    def visit(self, number: int, item: Row, rng: random.Random, name: str) -> _Visit:
+        """Draw an example in one of its wordings, or a passage."""
         if isinstance(item, Passage):
-            return _Visit(self.passage(item.text), number)
+            return _Visit(self.passage(item.text, name), number)
         assert isinstance(item, Example), "pictures are planned elsewhere"
         wording = rng.choice(range(len(item.questions)))
         return _Visit(self.row(item.questions[wording], rng.choice(item.answers)), number, wording)
 
     def beside(self, item: Example, visit: _Visit, rng: random.Random) -> int:
-        """The row of an example that belongs to a visited one, in the same wording."""
+        """Return the row of an example that belongs to a visited one, in the same wording."""
         return self.row(item.questions[visit.wording], rng.choice(item.answers))
 
-    def stream(self, items: Sequence[Row], batch: int, bucket: bool, rng: random.Random) -> Iterator[list[_Visit]]:
-        """Endless batches of visits, in shuffled passes; a pass's last batch may be short."""
+    def stream(
+        self, items: Sequence[Row], batch: int, bucket: bool, rng: random.Random, name: str = ""
+    ) -> Iterator[list[_Visit]]:
+        """Give endless batches of visits, in shuffled passes; a pass's last batch may be short."""
         while True:
-            visits = [self.visit(i, item, rng) for i, item in enumerate(items)]
+            visits = [self.visit(i, item, rng, name) for i, item in enumerate(items)]
             rng.shuffle(visits)
             batches = []
             width = batch * _BUCKET_STEPS if bucket else len(visits)

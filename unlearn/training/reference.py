@@ -14,7 +14,7 @@ from unlearn.models.policy import Policy
 def reference_nll(
     policy: Policy, rows: Sequence[Encoded], used: Sequence[int], micro_tokens: int, advance: Callable[[int], None]
 ) -> dict[int, float]:
-    """Summed answer nll (nats) of each row number in `used` under the model as it is now."""
+    """Return the summed answer nll (nats) of each row number in `used` under the model as it is now."""
     device = next(policy.parameters()).device
     table: dict[int, float] = {}
     with torch.inference_mode():
@@ -27,9 +27,9 @@ def reference_nll(
 
 
 def _batches(rows: Sequence[Encoded], order: Sequence[int], micro_tokens: int) -> Iterator[tuple[Sequence[int], Batch]]:
-    """Micro-batches over `order` (ascending in length) with the row numbers of each."""
+    """Give micro-batches over `order` (ascending in length) with the row numbers of each."""
     start = 0
-    for batch in micro_batches(rows, {"retain": order}, micro_tokens, {}):
+    for batch in micro_batches(rows, {"retain": order}, micro_tokens):
         stop = start + len(batch.input_ids)
         yield order[start:stop], batch
         start = stop

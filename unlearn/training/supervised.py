@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
 from unlearn.data.task import Example
-from unlearn.methods.finetune import Finetune
+from unlearn.models.batches import Batch
+from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.training.checkpoint import Log
-from unlearn.training.loop import Evaluate, train
+from unlearn.training.loop import Setup, Watch, train
+from unlearn.training.objective import Loss, Side, Term
 from unlearn.training.plan import Plan, plan_training
+from unlearn.training.planned import Planned
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 
+class Answers(Planned):
+    """TOK, the nll of the rows of each segment, averaged over all of the step's answer tokens (nats)."""
+
+    def loss(self, policy: Any, batch: Batch, only: Collection[Side]) -> Loss:
+        """Return the token means, as terms of the retain side."""
+        if "retain" not in only:
+            return Loss({})
+        return Loss({name: Term(1.0, scores.token_mean(), "retain") for name, scores in policy(batch).items()})
+
+
 def plan_answers(
     rows: Sequence[Example | str], tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, recipe: Recipe, seed: int
 ) -> Plan:
-    """Which rows each step sees. Answers are labelled; of a bare text, all tokens but the first."""
+    """Plan which rows each step sees. Answers are labelled; of a bare text, all tokens but the first."""
 
     def encode(question: str, answer: str) -> Encoded:
         if not question:
@@ -33,15 +46,6 @@ def plan_answers(
     return plan_training(examples, encode, recipe, seed)
 
 
-def train_answers(
-    model: nn.Module,
-    plan: Plan,
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
-    evaluate: Evaluate | None = None,
-    advance: Callable[..., None] = lambda *args, **parts: None,
-    notify: Callable[[str], Any] = lambda line: None,
-) -> Log:
-    """`train` on the mean token loss of the plan's rows."""
-    return train(model, plan, Finetune(), recipe, folder, seed, evaluate=evaluate, advance=advance, notify=notify)
+def train_answers(model: nn.Module, plan: Plan, setup: Setup, folder: Path, watch: Watch | None = None) -> Log:
+    """Run `train` on the mean token loss of the plan's rows."""
+    return train(Policy(model), Answers(plan), setup, folder, watch)

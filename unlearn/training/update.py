@@ -1,74 +1,60 @@
-"""The optimizers a recipe asks for, and their state as plain tensors."""
+"""What an update is: how gradients change weights (an optimizer, and what may be wrapped around it)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from unlearn.recipe import Recipe
-from unlearn.training.masking import Masking
+from unlearn.training.objective import SIDES, Losses, Side
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unlearn.training.weights import Weights
 
 
-def make_optimizers(model: nn.Module, recipe: Recipe, masking: Masking) -> list[Optimizer]:
-    """AdamW over all trainable parameters, or Muon for the matrices of decoder layers and AdamW for the rest.
+class Gradient(Protocol):
+    """The gradient of the step that is being taken."""
 
-    Weight decay spares vectors (norms, biases), as is usual. Each group remembers its peak rate as `peak_lr`.
-    Matrices of which a mask selects a part always go to AdamW, since Muon's update mixes the weights of a matrix; their
-    weight decay, kept as `masked_decay`, is the masking's.
-    """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    muon = recipe.optimizer == "muon"
-    by_muon = {name for name, p in named if muon and p.ndim == 2 and ".layers." in name and not masking.covers(p)}
-    rest = [p for name, p in named if name not in by_muon]
-    matrices = [p for p in rest if p.ndim >= 2]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in matrices if not masking.covers(p)], "weight_decay": recipe.weight_decay},
-        {
-            "params": [p for p in matrices if masking.covers(p)],
-            "weight_decay": 0.0,
-            "masked_decay": recipe.weight_decay,
-        },
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    optimizers: list[Optimizer] = []
-    if by_muon:
-        whole = [p for name, p in named if name in by_muon]
-        optimizers.append(torch.optim.Muon(whole, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95))
-    if groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimizers
+    def __call__(self, only: Collection[Side] = SIDES) -> Losses:
+        """Fill `.grad` with the gradient of these sides' terms at the weights as they are, and return the losses.
+
+        It is that of the whole step: all micro-batches, summed over processes, and masked (under a recipe's clip_order
+        "mask_first"). Every call sees the same rows and the same random numbers, so it may be called several times.
+        """
+        ...
 
 
-def set_lr(optimizers: Sequence[Optimizer], factor: float) -> None:
-    """Set every group's learning rate to `factor` times its peak."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+class Running(Protocol):
+    """An update at work on some weights."""
+
+    def step(self, gradient: Gradient, lr_factor: float) -> Losses:
+        """Change the weights once, at `lr_factor` times the peak learning rate.
+
+        Returns the losses with "lr" and "grad_norm" (before clipping). The innermost update clips and steps; it leaves
+        no gradient behind.
+        """
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        ...
+
+    def finish(self) -> None:
+        """Leave the weights that are the result, after the last step."""
+        ...
 
 
-def optimizer_tensors(optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """The state of all optimizers as named tensors ("0.17.exp_avg": optimizer, parameter number, entry)."""
-    return {
-        f"{o}.{p}.{entry}": torch.as_tensor(value)
-        for o, optimizer in enumerate(optimizers)
-        for p, state in optimizer.state_dict()["state"].items()
-        for entry, value in state.items()
-    }
+class Update(Protocol):
+    """An update: a small frozen dataclass; its YAML in conf/update holds exactly its fields."""
 
+    version: ClassVar[int]
 
-def load_optimizer_tensors(optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for name, value in tensors.items():
-        o, p, entry = name.split(".", 2)
-        states[int(o)].setdefault(int(p), {})[entry] = value
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    def start(self, weights: Weights, recipe: Recipe) -> Running:
+        """Return the update at work on these weights, with the recipe's learning rate, decay and clipping."""
+        ...

@@ -124,9 +124,9 @@ def test_all_tokens_of_a_bare_text_are_learned_and_answers_alone_of_an_example(m
     assert labels == [9]
 
 
-def test_a_rate_multiplies_both_optimizers() -> None:
-    recipe = at_rate(Recipe(lr=0.1, muon_lr=0.2, steps=1), 0.5, batch_size=7)
-    assert (recipe.lr, recipe.muon_lr, recipe.batch_size) == (0.05, 0.1, 7)
+def test_a_rate_multiplies_the_learning_rate() -> None:
+    recipe = at_rate(Recipe(lr=0.1, steps=1), 0.5, batch_size=7)
+    assert (recipe.lr, recipe.batch_size) == (0.05, 7)
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.5)], ids=("all weights", "adapters"))

@@ -91,11 +91,12 @@ def look_steps(steps: int, looks: int) -> list[int]:
 
 
 def at_rate(recipe: Recipe, rate: float, **changes: Any) -> Recipe:
-    """The recipe with `rate` times its learning rates, and other changes."""
-    return replace(recipe, lr=rate * recipe.lr, muon_lr=rate * recipe.muon_lr, **changes)
+    """The recipe with `rate` times its learning rate, and other changes."""
+    return replace(recipe, lr=rate * recipe.lr, **changes)
 
 
 def _train(subject: Subject, plan: Plan, recipe: Recipe, seed: int, look: Look, lora: Lora | None) -> bool:
+    from unlearn.training.loop import Setup, Watch
     from unlearn.training.supervised import train_answers
 
     def evaluate(step: int) -> dict[str, float]:
@@ -104,7 +105,7 @@ def _train(subject: Subject, plan: Plan, recipe: Recipe, seed: int, look: Look, 
 
     with _pupil(subject, lora, seed) as victim, tempfile.TemporaryDirectory() as folder:
         try:
-            train_answers(victim.module, plan, recipe, Path(folder), seed, evaluate)
+            train_answers(victim.module, plan, Setup(recipe, seed), Path(folder), Watch(evaluate))
         except UserError:  # of those that training raises, only the gradient's can come up here
             return False
         look(victim, len(plan.steps))

@@ -137,7 +137,7 @@ def _add_rows(
     square, done = 0.0, 0
     with gradients_to(model, group, take):
         policy = Policy(model)
-        for batch in reversed(micro_batches(rows, {"retain": range(len(rows))}, budget, {})):
+        for batch in reversed(micro_batches(rows, {"retain": range(len(rows))}, budget)):
             scores = policy(batch.to(model.device))["retain"]
             (scores.sums / scores.counts.clamp(min=1)).sum().backward()
             square += sum(value.item() for value in squared)

@@ -177,7 +177,7 @@ def _scored(
 ) -> Iterator[tuple[Batch, TokenScores]]:
     """These rows in micro-batches, and what the model makes of them, with the logits of the answers' tokens."""
     device = next(policy.parameters()).device
-    for batch in micro_batches(rows, {_ROWS: numbers}, micro_tokens, {}):
+    for batch in micro_batches(rows, {_ROWS: numbers}, micro_tokens):
         placed = batch.to(device)
         yield placed, policy(placed, {_ROWS: "labels"})[_ROWS]
 

@@ -1,0 +1,119 @@
+"""RMU against trajectories of the code released with WMDP, and of Adaptive RMU's: two topics in turn, six steps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from unlearn.methods.rmu import RMU
+from unlearn.models.batches import Batch, Segment
+from unlearn.models.policy import Policy
+from unlearn.training.weights import Weights
+
+STEPS, TOPICS = 6, 2
+
+
+class Fixture:
+    """The stored weights, batches and expectations."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cases: dict[str, Any] = json.loads((folder / "expected.json").read_text())["rmu"]
+        self.tolerance = json.loads((folder / "expected.json").read_text())["tolerance"]
+        self.tensors = load_file(folder / "rmu.safetensors")
+
+    def policy(self, name: str, dtype: torch.dtype) -> Policy:
+        config = LlamaConfig(**json.loads((self.folder / "config.json").read_text()), attn_implementation="eager")
+        model = LlamaForCausalLM(config)
+        model.load_state_dict(load_file(self.folder / f"{name}.safetensors"))
+        return Policy(model.to(dtype).eval())
+
+    def batch(self, step: int) -> Batch:
+        """The forget and the retain rows of a step, which need no padding within their set."""
+        sets = {name: self.tensors[f"step{step}.{name}.input_ids"] for name in ("forget", "retain")}
+        width = max(ids.shape[1] for ids in sets.values())
+        ids = torch.cat([nn.functional.pad(ids, (0, width - ids.shape[1])) for ids in sets.values()])
+        lengths = torch.tensor([ids.shape[1] for ids in sets.values() for _ in ids])
+        mask = (torch.arange(width) < lengths[:, None]).long()
+        n = len(sets["forget"])
+        segments = {"forget": Segment(0, n, n, 1), "retain": Segment(n, len(ids), len(ids) - n, 1)}
+        return Batch(ids, mask, torch.where(mask.bool(), ids, -100), segments)
+
+
+@pytest.fixture(scope="module")
+def fixture(parity: Path) -> Fixture:
+    return Fixture(parity / "methods2")
+
+
+class OldAdamW:
+    """The AdamW that transformers had: eps is added before the bias correction."""
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        self.parameters, self.lr, self.step = parameters, lr, 0
+        self.means = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        self.step += 1
+        for p, (m, v) in zip(self.parameters, self.means, strict=True):
+            assert p.grad is not None
+            m.mul_(0.9).add_(p.grad, alpha=0.1)
+            v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+            rate = self.lr * (1 - 0.999**self.step) ** 0.5 / (1 - 0.9**self.step)
+            p.addcdiv_(m, v.sqrt() + 1e-6, value=-rate)
+            p.grad = None
+
+
+def state_of(fixture: Fixture, method: RMU, policy: Policy, topic: int) -> dict[str, Tensor]:
+    """What the method begins with on the topic's first batch, but with the stored direction."""
+    state = method.begin(policy, [fixture.batch(topic)], 0)
+    drawn = fixture.tensors[f"uniform_draw.topic{topic}"].flatten().double()
+    return state | {"direction": drawn / drawn.norm()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", ["wmdp_original", "adaptive"])
+def test_trajectory(fixture: Fixture, name: str, dtype: torch.dtype) -> None:
+    case, double = fixture.cases[name], dtype == torch.float64
+    hyper, expected = case["hyper"], case["float64" if double else "float32"]
+    policy, reference = fixture.policy("model", dtype), fixture.policy("reference", dtype)
+    before = {key: p.detach().clone() for key, p in policy.model.named_parameters()}
+    adaptive = "scale" in hyper
+    plain = RMU(layer=hyper["layer_id"], train_layers=len(hyper["layer_ids"]), positions="attended", adaptive=adaptive)
+    methods = [
+        replace(plain, retain_weight=hyper["alpha"][i], coefficient=hyper.get("scale", hyper["steering_coeff_list"][i]))
+        for i in range(TOPICS)
+    ]
+    weights = Weights(policy.model, plain.places(policy.model))
+    assert sorted(weights.trainable) == sorted(expected["changed_parameters"])
+    optimizer = OldAdamW(list(weights.trainable.values()), hyper["lr"])
+    states: dict[int, dict[str, Tensor]] = {}
+    close = 1e-6 if double else fixture.tolerance["rmu_loss_rel_float32"]
+    for step in range(STEPS):
+        topic = step % TOPICS
+        if topic not in states:
+            states[topic] = state_of(fixture, methods[topic], policy, topic)
+        loss = methods[topic].loss(policy, fixture.batch(step), reference, states[topic])
+        loss.total.backward()
+        assert loss.terms["forget"].value.item() == pytest.approx(expected["unlearn"][step], rel=close)
+        assert loss.terms["retain"].value.item() == pytest.approx(expected["retain_unweighted"][step], rel=close)
+        assert loss.total.item() == pytest.approx(expected["total"][step], rel=close)
+        if step == 0:
+            norms = {key: p.grad.norm().item() for key, p in weights.trainable.items() if p.grad is not None}
+            assert norms == pytest.approx(expected["first_grad_l2"], rel=fixture.tolerance["grad_l2_rel_float32"])
+        optimizer()
+    for key, parameter in policy.model.named_parameters():
+        if key not in weights.trainable:
+            assert torch.equal(parameter, before[key]), key
+            continue
+        difference = (parameter - fixture.tensors[f"{name}/{str(dtype).removeprefix('torch.')}/{key}"]).abs()
+        assert difference.max().item() < (1e-5 if double else fixture.tolerance["rmu_weight_abs_float32"])
+        assert difference.mean().item() < fixture.tolerance["rmu_weight_mean_abs_float32"]

@@ -1,0 +1,167 @@
+"""What the unlearning stage lends a method: training, steps that are not done twice, and the models beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unlearn.data.task import Role, digest
+from unlearn.models.loading import load_model, load_tokenizer
+from unlearn.models.mask import Mask
+from unlearn.models.policy import Policy
+from unlearn.models.subject import References, Subject
+from unlearn.runtime import distributed
+from unlearn.runtime.progress import notify, progress
+from unlearn.runtime.store import Store, read_json, write_json
+from unlearn.stages.experiment import Experiment
+from unlearn.stages.keys import libraries
+from unlearn.stages.prepare import cache
+from unlearn.stages.references import Reference
+from unlearn.training.checkpoint import Log
+from unlearn.training.gradients import StepGradients
+from unlearn.training.loop import Setup, Watch, train
+from unlearn.training.objective import Losses, Objective
+from unlearn.training.reference import reference_nll
+from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from unlearn.data.prompt import Encoded
+    from unlearn.report.tracking import Tracker
+
+
+class UnlearningWork:
+    """The `Work` of one method on one model (see unlearn/methods/base.py)."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        known: Mapping[Role, Reference],
+        mask: Mask | None,
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        reads = experiment.method.reads
+        self.experiment, self.known, self.folder, self.device = experiment, known, folder, device
+        self.seed, self.recipe = experiment.seed, experiment.train
+        self.mask = mask if "mask" in reads else None
+        self.lora = experiment.lora if "lora" in reads else None
+        self.allowed = mask
+        """Which weights the result may differ in."""
+        self.temporary = (folder / "steps", folder / "trainings")
+        """What is of no use once the method is through."""
+        self.processor: Any = load_tokenizer(known["original"].path)
+        self._evaluate: Callable[[Any], dict[str, float]] | None = None
+        self._tracker: Tracker | None = None
+        self._given: Subject | None = None
+
+    def watch_with(self, evaluate: Callable[[Any], dict[str, float]], tracker: Tracker) -> None:
+        """Take points of the trade-off curve with `evaluate`, and show the log to a tracker."""
+        self._evaluate, self._tracker = evaluate, tracker
+
+    def subject(self) -> Subject:
+        """Return the model to unlearn, in the recipe's number format."""
+        self._given = self._load("original", getattr(torch, self.recipe.weights))
+        return self._given
+
+    @property
+    def references(self) -> References:
+        """The original model, and the control model where there is one, loaded when they are asked for."""
+        return References(
+            lambda: self._load("original"), lambda: self._load("control") if "control" in self.known else None
+        )
+
+    def log(self, line: str) -> None:
+        """Tell the user something."""
+        notify(line)
+
+    def train(self, subject: Subject, objective: Objective, name: str = "", places: Mask | None = None) -> Log:
+        """Train the subject's weights in place (see `Work.train`)."""
+        module: Any = subject.module
+        self._given = None
+        mask = places if self.mask is None else self.mask if places is None else self.mask & places
+        if self.lora:
+            module, mask = self._with_adapters(module, mask), None  # adapters are what is trained, and only they
+        folder = self.folder if not name else self.temporary[1] / name
+        setup = Setup(self.recipe, self.seed, self.experiment.update, mask)
+        with progress(name or "unlearning", total=objective.steps) as advance:
+            evaluate = self._evaluate if not name else None
+            watch = Watch(
+                (lambda step: evaluate(module)) if evaluate else None, advance, self._recorder(name), self.log
+            )
+            log = train(Policy(module), objective, setup, folder, watch)
+        if self.lora:
+            if distributed.is_main():
+                module.save_pretrained(self.folder / "-".join(["adapter", *([name] if name else [])]))
+            module.merge_and_unload()
+        if distributed.is_main():
+            ending = f"-{name}.json" if name else ".json"
+            write_json(self.folder / f"history{ending}", log.history)
+            if not name:
+                write_json(self.folder / "curve.json", log.curve)
+        return log
+
+    def gradient(self, policy: torch.nn.Module, objective: Objective, step: int) -> Losses:
+        """Leave the gradient of an objective's step in `.grad` (see `Work.gradient`)."""
+        weights = Weights(policy.get_submodule("model"), self.mask)
+        return StepGradients(policy, objective, weights, self.recipe, self.seed).of(step)()
+
+    def step(self, name: str, build: Callable[[Path], None]) -> Path:
+        """Return a folder that `build` filled (see `Work.step`)."""
+        steps = Store(self.temporary[0], hashed=False, notify=notify)
+        return steps.stage(name, {"step": name}, build, collective=True).folder
+
+    def cached(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Return a folder that `build` filled, in whatever run (see `Work.cached`)."""
+        whole = {"original": self.known["original"].key, **key, "libraries": libraries()}
+        return cache(self.experiment).stage(name, whole, build).folder
+
+    def reference_nll(self, rows: Sequence[Encoded], used: Sequence[int]) -> dict[int, float]:
+        """Return the summed answer nll of rows (see `Work.reference_nll`), from the cache."""
+        bf16 = self.recipe.precision == "bf16"  # as the policy will compute, so that both start out equal
+
+        def build(folder: Path) -> None:
+            given = self._given or self._load("original", getattr(torch, self.recipe.weights))
+            autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+            with progress("reference log-probabilities", total=len(used)) as advance, autocast:
+                table = reference_nll(Policy(given.module), rows, used, self.recipe.micro_tokens, advance)
+            write_json(folder / "reference.json", [table[row] for row in used])
+
+        read = digest([(rows[row].ids, rows[row].n_prompt) for row in used])
+        folder = self.cached("reference", {"rows": read, "weights": self.recipe.weights, "bf16": bf16}, build)
+        return dict(zip(used, read_json(folder / "reference.json"), strict=True))
+
+    def reference_policy(self) -> Policy:
+        """Return a policy of the subject as it was given, frozen."""
+        return Policy(self._load("original").module).requires_grad_(False)
+
+    def _load(self, role: Role, dtype: torch.dtype = torch.float32) -> Subject:
+        path, prompt = self.known[role].path, self.experiment.model.prompt
+        module: Any = load_model(path)
+        processor = self.processor if role == "original" else load_tokenizer(path)
+        return Subject(
+            role, module.to(device=self.device, dtype=dtype), processor, prompt, self.experiment.evaluate.token_budget
+        )
+
+    def _with_adapters(self, module: Any, mask: Mask | None) -> Any:
+        """Return the module with fresh adapters, where the mask selects enough of a matrix."""
+        from unlearn.localize.lora_modules import adapted
+
+        assert self.lora is not None
+        modules = adapted(module, mask, self.lora.modules(module)) if mask else None
+        if mask:
+            self.allowed = Mask.where(module, {f"{name}.weight" for name in modules or ()}.__contains__)
+        torch.manual_seed(self.seed)
+        return self.lora.attach(module, modules)
+
+    def _recorder(self, name: str) -> Callable[[str, dict[str, Any]], None]:
+        prefix = f"{name}/" if name else ""
+
+        def record(kind: str, row: dict[str, Any]) -> None:
+            if self._tracker:
+                values = {f"{prefix}{kind}/{key}": value for key, value in row.items() if key != "step"}
+                self._tracker.log(values, int(row["step"]))
+
+        return record
