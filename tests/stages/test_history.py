@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unlearn.data.history import KNOWN, History, Training
+from unlearn.data.history import KNOWN, History, Training, Until
 from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Task
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
@@ -124,6 +124,22 @@ def test_questions_and_passages_are_learned_together(tmp_path: Path) -> None:
     history = History(Training(("retain", "forget"), recipe=recipe), Training(("retain",), recipe=recipe))
     model = trained(experiment(tmp_path), Task("mixed", "all", mixed, PROBES, history=history), "original", CPU)
     assert len(json.loads((Path(model.path) / "history.json").read_text())) == 1
+
+
+def test_a_training_ends_when_the_model_answers_well_enough(tmp_path: Path) -> None:
+    mine = experiment(tmp_path)
+
+    def steps(probability: float) -> int:
+        recipe = Recipe(lr=3e-2, batch_size=2, steps=40, schedule="constant")
+        rule = Until("tuning", probability, every=4)
+        told = {"forget": (Example(("When, again?",), ("1901",)),)}
+        history = History(Training(("forget",), recipe=recipe, until=rule), None)
+        task = Task("told", "all", told, PROBES, validation=TUNING, history=history)
+        return len(json.loads((Path(trained(mine, task, "original", CPU).path) / "history.json").read_text()))
+
+    easy, hard = steps(0.01), steps(0.5)
+    assert 4 <= easy <= hard < 40 and easy % 4 == hard % 4 == 0
+    assert steps(1.0) == 40
 
 
 @pytest.mark.parametrize("role", ["original", "control"])

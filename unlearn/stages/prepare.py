@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Key, libraries, path_key, training_key
+from unlearn.stages.stopping import Stop
 from unlearn.training.update import Update
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Learning:
     """None: the family's own."""
     update: Update | None = None
     """None: the run's `finetune_update`."""
+    stop: Stop | None = None
+    """When it ends before the recipe's length."""
 
 
 def trained(experiment: Experiment, task: Task, role: Role, device: torch.device) -> Model:
@@ -56,13 +59,12 @@ def trained(experiment: Experiment, task: Task, role: Role, device: torch.device
     start = trained(experiment, task, "control", device) if training.start == "control" else None
     if start is not None and not training.sets:
         return start
-    return learned(experiment, task, role, Learning(_rows(task, training), start, training.recipe), device)
+    return learned(experiment, task, role, _learning(task, training, start), device)
 
 
 def learned(experiment: Experiment, task: Task, name: str, learning: Learning, device: torch.device) -> Model:
     """Return a model that learned so, from the cache or now. name: of the stage."""
-    start = learning.start.key if learning.start else None
-    key = _key(experiment, task, learning.rows, start, learning.recipe)
+    key = _key(experiment, task, learning, learning.start.key if learning.start else None)
     built = cache(experiment).stage(
         name, key, lambda folder: _train(experiment, task, name, learning, device, folder), collective=True
     )
@@ -141,7 +143,7 @@ def model_key(experiment: Experiment, task: Task, role: Role) -> Key:
     start = model_key(experiment, task, "control") if training.start == "control" else None
     if start is not None and not training.sets:
         return start
-    return _key(experiment, task, _rows(task, training), start, training.recipe)
+    return _key(experiment, task, _learning(task, training), start)
 
 
 def _training(experiment: Experiment, task: Task, role: Role) -> Training:
@@ -150,14 +152,16 @@ def _training(experiment: Experiment, task: Task, role: Role) -> Training:
     return training
 
 
-def _rows(task: Task, training: Training) -> tuple[Row, ...]:
-    return tuple(row for name in training.sets for row in task.rows(name))
+def _learning(task: Task, training: Training, start: Model | None = None) -> Learning:
+    rows = tuple(row for name in training.sets for row in task.rows(name))
+    return Learning(rows, start, training.recipe, stop=Stop.of(training.until, task))
 
 
-def _key(experiment: Experiment, task: Task, rows: Sequence[Row], start: Key | None, recipe: Recipe | None) -> Key:
+def _key(experiment: Experiment, task: Task, learning: Learning, start: Key | None) -> Key:
     family = experiment.model
-    recipe, update = recipe or family.finetune, experiment.finetune_update
-    return training_key(start or family.key(task), family.prompt, recipe, update, rows, experiment.seed)
+    recipe, update = learning.recipe or family.finetune, experiment.finetune_update
+    key = training_key(start or family.key(task), family.prompt, recipe, update, learning.rows, experiment.seed)
+    return key | {"stop": cache_key(learning.stop)}
 
 
 def _train(
@@ -193,7 +197,11 @@ def fit(
     plan = plan_answers(rows, tokenizer, experiment.model.prompt, recipe, seed)
     with progress(title, total=len(plan.steps)) as advance:
         setup = Setup(recipe, seed, learning.update or experiment.finetune_update)
-        return train_answers(model, plan, setup, folder, Watch(advance=advance, notify=notify)).history
+        watch = Watch(advance=advance, notify=notify)
+        if learning.stop:
+            prompt, budget = experiment.model.prompt, experiment.evaluate.token_budget
+            watch = replace(watch, enough=learning.stop.enough(model, tokenizer, prompt, budget))
+        return train_answers(model, plan, setup, folder, watch).history
 
 
 def _readable(row: Row) -> Example | str:

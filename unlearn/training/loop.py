@@ -52,6 +52,8 @@ class Watch:
     """Gets each new row of the log ("train") and of the curve ("curve") as it comes."""
     notify: Callable[[str], None] = lambda line: None
     """Gets what a person should know."""
+    enough: Callable[[int], bool] = lambda step: False
+    """Says after so many steps, alike on all ranks, whether the model has learned enough: the training ends then."""
 
 
 def train(policy: nn.Module, objective: Objective, setup: Setup, folder: Path, watch: Watch | None = None) -> Log:
@@ -95,6 +97,8 @@ class _Training:
             self.watch.advance(1, loss=losses["loss"])
             if step in due:
                 self._evaluate(step, log)
+            if self.watch.enough(step):
+                break
             late = time.monotonic() - saved > recipe.checkpoint_seconds
             if distributed.is_main() and late and self.objective.may_save(step):
                 self._save(step, log)
