@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import SMALL, unlearn
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.command
 ATTACKED = [argument for argument in SMALL if argument != "attack=none"]
 ATTACKED += ["dataset.authors=30", "attack=[detach,quantize]", "attack.quantize.formats=[int8]"]
 ATTACKED += ["leak.answer_metric=prob", "model.finetune.epochs=30", "leak.min_attacker_items=1"]

@@ -66,7 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_command_and_function_give_the_same_run(runs: dict[str, Path]) -> None:
     one, other = (folder / "run" for folder in runs.values())
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (one, other)]
@@ -76,7 +76,7 @@ def test_command_and_function_give_the_same_run(runs: dict[str, Path]) -> None:
     assert [name for name in files if not same_file(one / name, other / name)] == []
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_what_a_run_saved(runs: dict[str, Path]) -> None:
     run = package.Run(runs["command"] / "run")
     saved = json.loads((run.folder / "metrics.json").read_text())
@@ -93,7 +93,7 @@ def test_what_a_run_saved(runs: dict[str, Path]) -> None:
     assert {"model_utility", "retain/probability", "retain/probability_low"} & {*compared.columns}
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_answers_are_those_of_the_run(runs: dict[str, Path]) -> None:
     import pandas as pd
 

@@ -20,7 +20,7 @@ from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.command
 ATTACKED = ["attack=[quantize,relearn_forget]", "attack.relearn_forget.samples=[2]", "attack.relearn_forget.rates=[1]"]
 BARE = [argument for argument in SMALL if argument != "attack=none"]
 ANOTHER = "the original is not the one that was unlearned"

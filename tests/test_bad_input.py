@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers import SMALL, start, unlearn
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.command
 SetUp = Callable[[Path], object]
 
 

@@ -131,7 +131,7 @@ def test_the_page_keeps_what_stands_around_the_table(scripts: Any, tmp_path: Pat
     assert lines[5:] == ["<!-- measured: a -->", "new", "<!-- end: a -->"]
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_the_whole_benchmark_on_a_very_small_model(
     scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

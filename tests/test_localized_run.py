@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from unlearn.models.mask import Mask
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.command
 HALF = ["localize=random", "localize.select=0.5", "train.weight_decay=0.1"]
 BRIEF = "stages=[prepare,localize,unlearn]"
 

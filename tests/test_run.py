@@ -15,7 +15,7 @@ import pytest
 from helpers import SMALL, start, unlearn
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.command
 
 TABLES = ("tokens", "generations")
 

@@ -131,13 +131,13 @@ def test_they_are_listed_without_being_imported(capsys: pytest.CaptureFixture[st
     assert "an example of a localizer" in lines[place + 1]
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_tab_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_LINE", f"unlearn run --config-dir {CONF} plugins=[my_plugin] localize=nam")
     assert unlearn("-sc", "query=bash", cwd=tmp_path).stdout.split() == ["localize=named"]
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_a_whole_run(tmp_path: Path) -> None:
     shutil.copytree(HERE / "my_plugin", tmp_path / "my_plugin")
     command = ["run", "--config-dir", str(CONF), *TINY, *USED, "output=run"]

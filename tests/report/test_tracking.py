@@ -257,7 +257,7 @@ def _with_the_real_client(folder: Path, home: Path, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_the_real_client_offline(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert _with_the_real_client(folder, tmp_path) == ""
@@ -269,7 +269,7 @@ def test_the_real_client_offline(tmp_path: Path) -> None:
     assert files == {"figures", "table"}
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_the_real_client_and_a_server_that_never_answers(tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

@@ -153,7 +153,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, run(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_the_table_is_printed_and_written(workshop: tuple[Path, str]) -> None:
     folder, printed = workshop
     found = json.loads((folder / "found" / "audit.json").read_text())
@@ -175,7 +175,7 @@ def test_the_table_is_printed_and_written(workshop: tuple[Path, str]) -> None:
     assert row["faithfulness_low"] < row["faithfulness"]
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_the_same_command_goes_on_where_it_stopped(workshop: tuple[Path, str]) -> None:
     folder, printed = workshop
     before, found = stages(folder), (folder / "found" / "audit.json").read_text()
@@ -188,7 +188,7 @@ def test_the_same_command_goes_on_where_it_stopped(workshop: tuple[Path, str]) -
     assert (folder / "found" / "audit.json").read_text() == found
 
 
-@pytest.mark.slow
+@pytest.mark.command
 def test_models_are_shared_with_ordinary_runs(workshop: tuple[Path, str]) -> None:
     """Those with seed 1 on the data of seed 0, and with the seed of the data itself."""
     folder, _ = workshop
@@ -203,7 +203,7 @@ def test_models_are_shared_with_ordinary_runs(workshop: tuple[Path, str]) -> Non
                 assert cache(experiment).folder(part, model_key(experiment, task, part)).is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.command
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
