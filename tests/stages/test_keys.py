@@ -53,8 +53,7 @@ def components() -> list[tuple[str, Any]]:
     for choice in names("attack"):
         attacks |= {f"attack={choice} {name}": one for name, one in experiment(f"attack={choice}").attack.items()}
     methods = {f"method={name}": experiment(f"method={name}").method for name in names("method")}
-    declared = {name: one for name, one in methods.items() if hasattr(one, "reads")}
-    found = [*localizers.items(), *attacks.items(), *declared.items(), ("evaluate", experiment().evaluate)]
+    found = [*localizers.items(), *attacks.items(), *methods.items(), ("evaluate", experiment().evaluate)]
     once = {str(cache_key(one)): (name, one) for name, one in reversed(found)}
     return list(reversed(once.values()))
 
