@@ -65,8 +65,6 @@ LONG = {
     "leak/leak_table.py",
     "report/compare.py",
     "report/leak.py",
-    "stages/attack.py",
-    "stages/audit.py",
 }
 MANY = {
     "attacks.optimized.coordinate_search.__init__",

@@ -99,7 +99,7 @@ def test_a_part_that_is_no_localizer_is_refused() -> None:
         "_target_": "unlearn.localize.combine.Complement",
         "of": {"_target_": "unlearn.recipe.Recipe", "lr": 1.0, "steps": 1},
     }
-    with pytest.raises(UserError, match=r"'of' is .*a Localizer is wanted"):
+    with pytest.raises(UserError, match=r"'of._target_' is .*a Localizer is wanted"):
         build(node)
 
 

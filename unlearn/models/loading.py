@@ -32,7 +32,7 @@ def load_model(path: str) -> PreTrainedModel:
         return _with_layers(local(path), about)
     if (base := base_of(local(path))) is not None:
         return _with_adapter(base, local(path))
-    with _clear_errors(path, "model"):
+    with _ClearErrors(path, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             *_place(path), dtype=torch.float32, output_loading_info=True, **_source(path)
         )
@@ -74,7 +74,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
     while (base := layered.below(path)) is not None:
         path = base
-    with _clear_errors(path, "tokenizer"):
+    with _ClearErrors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(*_place(path), **_source(path))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -158,7 +158,7 @@ def _adapted(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return the model with peft's adapter in the folder merged into its weights."""
     from peft import PeftModel
 
-    with _clear_errors(str(folder), "adapter"), warnings.catch_warnings():
+    with _ClearErrors(str(folder), "adapter"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
         warnings.filterwarnings("error", "Found missing adapter keys")  # they would be left as they start: at nothing
         adapted: Any = PeftModel.from_pretrained(model, folder, torch_device="cpu")
@@ -182,7 +182,7 @@ def _source(path: str) -> dict[str, Any]:
     return weights | {"trust_remote_code": False}  # left open, a model with code of its own would have the user asked
 
 
-class _clear_errors:
+class _ClearErrors:
     """Turn the many ways in which loading fails into one line."""
 
     def __init__(self, path: str, what: str) -> None:
