@@ -87,6 +87,7 @@ def _key(experiment: Experiment, task: Task, original: Reference, mask: Mask | N
 
 def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
     """Check that nothing changed but what may, and write the model folder."""
+    from unlearn.models.layered import below
     from unlearn.models.loading import load_model, save_model
     from unlearn.training import checkpoint
     from unlearn.training.weights import check_unselected
@@ -95,7 +96,8 @@ def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
         before: Any = load_model(original.path)
         changed = check_unselected(work.allowed, before.to(next(result.module.parameters()).dtype), result.module)
         notify(f"{changed:.1%} of the weights that may change did, and no other")
-    save_model(result.module, result.processor, work.folder)
+    base = below(original.path) or original.path
+    save_model(result.module, result.processor, work.folder, base, result.variant)
     checkpoint.discard(work.folder)
     for temporary in work.temporary:
         shutil.rmtree(temporary, ignore_errors=True)
