@@ -171,7 +171,8 @@ def _prompt_of(place: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
         if (folder / "run.json").is_file() and (prompt := read_json(folder / "run.json").get("prompt")):
             return PromptFormat(**prompt)
     if (place / MANIFEST).is_file() and (prompt := read_json(place / MANIFEST)["inputs"].get("prompt")):
-        return PromptFormat(**prompt)
+        _, _, fields = prompt  # as `cache_key` has it: class, versions, fields
+        return PromptFormat(**fields)
     if tokenizer.chat_template:
         return PromptFormat()
     return PromptFormat(chat_template=False, user_start="Question: ", user_end="\n", answer_start="Answer: ")

@@ -195,6 +195,12 @@ class Store:
             lock.release()
 
 
+def copy_stage(source: Path, folder: Path) -> None:
+    """Copy what a stage made into a folder, without its manifest."""
+    with disk_errors(folder):
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
+
 def _begun(folder: Path) -> Path:
     """Return the file with the key from which a stage is being built."""
     return folder.with_name(f".{folder.name}.key")

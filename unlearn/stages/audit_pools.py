@@ -16,12 +16,11 @@ from unlearn.metrics.metric_quality import Scored
 from unlearn.metrics.model_utility import ModelUtility
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import cache_key
-from unlearn.runtime.progress import progress
 from unlearn.runtime.store import MANIFEST, read_json
 from unlearn.score.table import Scores
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Learning, Model, cache, fit, learned
-from unlearn.stages.references import score_key
+from unlearn.stages.score import score_key, score_loaded
 from unlearn.stages.unlearn import unlearn
 from unlearn.training.adamw import AdamW
 
@@ -122,8 +121,8 @@ class Bench:
                 checkpoint.discard(folder)
             elif change == "quantised":
                 _quantise(loaded)
-            with progress(f"scoring {f'{name} {change}'.strip()}, seed {experiment.seed}") as advance:
-                experiment.evaluate.score(loaded, tokenizer, experiment.model.prompt, self.task, advance).save(folder)
+            title = f"scoring {f'{name} {change}'.strip()}, seed {experiment.seed}"
+            score_loaded(experiment, self.task, loaded, tokenizer, title, folder)
 
         stage = f"scores-{_STAGE.get(name, 'audit') if not change else 'audit'}"
         return cache(experiment).stage(stage, score_key(experiment, self.task, key), make).folder

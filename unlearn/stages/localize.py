@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
 from unlearn.localize.base import Localization
 from unlearn.models.subject import Subject
+from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
-from unlearn.runtime.store import Built, write_json
+from unlearn.runtime.store import Built, Store, copy_stage, read_json, write_json
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import Model, cache
@@ -19,7 +21,35 @@ from unlearn.stages.prepare import Model, cache
 if TYPE_CHECKING:
     import torch
 
+    from unlearn.models.mask import Mask
+
 MASK = "mask.safetensors"
+
+
+def localize(
+    experiment: Experiment, task: Task, original: Model, store: Store, device: torch.device, tracker: Tracker
+) -> list[Built]:
+    """Find the mask, or take it from the cache, and put it into the run folder with what explains it."""
+    if not experiment.localizes:
+        return []
+    import pandas as pd
+
+    located = locate(experiment, task, original, device)
+    mine = store.stage("localize", {"located": located.folder.name}, partial(copy_stage, located.folder))
+    about = read_json(mine.folder / "localize.json")
+    numbers = {"fraction": about["fraction"], **about["numbers"]}
+    tracker.log({f"localize/{name}": value for name, value in numbers.items()}, 0)
+    for path in sorted(mine.folder.glob("*.parquet")):
+        tracker.log_table(f"localize/{path.stem}", pd.read_parquet(path))
+    notify(f"localized: {about['fraction']:.1%} of {about['total']:,} weights may change ({mine.folder / MASK})")
+    return [located]
+
+
+def mask_in(folder: Path) -> Mask:
+    """Return the mask that a run folder holds."""
+    from unlearn.models.mask import Mask
+
+    return Mask.load(folder / "localize" / MASK)
 
 
 def locate(experiment: Experiment, task: Task, original: Model, device: torch.device) -> Built:

@@ -9,15 +9,14 @@ import sys
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unlearn.data.task import Role, Task
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import progress
-from unlearn.score.table import Scores
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.keys import Asked, Key, component_key
 from unlearn.stages.prepare import Model, cache, has_control, history, is_there, require_trained, trained
+from unlearn.stages.score import score_key, score_model
 
 if TYPE_CHECKING:
     import torch
@@ -73,14 +72,9 @@ def reference(experiment: Experiment, task: Task, role: Role, device: torch.devi
     scored = cache(experiment).stage(
         f"scores-{role}",
         score_key(experiment, task, model.key),
-        lambda folder: _score(experiment, task, role, model.path, device, folder),
+        lambda folder: score_model(experiment, task, model.path, f"scoring the {role} model", device, folder),
     )
     return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
-
-
-def score_key(experiment: Experiment, task: Task, model: Key) -> Key:
-    """Return what decides a model's score tables."""
-    return component_key(experiment.evaluate, task, Asked(model, experiment.model.prompt))
 
 
 def _in_helper(experiment: Experiment, task: Task, device: torch.device, threads: int) -> None:
@@ -106,15 +100,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _score(experiment: Experiment, task: Task, role: Role, path: str, device: torch.device, folder: Path) -> None:
-    from unlearn.models.loading import load_model, load_tokenizer
-
-    model: Any = load_model(path)
-    seen = task.only(experiment.evaluate.reads)
-    with progress(f"scoring the {role} model", total=None) as advance:
-        scores: Scores = experiment.evaluate.score(
-            model.to(device), load_tokenizer(path), experiment.model.prompt, seen, advance
-        )
-    scores.save(folder)
