@@ -165,14 +165,14 @@ def _started(
 def _prompt_of(place: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
     """Return the prompt format of the run that a run or model folder belongs to."""
     from unlearn.data.prompt import PromptFormat
-    from unlearn.runtime.store import MANIFEST, read_json
+    from unlearn.runtime.store import read_json
+    from unlearn.stages.prepare import PROMPT
 
     for folder in (place, place.parent):
         if (folder / "run.json").is_file() and (prompt := read_json(folder / "run.json").get("prompt")):
             return PromptFormat(**prompt)
-    if (place / MANIFEST).is_file() and (prompt := read_json(place / MANIFEST)["inputs"].get("prompt")):
-        _, _, fields = prompt  # as `cache_key` has it: class, versions, fields
-        return PromptFormat(**fields)
+    if (place / PROMPT).is_file():
+        return PromptFormat(**read_json(place / PROMPT))
     if tokenizer.chat_template:
         return PromptFormat()
     return PromptFormat(chat_template=False, user_start="Question: ", user_end="\n", answer_start="Answer: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ from unlearn.training.update import Update
 
 if TYPE_CHECKING:
     import torch
+
+
+PROMPT = "prompt.json"
+"""How the model in a folder was taught, and is to be asked."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ def _train(
     log = fit(experiment, model, tokenizer, learning, title, folder) if learning.rows else []
     if distributed.is_main():
         write_json(folder / "history.json", log)
+        write_json(folder / PROMPT, asdict(family.prompt))
         save_model(model, tokenizer, folder)
         checkpoint.discard(folder)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.ask import ask_variants
-from unlearn.data.task import Task
+from unlearn.data.task import Modality, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
@@ -19,6 +19,9 @@ class Shout:
     marks: int = 3
     """How many exclamation marks."""
 
+    version: ClassVar[int] = 1
+    modality: ClassVar[Modality] = "text"
+    reads: ClassVar[frozenset[str]] = frozenset()
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = ""
