@@ -54,17 +54,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
             if "localize" in experiment.stages:
                 stages += localize(experiment, task, known["original"], store, device, tracker)
             if "unlearn" in experiment.stages:
-                stages.append(
-                    unlearn(
-                        experiment,
-                        task,
-                        known,
-                        mask_in(folder) if experiment.localizes else None,
-                        store,
-                        device,
-                        tracker,
-                    )
-                )
+                mask = mask_in(folder) if experiment.localizes else None
+                stages.append(unlearn(experiment, task, known, mask, store, device, tracker))
             if "score" in experiment.stages:
                 tables = {role: reference.scores for role, reference in known.items()}
                 stages += score_unlearned(experiment, task, tables, store, device)
