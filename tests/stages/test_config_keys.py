@@ -18,7 +18,19 @@ def test_what_an_earlier_run_leaves_to_the_command() -> None:
 
 
 def test_what_an_audit_takes() -> None:
-    assert set(AUDITED) == {"model", "dataset", "train", "relearn", "evaluate", "metric", "lora", "seed"}
+    deciding = {
+        "model",
+        "dataset",
+        "train",
+        "update",
+        "finetune_update",
+        "relearn",
+        "evaluate",
+        "metric",
+        "lora",
+        "seed",
+    }
+    assert set(AUDITED) == deciding
     assert set(AUDIT_KEYS) == set(AUDITED) | {"output", "cache", "device", "threads"}
 
 
