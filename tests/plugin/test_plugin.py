@@ -21,8 +21,14 @@ from unlearn.runtime.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf"
-CHOICES = {"metric": "answer_length", "localize": "named", "dataset": "capitals", "attack": "shout"}
-USED = ["metric=[recall,answer_length]", "localize=named", "dataset=capitals", "attack=[shout]"]
+CHOICES = {
+    "method": "bounded",
+    "metric": "answer_length",
+    "localize": "named",
+    "dataset": "capitals",
+    "attack": "shout",
+}
+USED = ["metric=[recall,answer_length]", "localize=named", "method=bounded", "dataset=capitals", "attack=[shout]"]
 TINY = [text for text in SMALL if not text.startswith(("dataset.", "attack="))]
 LISTS = ("metric", "attack")
 
