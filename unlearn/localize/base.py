@@ -39,16 +39,16 @@ NUMBERS = {  # what the numbers that several localizers give say
 
 @dataclass(frozen=True)
 class Localization:
-    """A mask and what explains it.
-
-    numbers: logged with the run ("gamma", "snip_iou"). tables: saved beside the mask and
-    shown in the report as they say, by name. masks: further masks from the same scores, by name.
-    """
+    """Hold a mask and what explains it."""
 
     mask: Mask
+    """The weights that may change."""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that are logged with the run, by name ("gamma", "snip_iou")."""
     tables: Mapping[str, Explained] = field(default_factory=dict)
+    """Tables that are saved beside the mask and shown in the report as they say, by name."""
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    """Further masks, by name: of other sizes from the same scores, or those that the mask was made of."""
     words: Mapping[str, str] = field(default_factory=dict)
     """What the numbers say, by name; those of NUMBERS need no words of their own."""
 
@@ -71,7 +71,7 @@ class Localizer(Protocol):
         ...
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """UserError where the task lacks what the localizer reads; asked before any model is loaded."""
+        """Raise a UserError where the task lacks what the localizer reads; asked before any model is loaded."""
         ...
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:

@@ -1,4 +1,4 @@
-"""From scores of attention and MLP blocks to a mask: whole blocks, best first, until a budget of weights is reached."""
+"""Turn scores of attention and MLP blocks into a mask: whole blocks, best first, until a budget is reached."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ Pooling = Literal["sum", "mean_abs", "rms", "per_parameter"]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a localizer of whole parts selects: parts are taken one by one until the budget is reached.
+    """Select whole parts of a model, one by one, until a budget is reached.
 
-    The budget is select, a share of all the model's weights (rounded up); or parameters, a number of weights; or count,
-    a number of parts; or match, as many weights as that localizer selects. Raises ValueError where more than one of the
-    last three is set.
+    Raises ValueError where more than one of parameters, count and match is set.
     """
 
     modality: ClassVar[str] = "text"
     version: ClassVar[int] = 1
 
     select: Fraction = 0.1
+    """Budget: this share of all the model's weights (rounded up), unless one of the next three is set."""
     parameters: Annotated[int, Gt(0)] | None = None
+    """Budget: a number of weights."""
     count: Annotated[int, Gt(0)] | None = None
+    """Budget: a number of parts."""
     match: Localizer | None = None
+    """Budget: as many weights as another localizer selects: localize@localize.match=flu."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("match", "parameters", "count") if getattr(self, name) is not None]
@@ -58,12 +60,12 @@ class Budget:
         return self.match.reads if self.match else frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """What `match` wants; without it any task will do."""
+        """Ask `match` whether it can run; without it any task will do."""
         if self.match:
             self.match.check(task, setting)
 
     def matched(self, subject: Subject, task: Task, seed: int) -> tuple[Self, Localization | None]:
-        """The same with the number of weights that `match` selects, and what that localizer found."""
+        """Return the same with the number of weights that `match` selects, and what that localizer found."""
         if not self.match:
             return self, None
         found = self.match.localize(subject, task, seed)
@@ -72,11 +74,11 @@ class Budget:
         return replace(self, match=None, parameters=found.mask.selected), found
 
     def weights(self, total: int) -> int:
-        """The budget where it is one of weights, of `total` in the model."""
+        """Return the budget in weights, of `total` in the model, where it is not a number of parts."""
         return self.parameters or max(1, math.ceil(round(self.select * total, 3)))  # 0.07 * 100 is 7.000000000000001
 
     def taken(self, sizes: Sequence[int], total: int, parts: str, overshoot: bool = True) -> list[int]:
-        """Which parts of these sizes are taken, in their order; with overshoot the last may pass the budget.
+        """Return which parts of these sizes are taken, in their order; with overshoot the last may pass the budget.
 
         UserError, calling them `parts`, where there are not enough of them, or where none fits.
         """
@@ -110,7 +112,10 @@ class Budget:
         matched: Localization | None,
         words: Mapping[str, str] = MappingProxyType({}),
     ) -> Localization:
-        """The mask of what is taken, with the budget and how much of it was used; the matched mask is kept beside."""
+        """Return the mask of what is taken, with the budget and how much of it was used.
+
+        A matched mask is kept beside it as "match".
+        """
         budget = mask.selected if self.count is not None else self.weights(mask.total)
         numbers = {**numbers, "budget": budget, "budget_ratio": mask.selected / budget}
         if not matched:
@@ -122,24 +127,26 @@ class Budget:
 
 @dataclass(frozen=True)
 class BlockBudget(Budget):
-    """How block scores become a mask; the localizers that score sites have these fields.
+    """Turn scores of sites into a mask of whole blocks; the localizers that score sites have these fields.
 
-    The attention block of a layer is its q, k, v and output projections, the MLP block its gate, up and down (biases
-    go with them). parts: which blocks compete. A block's sites are pooled by
-    sum: the sum of their scores, with their signs where they have any (as Mechanistic Unlearning does), mean_abs: mean
-    |score|, rms: root of the mean squared score, per_parameter: sum of |scores| / the block's weights.
-    Blocks are added in descending order of the absolute value until the budget is reached (see Budget).
-    overshoot: whether the last block may pass the budget; forbid skips what would, and fills up with smaller blocks.
+    The attention block of a layer is its q, k, v and output projections, the MLP block its gate, up and down (biases go
+    with them). Blocks are added in descending order of the absolute value of their pooled score until the budget is
+    reached (see Budget).
 
     Mechanistic Unlearning (Guo et al., 2024), https://arxiv.org/abs/2410.12949
     """
 
     parts: Literal["blocks", "mlps"] = "blocks"
+    """Which blocks compete: attention and MLP blocks ("blocks"), or MLP blocks alone ("mlps")."""
     pooling: Pooling = "sum"
+    """How a block's score is made of those of its sites: sum (signed), mean_abs, rms, or per_parameter. "sum" is the
+    sum of the scores with their signs where they have any (as published), "mean_abs" the mean |score|, "rms" the root
+    of the mean squared score, "per_parameter" the sum of |scores| over the block's weights."""
     overshoot: Literal["allow", "forbid"] = "allow"
+    """Whether the last block may pass the budget ("allow"), or smaller ones fill it up ("forbid")."""
 
     def pooled(self, scores: np.ndarray, parameters: int) -> float:
-        """One number, to rank a block by, from the scores of its sites [n] and its weights."""
+        """Return one number, to rank a block by, from the scores of its sites [n] and its weights."""
         import numpy as np
 
         if self.pooling == "sum":
@@ -151,7 +158,7 @@ class BlockBudget(Budget):
         return float(np.abs(scores).sum()) / parameters
 
     def chosen(self, scores: Mapping[Block, float], sizes: Mapping[Block, int], total: int) -> list[Block]:
-        """The blocks that are selected, best first; ties go to the lower layer, attention first."""
+        """Return the blocks that are selected, best first; ties go to the lower layer, attention first."""
         order = sorted(scores, key=lambda block: (-abs(scores[block]), block[1], block[0]))
         ranked = [sizes[block] for block in order]
         return [order[number] for number in self.taken(ranked, total, self.parts, self.overshoot == "allow")]
@@ -166,7 +173,10 @@ class BlockBudget(Budget):
         tables: Mapping[str, Explained],
         words: Mapping[str, str] = MappingProxyType({}),
     ) -> Localization:
-        """The mask of the chosen blocks' weights; scores: of each block's sites."""
+        """Return the mask of the chosen blocks' weights.
+
+        scores: of each block's sites. numbers, tables, words: of the localizer, kept with the mask.
+        """
         import pandas as pd
 
         from unlearn.models.layout import layout
@@ -197,7 +207,7 @@ class BlockBudget(Budget):
 
 
 def block_weights(parts: Layout, model: nn.Module) -> dict[Block, dict[str, int]]:
-    """Names and sizes of the weights of every block, attention and MLP, layer by layer."""
+    """Return names and sizes of the weights of every block, attention and MLP, layer by layer."""
     names = {id(p): name for name, p in model.named_parameters()}
     found: dict[Block, dict[str, int]] = {}
     for layer, block in enumerate(parts.blocks):

@@ -1,4 +1,4 @@
-"""Masks of masks: what both of two localizers select, what either does, what one does not."""
+"""Combine masks: what both of two localizers select, what either does, what one does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair(ABC):
-    """Two localizers, each asked for its mask; the two masks and their overlap (IoU) are kept beside the result.
+    """Ask two localizers for their masks; the two masks and their overlap (IoU) are kept beside the result.
 
     Either may itself be a combination.
     """
@@ -26,7 +26,9 @@ class Pair(ABC):
     version: ClassVar[int] = 1
 
     first: Localizer
+    """One localizer: localize@localize.first=NAME."""
     second: Localizer
+    """The other: localize@localize.second=NAME."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -34,13 +36,13 @@ class Pair(ABC):
         return self.first.reads | self.second.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """What both want."""
+        """Ask both whether they can run."""
         self.first.check(task, setting)
         self.second.check(task, setting)
 
     @abstractmethod
     def combine(self, first: Mask, second: Mask) -> Mask:
-        """The mask of the two."""
+        """Return the mask of the two."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Ask both. Where both give a table of the same name, the second one's is called second_NAME."""
@@ -64,30 +66,31 @@ class Pair(ABC):
 
 @dataclass(frozen=True)
 class Intersection(Pair):
-    """Weights that both localizers select."""
+    """Select the weights that both localizers select."""
 
     def combine(self, first: Mask, second: Mask) -> Mask:
-        """first & second."""
+        """Return first & second."""
         return first & second
 
 
 @dataclass(frozen=True)
 class Union(Pair):
-    """Weights that either localizer selects."""
+    """Select the weights that either localizer selects."""
 
     def combine(self, first: Mask, second: Mask) -> Mask:
-        """first | second."""
+        """Return first | second."""
         return first | second
 
 
 @dataclass(frozen=True)
 class Complement:
-    """Weights that the localizer `of` does not select: the control for "does it matter where?"."""
+    """Select the weights that the localizer `of` does not select: the control for "does it matter where?"."""
 
     modality: ClassVar[str] = "any"
     version: ClassVar[int] = 1
 
     of: Localizer
+    """The localizer whose mask is inverted: localize@localize.of=NAME."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -95,7 +98,7 @@ class Complement:
         return self.of.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """What `of` wants."""
+        """Ask `of` whether it can run."""
         self.of.check(task, setting)
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:

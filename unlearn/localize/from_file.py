@@ -1,4 +1,4 @@
-"""A mask that was saved before."""
+"""Read a mask that was saved before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unlearn.runtime.paths import local
 
 @dataclass(frozen=True)
 class FromFile:
-    """The mask in `path`: a mask.safetensors, a folder that has one, or a run (RUN/localize/mask.safetensors).
+    """Read a mask that was saved before.
 
     UserError where there is none, or where it was made for a model with other weights.
     """
@@ -29,10 +29,11 @@ class FromFile:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     path: Annotated[str, MinLen(1)]
+    """A mask.safetensors, a folder that has one, or the folder of a run that has localize/mask.safetensors."""
 
     @property
     def file(self) -> Path:
-        """Where the mask is."""
+        """Return where the mask is."""
         place = local(self.path)
         if not place.is_dir():
             return place
@@ -40,12 +41,12 @@ class FromFile:
         return inside if inside.is_file() else place / "localize" / "mask.safetensors"
 
     def cache_key(self) -> dict[str, str]:
-        """The file's hash: a mask is what is in it, wherever it is."""
+        """Return the file's hash: a mask is what is in it, wherever it is."""
         with open(self.file, "rb") as file:
             return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do, but the file must be there."""
+        """Refuse a path without a mask; any task will do."""
         if not self.file.is_file():
             raise UserError(
                 f"'localize.path' is {self.path!r}: there is no mask (wanted: a mask.safetensors, or a run folder that "
@@ -53,7 +54,7 @@ class FromFile:
             )
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """Read it, and check that it is this model's."""
+        """Read the mask, and check that it is this model's."""
         from unlearn.models.mask import Mask
 
         mask = Mask.load(self.file)

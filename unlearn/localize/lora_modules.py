@@ -11,7 +11,7 @@ from unlearn.runtime.errors import UserError
 
 
 def adapted(model: nn.Module, mask: Mask, modules: Sequence[str]) -> list[str]:
-    """Those of the linear modules that are selected as a whole, or at least as much as the model is on average.
+    """Return those of the linear modules that are selected as a whole, or at least as much as the model is on average.
 
     UserError where there is none, or where the mask is another model's.
     """

@@ -13,17 +13,17 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True)
 class NoLocalization:
-    """The mask that selects all weights. A run with it has no localization stage and no mask."""
+    """Select all weights. A run with it has no localization stage and no mask."""
 
     modality: ClassVar[str] = "any"
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """Every tensor, whole."""
+        """Return the mask of every tensor, whole."""
         from unlearn.models.mask import Mask
 
         return Localization(Mask.where(subject.module, lambda name: True))

@@ -1,4 +1,4 @@
-"""First-order estimates of what patching does: (other - base) . gradient, formed as the gradients come by."""
+"""Estimate to first order what patching does: (other - base) . gradient, formed as the gradients come by."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Seen = Callable[[Key, Tensor], None]
 
 @dataclass(frozen=True)
 class Attribution:
-    """Estimates for B prompts, and m = logit(answer) - mean logit(foils) in the two runs, [B] each.
-
-    scores: of sites [B, heads] by (layer, name), summed over tokens and features; of "resid" [B, T], by token; of edges
-    [B, 1] by (source, target).
-    """
+    """Hold estimates for B prompts, and m = logit(answer) - mean logit(foils) in the two runs."""
 
     scores: dict[Any, Tensor]
+    """Of sites [B, heads] by (layer, name), summed over tokens and features; of "resid" [B, T], by token; of edges [B,
+    1] by (source, target)."""
     base: Tensor
+    """m in the run that is looked at, [B]."""
     other: Tensor
+    """m in the run that values come from, [B]."""
 
 
 def attribute(
@@ -49,7 +49,7 @@ def attribute(
     keys: Iterable[Key],
     points: int = 0,
 ) -> Attribution:
-    """(a_other - a_base) . dm/da on the base run, for every site a: an estimate of m(a set to a_other) - m.
+    """Return (a_other - a_base) . dm/da on the base run for every site a: an estimate of m(a set to a_other) - m.
 
     Two forwards and one backward. With points, integrated gradients: the mean gradient of n runs whose embeddings lie
     between the two, base + (i + 1/2) / n (other - base); n + 2 forwards and n backwards. Differences are all that is
@@ -85,7 +85,7 @@ def attribute(
 def attribute_edges(
     model: nn.Module, layout: Layout, base: Sequence[EncodedFact], other: Sequence[EncodedFact]
 ) -> Attribution:
-    """(u_other - u_base) . dm/d(what d reads) on the base run, for every source u and every target d after it.
+    """Return (u_other - u_base) . dm/d(what d reads) on the base run, for every source u and every target d after it.
 
     u: embed (the residual entering layer 0), head.l.h (what the head adds to the residual; attn.l as a whole where a
     post-norm follows, as its heads do not add up), mlp.l. d: attn.l, mlp.l, logits (what the final norm takes). The sum
@@ -126,7 +126,7 @@ def run_backward(
     receive: Seen,
     embeddings: Tensor | None = None,
 ) -> Tensor:
-    """One forward and one backward of m, which it gives: [B].
+    """Run one forward and one backward of m, and return m: [B].
 
     see: called with the sites of `seen` and their values in the forward; receive: with those of `wanted` and their
     gradients in the backward, all [B, T, heads, width]. The gradient of what a module takes is that through this module
@@ -168,7 +168,7 @@ def exact(
     patches: Sequence[Patch],
     token_budget: int,
 ) -> Tensor:
-    """m(base run with the patch's sites set to the other run's values) - m(base run): [patches], by brute force."""
+    """Return m(base run with its sites set to the other run's values) - m(base run), by brute force: [patches]."""
     keys = {key for patch in patches for key in patch.sites}
     _, values = capture(model, layout, keys, _batch(model, [other]))
     source = {key: value[0] for key, value in values.items()}
@@ -184,20 +184,23 @@ def exact(
 
 @dataclass(frozen=True)
 class Estimates:
-    """All prompts' estimates: labels [n], scores [prompts, n]; gap: mean m(clean) - mean m(corrupt).
-
-    scale: what normalised scores are shares of, the gap, or nan where it is too small.
-    """
+    """Hold all prompts' estimates."""
 
     labels: list[tuple[Any, ...]]
+    """What each score is of: [n]."""
     scores: np.ndarray
+    """[prompts, n]."""
     gap: float
+    """Mean m(clean) - mean m(corrupt)."""
     scale: float
+    """What normalised scores are shares of: the gap, or nan where it is too small."""
 
 
 def pair_facts(subject: Subject, task: Task, most: int, direction: str, seed: int) -> list[Pair]:
-    """The task's first facts with foils, each as (base, other) prompt: clean and corrupt, or for denoising corrupt and
-    clean. UserError where no foil begins otherwise than its answer does."""
+    """Return the task's first `most` facts with foils, each as (base, other) prompt.
+
+    (clean, corrupt), or for denoising (corrupt, clean). UserError where no foil begins otherwise than its answer does.
+    """
     facts = [fact for fact in encode_facts(subject, task, most) if fact.foils]
     if not facts:
         raise UserError(
@@ -214,7 +217,10 @@ def estimate(
     direction: str,
     function: Callable[[Sequence[EncodedFact], Sequence[EncodedFact]], Attribution],
 ) -> Estimates:
-    """`function` over batches of pairs; says so where destroying the subject hardly changes the metric."""
+    """Return what `function` gives over batches of pairs.
+
+    Says so where destroying the subject hardly changes the metric.
+    """
     labels: list[tuple[Any, ...]] = []
 
     def rows(batch: list[Pair]) -> list[np.ndarray]:
@@ -236,14 +242,14 @@ def _batch(model: nn.Module, facts: Sequence[EncodedFact]) -> PromptBatch:
 
 
 def _before(layout: Layout, source: Key, target: Key) -> bool:
-    """Whether what `source` adds to the residual reaches `target`."""
+    """Return whether what `source` adds to the residual reaches `target`."""
     if source[1] == "attn_in" or source[0] != target[0]:
         return source[1] == "attn_in" or source[0] < target[0]
     return source[1] != "mlp_out" and target[1] == "mlp_in" and not layout.blocks[source[0]].parallel
 
 
 def _before_output(block: Block, gradient: Tensor) -> Tensor:
-    """A gradient [B, T, 1, d] of the residual as one of the heads' outputs, [B, T, heads, width]."""
+    """Return a gradient [B, T, 1, d] of the residual as one of the heads' outputs, [B, T, heads, width]."""
     found: Tensor = (gradient.squeeze(2) @ matrix(block.output)).unflatten(-1, (block.heads, -1))
     return found
 

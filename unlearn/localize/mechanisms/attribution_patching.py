@@ -1,4 +1,4 @@
-"""Attribution patching: what every site would do if it were patched, from two forwards and one backward."""
+"""Attribution patching: estimate what every site would do if it were patched, from two forwards and one backward."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ POOLED: dict[Kind, tuple[str, ...]] = {"attention": HEADS, "mlp": ("mlp_in", "ml
 
 @dataclass(frozen=True)
 class AttributionPatching(Contrasts):
-    """Blocks that change the answer most where values of the clean and the corrupt run are exchanged, to first order.
+    """Select blocks that change the answer most where a clean and a corrupt run exchange values, to first order.
 
     The corrupt prompt has random tokens in the place of the subject. m = logit(answer) - mean logit(foils), where the
     answer is predicted. Score of a site a: sum over tokens and features of (a_other - a_base) dm/da on the base run,
     averaged over prompts: an estimate of how m changes where a is patched. Normalised: over m(clean) - m(corrupt), nan
     where that is below 0.1.
-    points: 0, or how many points of
-    integrated gradients. exact: this share of the sites, the largest scores, are patched for real; these effects stand
-    beside the estimates in the table "sites" (the mask follows the estimates).
 
     Sites: q, k, v (before rotary) and z (the output) of each head, attn_out, mlp_in, mlp_out. An attention block is
     pooled from q, k, v and z, an MLP block from mlp_in and mlp_out.
@@ -45,10 +42,13 @@ class AttributionPatching(Contrasts):
     """
 
     points: Annotated[int, Ge(0)] = 0
+    """Integrated gradients over so many points; 0: the plain gradient."""
     exact: Annotated[float, Ge(0), Le(1)] = 0.05
+    """This share of the sites, the largest scores, is patched for real as well. These effects stand beside the
+    estimates in the table "sites"; the mask follows the estimates."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """UserError where no foil begins otherwise than its answer does."""
+        """Return the mask, with the table "sites"; UserError where no foil begins otherwise than its answer does."""
         import pandas as pd
 
         from unlearn.localize.mechanisms.attribution import attribute, estimate
@@ -79,7 +79,7 @@ class AttributionPatching(Contrasts):
         return self.select_blocks(subject, task, seed, scores, numbers, {"sites": explained_sites(table)})
 
     def _exact(self, subject: Subject, parts: Layout, pairs: list[Pair], table: pd.DataFrame) -> np.ndarray:
-        """Mean effects of the sites that are patched for real, nan for the others."""
+        """Return mean effects of the sites that are patched for real, nan for the others."""
         import math
 
         import numpy as np

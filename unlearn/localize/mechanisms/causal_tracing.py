@@ -1,4 +1,4 @@
-"""Causal tracing: noise on the subject destroys the answer; which states, put back, bring it back?"""
+"""Causal tracing: find the states that, put back, restore an answer which noise on the subject has destroyed."""
 
 from __future__ import annotations
 
@@ -35,33 +35,35 @@ GROUPS = ("first subject", "middle subject", "last subject", "first after", "mid
 
 @dataclass(frozen=True)
 class CausalTracing(BlockBudget):
-    """Blocks whose clean state best restores the answer in a run with a noised subject.
+    """Select blocks whose clean state best restores the answer in a run with a noised subject.
 
     Noise N(0, nu^2) is added to the embeddings of the subject's tokens, wherever it is named, in `samples` draws that
     are the same for all of a prompt's sites. p is the probability of the answer's first token, averaged over the draws.
     Total effect TE = p(clean) - p(noised), indirect effect IE = p(restored) - p(noised); both are averaged over
-    prompts, and the normalised effect is mean IE / mean TE (nan where mean TE is below 0.01). noise: rome3, nu = 3 std
-    over all subjects' embeddings; sqrt3, nu = sqrt(3 std) over the prompt's own subject's; or nu itself.
-
-    form "sites" (Mechanistic Unlearning): every head's output and every MLP's is restored, at all tokens; a block is
-    pooled from these scores. form "tokens" (ROME): at one token, the hidden state after a layer, or the MLP or the
-    attention outputs of `window` layers around it (at most a third of all); a block's score is its window's mean IE at
-    the subject's last token. Effects that can only be 0 are not computed: before the subject, and of the last layer at
-    any token but the last.
-
-    max_facts: how many facts are traced. known_only: only those whose answer is the model's first choice.
-    seed: of the noise (null: the run's).
+    prompts, and the normalised effect is mean IE / mean TE (nan where mean TE is below 0.01). Effects that can only be
+    0 are not computed: before the subject, and of the last layer at any token but the last.
 
     Locating and Editing Factual Associations in GPT (Meng et al., 2022), https://arxiv.org/abs/2202.05262
     """
 
     form: Literal["sites", "tokens"] = "sites"
+    """Sites: every head and MLP at all tokens; tokens: ROME's trace, by token and layer. "sites" (Mechanistic
+    Unlearning): every head's output and every MLP's is restored, at all tokens; a block is pooled from these scores.
+    "tokens" (ROME): at one token, the hidden state after a layer, or the MLP or the attention outputs of `window`
+    layers around it; a block's score is its window's mean IE at the subject's last token."""
     samples: Annotated[int, Gt(0)] = 1
+    """Draws of noise for each prompt."""
     noise: Literal["rome3", "sqrt3"] | Annotated[float, Gt(0)] = "rome3"
+    """Standard deviation: rome3 (3 x that of the embeddings), sqrt3 (as published), or a number. "rome3" is 3 std over
+    all subjects' embeddings, "sqrt3" is sqrt(3 std) over the prompt's own subject's."""
     window: Annotated[int, Gt(0)] = 10
+    """Form "tokens": MLP or attention layers restored together, at most a third of all."""
     max_facts: Annotated[int, Gt(0)] = 8
+    """How many facts are traced."""
     known_only: bool = True
+    """Whether only facts are traced whose answer is the model's first choice."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the noise; None: the run's."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -69,14 +71,14 @@ class CausalTracing(BlockBudget):
         return super().reads | {"facts"}
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """The task has facts with subjects."""
+        """Refuse a task without facts that mark their subjects."""
         from unlearn.localize.mechanisms.facts import check_facts
 
         super().check(task, setting)
         check_facts(task)
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """UserError where the model knows none of the facts."""
+        """Return the mask, with the table "sites" or "trace"; UserError where the model knows none of the facts."""
         import numpy as np
 
         from unlearn.localize.mechanisms.facts import LEAST_EFFECT, signal
@@ -124,7 +126,7 @@ class CausalTracing(BlockBudget):
         return self.select_blocks(subject, task, seed, scores, numbers, {"trace": _explained(table)}, NUMBERS)
 
     def _facts(self, subject: Subject, task: Task) -> list[EncodedFact]:
-        """The first `max_facts` facts (that the model knows); only as many are tried as it takes."""
+        """Return the first `max_facts` facts (that the model knows); only as many are tried as it takes."""
         from unlearn.localize.mechanisms.facts import answered, encode_facts
 
         if not self.known_only:
@@ -144,7 +146,7 @@ class CausalTracing(BlockBudget):
 
 
 def site_table(runs: Sequence[Trace], scale: float) -> pd.DataFrame:
-    """A row for each site: its mean IE with a 95% interval over prompts, also as a share of `scale`, the mean TE."""
+    """Return a row for each site: its mean IE with a 95% interval over prompts, also as a share of `scale`, mean TE."""
     import numpy as np
     import pandas as pd
 
@@ -159,7 +161,7 @@ def site_table(runs: Sequence[Trace], scale: float) -> pd.DataFrame:
 def trace_table(
     facts: Sequence[EncodedFact], words: Sequence[Sequence[str]], runs: Sequence[Trace], layers: int, examples: int = 4
 ) -> pd.DataFrame:
-    """IE by kind, layer and token: of the first prompts as they are, and averaged over all by group of tokens.
+    """Return IE by kind, layer and token: of the first prompts as they are, and averaged over all by group of tokens.
 
     A prompt's effect at a group is the mean over its tokens there; a prompt without such tokens does not count.
     """
@@ -193,7 +195,7 @@ def trace_table(
 
 
 def token_groups(fact: EncodedFact) -> dict[str, list[int]]:
-    """ROME's groups of tokens; a single token of the subject is its last."""
+    """Return ROME's groups of tokens; a single token of the subject is its last."""
     first, stop = fact.entity
     after = list(range(stop, fact.position))
     return {
@@ -207,7 +209,7 @@ def token_groups(fact: EncodedFact) -> dict[str, list[int]]:
 
 
 def intervals(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95% percentile-bootstrap interval of each column's mean, the rows [n, columns] resampled together."""
+    """Return the 95% percentile-bootstrap interval of each column's mean, the rows [n, columns] resampled together."""
     import numpy as np
 
     from unlearn.metrics.statistics import LEVEL, resamples
@@ -218,7 +220,7 @@ def intervals(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _explained(table: pd.DataFrame) -> Explained:
-    """The table, with the average's tokens of the subject marked."""
+    """Return the table, with the average's tokens of the subject marked."""
     words = (
         "How much of the answer's probability comes back when one state of the clean run is put into a run with a "
         "corrupted subject. Blue: it brings the answer back, so the fact passes there. Dots: the 95% interval "

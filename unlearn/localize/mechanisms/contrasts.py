@@ -1,4 +1,4 @@
-"""What the localizers share that compare a prompt with the same prompt about a random subject."""
+"""Hold what the localizers share that compare a prompt with the same prompt about a random subject."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contrasts(BlockBudget):
-    """Blocks by what exchanging values between a clean and a corrupt run does.
-
-    direction: noising (base is the clean run) or denoising (base is the corrupt run). max_facts: how many facts are
-    read. seed: of the corrupt prompts (null: the run's).
-    """
+    """Score blocks by what exchanging values between a clean and a corrupt run does."""
 
     direction: Literal["noising", "denoising"] = "noising"
+    """Noising: corrupt values in the clean run; denoising: clean values in the corrupt run. The run that they are put
+    into is the base."""
     max_facts: Annotated[int, Gt(0)] = 32
+    """How many facts are read."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the corrupt prompts; None: the run's."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -34,14 +34,14 @@ class Contrasts(BlockBudget):
         return super().reads | {"facts"}
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """The task has facts with subjects and foils."""
+        """Refuse a task without facts that have subjects and foils."""
         from unlearn.localize.mechanisms.facts import check_facts
 
         super().check(task, setting)
         check_facts(task, foils=True)
 
     def pairs(self, subject: Subject, task: Task, seed: int) -> list[Pair]:
-        """The facts as (base, other) prompts; UserError where no foil begins otherwise than its answer does."""
+        """Return the facts as (base, other) prompts; UserError where no foil begins otherwise than its answer does."""
         from unlearn.localize.mechanisms.attribution import pair_facts
 
         seed = seed if self.seed is None else self.seed

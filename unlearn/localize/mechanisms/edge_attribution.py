@@ -1,4 +1,4 @@
-"""Edge attribution: how much each connection between blocks matters for the answer, to first order."""
+"""Edge attribution: estimate how much each connection between blocks matters for the answer, to first order."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ SOURCES: dict[str, Kind] = {"head": "attention", "attn": "attention", "mlp": "ml
 
 @dataclass(frozen=True)
 class EdgeAttribution(Contrasts):
-    """Blocks whose edges to later blocks change the answer most, to first order.
+    """Select blocks whose edges to later blocks change the answer most, to first order.
 
     Score of an edge u -> d: (u_other - u_base) . dm/d(the residual that d reads) on the base run, averaged over
     prompts; runs and m as in attribution patching. u: embed, head.l.h, mlp.l; d: attn.l, mlp.l, logits. A block's sites
-    are its outgoing edges (those of all its heads), each as |mean score|. Pooled is their root mean square: a sum would
-    grow with the number of heads, and with that of the layers that follow. The table "edges" holds the edges.
+    are its outgoing edges (those of all its heads), each as |mean score|. The table "edges" holds the edges.
 
     Attribution Patching Outperforms Automated Circuit Discovery (Syed et al., 2023), https://arxiv.org/abs/2310.10348
     """
 
     pooling: Pooling = "rms"
+    """Of the scores of a block's edges: rms, mean_abs, per_parameter, or sum (more heads, more score). The root mean
+    square is the default, as a sum would grow with the number of heads, and with that of the layers that follow."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """UserError where no foil begins otherwise than its answer does."""
+        """Return the mask, with the table "edges"; UserError where no foil begins otherwise than its answer does."""
         import numpy as np
         import pandas as pd
 

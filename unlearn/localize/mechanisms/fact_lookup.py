@@ -1,4 +1,4 @@
-"""Fact lookup (FLU): the MLPs that turn a subject into what the model knows of it."""
+"""Fact lookup (FLU): find the MLPs that turn a subject into what the model knows of it."""
 
 from __future__ import annotations
 
@@ -74,25 +74,18 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class FactLookup:
-    """Whole MLPs (gate, up, down) of the layers where facts are looked up (Guo et al. 2024, arXiv 2410.12949).
+    """Select whole MLPs (gate, up, down) of the layers where facts are looked up (Guo et al. 2024, arXiv 2410.12949).
 
-    procedure "probe", for facts with class labels: a ridge probe for each layer reads the class off the residual stream
+    Procedure "probe", for facts with class labels: a ridge probe for each layer reads the class off the residual stream
     at the last token, of the prompt and of the subject's name alone, taught on 80% of the subjects and tested on the
     others. Lookup begins at the first layer where the name's accuracy is chance + start * (its maximum - chance), and
     ends at the first where the prompt's is `end` of its maximum; chance is the share of the most frequent class. (The
     two constants fit the authors' choice on three models: a default, not a finding.)
 
-    procedure "path", for any facts with wrong answers: of all heads the `heads` (at most a tenth of them) whose output
-    in the clean run speaks most to the answer directly when put into the run with a corrupt subject (to first order;
-    see path_patching); the earliest layer among them receives. MLPs before that layer are taken whose change from
-    corrupt to clean, added to what the receiver reads, brings back more than `threshold` of the answer. signed: no MLPs
-    that take away from it; False takes those too, by absolute value, as the authors did. receiver: that layer, where it
-    is known.
-
-    "auto" probes where facts have labels. layers, preset: those layers and no procedure; presets are the authors'
-    choices, "sports/gemma-7b" or "counterfact-64/llama-3-8b" (a line says so where the model has another name).
-    probe_facts, path_facts: how many facts at most, from the first. seed: of the split and of corrupt subjects; None:
-    the run's.
+    Procedure "path", for any facts with wrong answers: of all heads the `heads` whose output in the clean run speaks
+    most to the answer directly when put into the run with a corrupt subject (to first order; see path_patching); the
+    earliest layer among them receives. MLPs before that layer are taken whose change from corrupt to clean, added to
+    what the receiver reads, brings back more than `threshold` of the answer.
 
     Tables: "probes" (layer, prompt "full" or "name", accuracy, control: with shuffled labels), "extraction" (layer,
     head, score), "enrichment" (layer, score). UserError where a layer is not in the model, or nothing is found.
@@ -103,18 +96,32 @@ class FactLookup:
     reads: ClassVar[frozenset[str]] = frozenset({"facts"})
 
     procedure: Literal["auto", "probe", "path"] = "auto"
+    """How layers are found: "probe", "path", or "auto": probe where facts have class labels."""
     preset: str | None = None
+    """The authors' layers: sports/gemma-7b, counterfact-64/llama-3-8b (a wrong name lists them all). No procedure runs.
+    A line says so where the model has another name."""
     layers: Layers | None = None
+    """These layers ([2, 3, 4]), whatever the facts, without a procedure."""
     probe_facts: Annotated[int, Gt(0)] = 500
+    """Probe: how many facts at most, from the first."""
     start: Annotated[float, Ge(0), Le(1)] = 0.4
+    """Probe: lookup begins where the name's accuracy has risen this far from chance to its maximum."""
     end: Fraction = 0.97
+    """Probe: lookup ends where the prompt's accuracy has reached this share of its maximum."""
     penalty: Annotated[float, Gt(0)] | None = None
+    """Probe: ridge penalty; None: for each layer that of least leave-one-out error."""
     path_facts: Annotated[int, Gt(0)] = 64
+    """Path: how many facts at most, from the first."""
     heads: Annotated[int, Gt(0)] = 10
+    """Path: of so many heads that write the answer (at most a tenth of all) the first layer receives."""
     receiver: Annotated[int, Gt(0)] | None = None
+    """Path: the receiving layer, where it is known."""
     threshold: Annotated[float, Ge(0)] = 0.02
+    """Path: share of the answer that an MLP brings back."""
     signed: bool = True
+    """Path: False takes MLPs that hurt the answer too, by absolute value, as the authors did."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the probes' split and of corrupt subjects; None: the run's."""
 
     def __post_init__(self) -> None:
         if self.preset is not None and self.layers is not None:
@@ -123,7 +130,7 @@ class FactLookup:
             raise unknown("preset", self.preset, PRESETS)
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Facts with labels for probes, with wrong answers for paths; none where the layers are given."""
+        """Refuse a task without labels for probes, or wrong answers for paths; any will do where layers are given."""
         if self._given:
             return
         if self._probes(task):
@@ -139,7 +146,7 @@ class FactLookup:
             check_facts(task, foils=True)
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The MLPs of the layers found."""
+        """Return the mask of the MLPs of the layers found."""
         from unlearn.localize.places.parts import mlps, union
 
         units, given = mlps(subject.module), self._given
@@ -244,7 +251,7 @@ class FactLookup:
 
 
 def lookup_range(name: Sequence[float], full: Sequence[float], chance: float, start: float, end: float) -> range:
-    """The layers of lookup, from accuracies by layer of probes on the name alone and on the full prompt."""
+    """Return the layers of lookup, from accuracies by layer of probes on the name alone and on the full prompt."""
     risen = chance + start * (max(name) - chance)
     first = next(layer for layer, accuracy in enumerate(name) if accuracy >= risen)
     last = next(layer for layer, accuracy in enumerate(full) if accuracy >= end * max(full))
@@ -252,7 +259,7 @@ def lookup_range(name: Sequence[float], full: Sequence[float], chance: float, st
 
 
 def receiver_layer(scores: Sequence[Sequence[float]], heads: int) -> int:
-    """The earliest layer among the `heads` highest absolute scores [layers][heads], at most a tenth of all.
+    """Return the earliest layer among the `heads` highest absolute scores [layers][heads], at most a tenth of all.
 
     Layer 0 has no MLP before it and is passed over. UserError where there is no other.
     """
@@ -273,7 +280,7 @@ def _check_name(preset: str, name: str) -> None:
 
 
 def _taught(entities: Sequence[str], seed: int) -> Tensor:
-    """Which facts teach the probes: those of 80% of the subjects, so that no subject is both taught and tested."""
+    """Return which facts teach the probes: those of 80% of the subjects, so that none is both taught and tested."""
     import torch
 
     distinct = sorted(set(entities))

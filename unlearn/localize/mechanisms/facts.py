@@ -1,4 +1,4 @@
-"""Facts as token ids: the prompt, where its subject stands, the answer's first token; prompts without the subject."""
+"""Encode facts as token ids: the prompt, where its subject stands, the answer's first token; and prompts without it."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class EncodedFact:
-    """A fact as the model reads it.
-
-    ids: the prompt, up to the token before the answer's first: its last position predicts the answer. subject: its
-    tokens, half-open, where it is named last, be it in the question or in the answer's lead; earlier: the places where
-    it is named before. answer, foils: first tokens; foils that begin as the answer does are left out.
-    """
+    """A fact as the model reads it."""
 
     ids: tuple[int, ...]
+    """The prompt, up to the token before the answer's first: its last position predicts the answer."""
     entity: Span
+    """The tokens of the subject, half-open, where it is named last, be it in the question or in the answer's lead."""
     answer: int
+    """The answer's first token."""
     foils: tuple[int, ...]
+    """First tokens of wrong answers; those that begin as the answer does are left out."""
     label: str = ""
+    """The fact's class, "" for none."""
     earlier: tuple[Span, ...] = ()
+    """The places where the subject is named before."""
 
     @property
     def mentions(self) -> tuple[Span, ...]:
-        """All places where the subject is named; who destroys it destroys all of them."""
+        """Return all places where the subject is named; who destroys it destroys all of them."""
         return *self.earlier, self.entity
 
     @property
     def position(self) -> int:
-        """Where the answer is predicted: the prompt's last token."""
+        """Return where the answer is predicted: the prompt's last token."""
         return len(self.ids) - 1
 
 
 def check_facts(task: Task, foils: bool = False) -> None:
-    """UserError where the task has no facts whose subject is marked (with foils: none that says wrong answers too)."""
+    """Raise a UserError where the task has no facts with a marked subject (with foils: none with wrong answers too)."""
     wanted = "facts with their subjects and wrong answers" if foils else "facts with their subjects"
     if not any(fact.foils or not foils for fact in task.facts):
         raise UserError(
@@ -64,9 +65,9 @@ def check_facts(task: Task, foils: bool = False) -> None:
 
 
 def encode_facts(subject: Subject, task: Task, most: int | None = None) -> list[EncodedFact]:
-    """The task's first `most` facts (all for None), put as the subject's prompt format says.
+    """Return the task's first `most` facts (all for None), put as the subject's prompt format says.
 
-    Raises UserError where the tokenizer cannot tell which characters a token stands for.
+    UserError where the tokenizer cannot tell which characters a token stands for.
     """
     facts, tokenizer = task.facts[:most], subject.processor
     if not tokenizer.is_fast:
@@ -77,7 +78,7 @@ def encode_facts(subject: Subject, task: Task, most: int | None = None) -> list[
 
 
 def answered(subject: Subject, facts: Sequence[EncodedFact]) -> list[EncodedFact]:
-    """Those of the facts whose answer's first token is the model's first choice."""
+    """Return those of the facts whose answer's first token is the model's first choice."""
 
     def choices(batch: list[EncodedFact]) -> list[int]:
         inputs = collate([fact.ids for fact in batch], subject.module.device)
@@ -90,7 +91,7 @@ def answered(subject: Subject, facts: Sequence[EncodedFact]) -> list[EncodedFact
 
 
 def corrupt_facts(facts: Sequence[EncodedFact], tokenizer: Any, seed: int) -> list[EncodedFact]:
-    """The same prompts with random tokens in the place of every token of the subject's, the length kept.
+    """Return the same prompts with random tokens in the place of every token of the subject's, the length kept.
 
     The tokens are drawn from those that decode to ASCII, again and again (up to 100 times) until their text is as many
     tokens long. What is drawn for a fact depends on the seed, its prompt and its subject's place alone.
@@ -114,13 +115,13 @@ def corrupt_facts(facts: Sequence[EncodedFact], tokenizer: Any, seed: int) -> li
 
 
 def seeded(seed: int, fact: EncodedFact) -> torch.Generator:
-    """A generator for (seed, prompt, subject): what is drawn for a fact does not depend on which others there are."""
+    """Return a generator for (seed, prompt, subject): what is drawn for a fact does not depend on the other facts."""
     digest = hashlib.sha256(repr((seed, fact.ids, fact.mentions)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def signal(effect: float, least: float, measured: str) -> float:
-    """What destroying the subjects does, for others' effects to be shares of; below `least` nan, which is said."""
+    """Return what destroying the subjects does, which others' effects are shares of; below `least` say so: nan."""
     if effect >= least:
         return effect
     notify(f"the facts' answers hardly depend on their subjects ({measured} {effect:+.3g}): what follows is noise")
@@ -131,7 +132,7 @@ def _encode(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> EncodedFact:
     asked, question = _asked(tokenizer, prompt, fact)
 
     def tokens(answer: str) -> tuple[list[int], list[Span], str, int]:
-        """Ids and character spans of the exchange, the text before the answer, and which token has its first letter."""
+        """Return the exchange's ids and character spans, the text before the answer, the token of its first letter."""
         begun = fact.lead + answer
         text = asked + (begun.lstrip() if prompt.chat_template else begun)  # as chat templates do
         words = tokenizer(text, add_special_tokens=not prompt.chat_template, return_offsets_mapping=True)
@@ -155,7 +156,7 @@ def _encode(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> EncodedFact:
 
 
 def _asked(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> tuple[str, int]:
-    """The prompt as text, up to where the answer begins, and at which character of it the question begins."""
+    """Return the prompt as text, up to where the answer begins, and at which character of it the question begins."""
     before, question, end = prompt.system + prompt.user_start, fact.prompt, prompt.user_end + prompt.answer_start
     if prompt.chat_template:
         prompt.encode_prompt(tokenizer, question)  # says what is wrong with the template, if anything is
@@ -173,12 +174,12 @@ def _asked(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> tuple[str, int]:
 
 
 def _overlapping(spans: Sequence[Span], begin: int, end: int) -> list[int]:
-    """Tokens with a character of begin:end; special tokens span none."""
+    """Return the tokens with a character of begin:end; special tokens span none."""
     return [i for i, (first, last) in enumerate(spans) if max(first, begin) < min(last, end)]
 
 
 def _ascii_tokens(tokenizer: Any) -> list[int]:
-    """Ids of tokens whose text is ASCII and not blank, special tokens left out."""
+    """Return ids of tokens whose text is ASCII and not blank, special tokens left out."""
     special = set(tokenizer.all_special_ids)
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     return [i for i, text in enumerate(texts) if i not in special and text.isascii() and text.strip()]

@@ -1,4 +1,4 @@
-"""Runs of one prompt that get tensors from another: many replacements in one forward."""
+"""Run one prompt with tensors from another: many replacements in one forward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unlearn.score.batching import map_batches
 
 
 def contrast(logits: Tensor, facts: Sequence[EncodedFact]) -> Tensor:
-    """m = logit(answer) - mean of logit(foil): [B] from the logits [B, V] where the answers are predicted."""
+    """Return m = logit(answer) - mean of logit(foil): [B] from the logits [B, V] where the answers are predicted."""
     pairs = zip(logits, facts, strict=True)
     metric = torch.stack([row[fact.answer] - row[list(fact.foils)].mean() for row, fact in pairs])
     assert metric.shape == (len(facts),)
@@ -27,15 +27,18 @@ def contrast(logits: Tensor, facts: Sequence[EncodedFact]) -> Tensor:
 
 @dataclass(frozen=True)
 class Patch:
-    """What one run gets from another: sites (layer, name), of one head or all, at one token or all."""
+    """What one run gets from another."""
 
     sites: tuple[Key, ...]
+    """The sites that are replaced: (layer, name)."""
     head: int | None = None
+    """Of which head; None: of all."""
     token: int | None = None
+    """At which token; None: at all."""
 
     @property
     def first(self) -> int:
-        """The lowest layer it touches; -1 for the embeddings."""
+        """Return the lowest layer it touches; -1 for the embeddings."""
         return min((-1 if name == "embed" else layer for layer, name in self.sites), default=0)
 
 
@@ -50,11 +53,12 @@ def run_patched(
     noise: Tensor | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """[patches, S]: `read` of the last position's logits ([rows, V] to [rows]) of every patched run of one prompt.
+    """Return `read` of the last position's logits of every patched run of one prompt: [patches, S].
 
-    source: the values that are put in, [T, heads, width] by site. noise: [S, T, d], added to the embeddings; without it
-    S = 1. Patches that begin at the same layer share their batches, patches x S rows within the token budget, halved
-    where memory runs out; below that layer their runs are all alike, so only from there on has each its own rows.
+    read: from [rows, V] to [rows]. source: the values that are put in, [T, heads, width] by site. noise: [S, T, d],
+    added to the embeddings; without it S = 1. Patches that begin at the same layer share their batches, patches x S
+    rows within the token budget, halved where memory runs out; below that layer their runs are all alike, so only from
+    there on has each its own rows.
     """
     if not patches:
         return torch.empty(0, 1 if noise is None else len(noise))
@@ -92,7 +96,7 @@ def run_patched(
 
 
 def _where(key: Key, chunk: Sequence[Patch], samples: int, source: Tensor) -> tuple[Tensor, ...]:
-    """Rows, tokens and heads at which the patches of a batch touch one site."""
+    """Return rows, tokens and heads at which the patches of a batch touch one site."""
 
     def only(i: int | None) -> slice:
         return slice(None) if i is None else slice(i, i + 1)
@@ -114,7 +118,7 @@ def _put(site: Site, source: Tensor, where: tuple[Tensor, ...], rows: int) -> Ed
 
 @contextmanager
 def _widened(layout: Layout, first: int, samples: int, copies: int) -> Iterator[None]:
-    """From block `first` on, every one of the S rows is there `copies` times; with it what has a row for each."""
+    """Repeat, from block `first` on, every one of the S rows `copies` times, and with it what has a row for each."""
 
     def wide(value: Any) -> Any:
         if isinstance(value, tuple):

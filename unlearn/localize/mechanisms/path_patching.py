@@ -1,7 +1,7 @@
-"""Path patching into a corrupted run: which heads write the answer directly, and which MLPs enrich what heads read.
+"""Patch paths into a corrupted run: which heads write the answer directly, and which MLPs enrich what heads read.
 
-After Guo et al. 2024 (Mechanistic Unlearning, arXiv 2410.12949). The metric is `sites.contrast`, logit(answer) - mean
-logit(foils), and what patching does to it is a share of what restoring the whole prompt does.
+After Guo et al. 2024 (Mechanistic Unlearning, arXiv 2410.12949). The metric is `patching.contrast`, logit(answer) -
+mean logit(foils), and what patching does to it is a share of what restoring the whole prompt does.
 """
 
 from __future__ import annotations
@@ -26,20 +26,26 @@ Pair = tuple[EncodedFact, EncodedFact]
 
 @dataclass(frozen=True)
 class Patched:
-    """The metric of n facts: of the clean run [n], of the corrupt run [n], and of that when patched [n, ...]."""
+    """Hold the metric of n facts."""
 
     clean: Tensor
+    """Of the clean run, [n]."""
     corrupt: Tensor
+    """Of the corrupt run, [n]."""
     patched: Tensor
+    """Of the corrupt run when patched, [n, ...]."""
 
     @property
     def gap(self) -> float:
-        """How much the subject matters: mean of clean - corrupt."""
+        """Return how much the subject matters: mean of clean - corrupt."""
         return float((self.clean - self.corrupt).mean())
 
     @property
     def recovered(self) -> Tensor:
-        """[...], (mean patched - mean corrupt) / gap: 0 is as corrupt, 1 as clean, below 0 is worse than corrupt."""
+        """Return (mean patched - mean corrupt) / gap, [...].
+
+        0 is as corrupt, 1 as clean, below 0 is worse than corrupt.
+        """
         return (self.patched.mean(0) - self.corrupt.mean()) / self.gap
 
 
@@ -50,11 +56,11 @@ def direct_effects(
     token_budget: int,
     progress: Callable[[int], object] | None = None,
 ) -> Patched:
-    """Each head's output made clean in the corrupt run, acting on the final residual alone: [n, layers, heads].
+    """Return the effect of each head's clean output, put into the corrupt run, on the final residual alone.
 
-    To first order, from a clean and a corrupt forward and one backward: (z_clean - z_corrupt) . dm/dz at the last
-    token. The corrupt run is cut at every head's output, so its gradient there follows the residual stream and the MLPs
-    on the way, which may respond, while all other heads stay as they are.
+    `patched` is [n, layers, heads]. To first order, from a clean and a corrupt forward and one backward: (z_clean -
+    z_corrupt) . dm/dz at the last token. The corrupt run is cut at every head's output, so its gradient there follows
+    the residual stream and the MLPs on the way, which may respond, while all other heads stay as they are.
     """
     keys = [(layer, "z") for layer in range(len(parts.blocks))]
 
@@ -87,10 +93,10 @@ def enrichment(
     token_budget: int,
     progress: Callable[[int], object] | None = None,
 ) -> Patched:
-    """What an MLP's output changes from corrupt to clean, added to what enters layer `receiver`: [n, receiver].
+    """Return the effect of what an MLP's output changes from corrupt to clean, added to what enters layer `receiver`.
 
-    One entry for each MLP before that layer, added to the corrupt run at all positions, with nothing in between
-    recomputed. All MLPs are rows of one forward, which begins at that layer.
+    `patched` is [n, receiver]: one entry for each MLP before that layer, added to the corrupt run at all positions,
+    with nothing in between recomputed. All MLPs are rows of one forward, which begins at that layer.
     """
     keys = [(layer, "mlp_out") for layer in range(receiver)]
     entering = (receiver - 1, "resid")
@@ -116,7 +122,7 @@ def _patched(
     token_budget: int,
     progress: Callable[[int], object] | None,
 ) -> Patched:
-    """`effects` of all pairs, in batches; each pair takes the room of `copies` rows."""
+    """Return `effects` of all pairs, in batches; each pair takes the room of `copies` rows."""
     with at_rest(model):
         rows = map_batches(effects, pairs, lambda pair: copies * len(pair[0].ids), token_budget, progress=progress)
     clean, corrupt, patched = (torch.stack(values).cpu() for values in zip(*rows, strict=True))
@@ -130,7 +136,7 @@ def _batches(model: nn.Module, pairs: Sequence[Pair]) -> tuple[PromptBatch, ...]
 
 @contextmanager
 def _begun(blocks: Sequence[nn.Module], residual: Tensor) -> Iterator[None]:
-    """While active these blocks do not run: each gives `residual`."""
+    """Let each of these blocks give `residual` instead of running, as long as the context lasts."""
 
     def skip(*args: object, **kwargs: object) -> Tensor:
         return residual

@@ -1,4 +1,4 @@
-"""Tables of what single sites (heads, MLPs, attention outputs) do and know, as the report shows them."""
+"""Make the tables of what single sites (heads, MLPs, attention outputs) do and know, as the report shows them."""
 
 from __future__ import annotations
 

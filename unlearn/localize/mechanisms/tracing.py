@@ -1,4 +1,4 @@
-"""Runs with noise on the subject, in which states of the clean run are put back: what causal tracing measures."""
+"""Run with noise on the subject and put states of the clean run back: what causal tracing measures."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ Cell = tuple[str, int, int]  # what is restored: (kind or site, layer, token or 
 
 @dataclass(frozen=True)
 class Trace:
-    """One prompt's probability of the answer: in the clean run, and with noise, [S] each: as it is, and by cell."""
+    """Hold one prompt's probability of the answer."""
 
     clean: float
+    """In the clean run."""
     corrupt: Tensor
+    """With noise on the subject: [S]."""
     restored: Mapping[Cell, Tensor]
+    """With noise, and what the cell says put back: [S] by cell."""
 
     @property
     def total_effect(self) -> float:
-        """TE = p(clean) - p(noised)."""
+        """Return TE = p(clean) - p(noised)."""
         return self.clean - float(self.corrupt.mean())
 
     def indirect_effect(self, cell: Cell) -> float:
-        """IE = p(restored) - p(noised); exactly 0 for the cells that were skipped."""
+        """Return IE = p(restored) - p(noised); exactly 0 for the cells that were skipped."""
         return float((self.restored[cell] - self.corrupt).mean()) if cell in self.restored else 0.0
 
 
 def site_patches(layout: Layout) -> dict[Cell, Patch]:
-    """Every head's output ("z") and every MLP's ("mlp_out", as head 0), each at all tokens."""
+    """Return a patch for every head's output ("z") and every MLP's ("mlp_out", as head 0), each at all tokens."""
     patches: dict[Cell, Patch] = {}
     for layer, block in enumerate(layout.blocks):
         patches |= {("z", layer, head): Patch(((layer, "z"),), head=head) for head in range(block.heads)}
@@ -46,7 +49,7 @@ def site_patches(layout: Layout) -> dict[Cell, Patch]:
 
 
 def token_patches(fact: EncodedFact, layers: int, window: int) -> dict[Cell, Patch]:
-    """Every layer's hidden state, and windows of MLP and attention outputs around every layer, at each token.
+    """Return patches, at each token, of each layer's hidden state and windows of MLP and attention outputs around it.
 
     What has no effect is left out: before the subject the two runs are one, and what the last layer writes is read at
     the last token alone.
@@ -62,7 +65,7 @@ def token_patches(fact: EncodedFact, layers: int, window: int) -> dict[Cell, Pat
 
 
 def windowed(layer: int, layers: int, width: int) -> range:
-    """ROME's window: max(0, l - floor(w / 2)) to min(L, l + ceil(w / 2)) - 1."""
+    """Return ROME's window: max(0, l - floor(w / 2)) to min(L, l + ceil(w / 2)) - 1."""
     return range(max(0, layer - width // 2), min(layers, layer + (width + 1) // 2))
 
 
@@ -75,7 +78,10 @@ def trace(
     token_budget: int,
     progress: Callable[[int], object] | None = None,
 ) -> Trace:
-    """All restorations of one prompt. noise: [S, T, d], added to the embeddings; the same for every one of them."""
+    """Run all restorations of one prompt.
+
+    noise: [S, T, d], added to the embeddings; the same for every one of them.
+    """
     keys = {key for patch in patches.values() for key in patch.sites}
     logits, clean = capture(model, layout, keys, collate([fact.ids], noise.device))
 
@@ -93,7 +99,9 @@ def trace(
 def subject_noise(
     model: nn.Module, layout: Layout, facts: Sequence[EncodedFact], rule: str | float, samples: int, seed: int
 ) -> list[Tensor]:
-    """For each fact [S, T, d]: Gaussian on the subject's tokens, else 0, drawn from (seed, prompt, subject) alone.
+    """Return noise for each fact, [S, T, d]: Gaussian on the subject's tokens, else 0.
+
+    It is drawn from (seed, prompt, subject) alone.
 
     Standard deviation, with s measured on what the embeddings give (some models scale inside): rome3, 3 s over the
     subjects of all facts; sqrt3, sqrt(3 s) of the fact's own subject; or the number itself.

@@ -1,4 +1,4 @@
-"""Every matrix of the layers: localization to nowhere in particular."""
+"""Every attention and MLP matrix of the layers, without choice of layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True)
 class Nonlocalized:
-    """q, k, v, o, gate, up and down of every layer, with their biases; no embeddings, norms or head.
+    """Select q, k, v, o, gate, up and down of every layer, with their biases; no embeddings, norms or head.
 
     "nonlocalized" of Mechanistic Unlearning (Guo et al. 2024).
     """
@@ -23,10 +23,10 @@ class Nonlocalized:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """Nothing is looked at but the model's layout."""
+        """Return the mask, by the model's layout alone."""
         from unlearn.localize.places.parts import matrices, union
 
         parts = matrices(subject.module)

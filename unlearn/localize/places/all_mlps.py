@@ -15,10 +15,10 @@ from unlearn.runtime.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class AllMLPs:
-    """Gate, up and down of every layer, with their biases: the union of what fact lookup and causal tracing pick from.
+    """Select gate, up and down of every layer, with their biases: what fact lookup and causal tracing pick from.
 
-    The MLPs are found by the model's structure, as there; FFN finds them by the names of the weights.
-    "all_mlps" of Mechanistic Unlearning (Guo et al. 2024). layers: only of these layers, counted from 0; None: of all.
+    The MLPs are found by the model's structure, as there; FFN finds them by the names of the weights. "all_mlps" of
+    Mechanistic Unlearning (Guo et al. 2024).
     """
 
     modality: ClassVar[str] = "text"
@@ -26,12 +26,16 @@ class AllMLPs:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
+    """Only these layers, counted from 0 ([4, 5, 6]); None: all."""
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """Whole tensors; UserError where the model has no such layer, or a structure that is not known."""
+        """Return the mask, whole tensors.
+
+        UserError where the model has no such layer, or a structure that is not known.
+        """
         from unlearn.localize.places.parts import mlps, union
 
         parts = mlps(subject.module)

@@ -15,10 +15,9 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """The weights of all attention projections (query, key, value, output), and their biases; no other weight.
+    """Select all attention projections (query, key, value, output), with their biases; no other weight.
 
     The counterpart of localize=ffn: do facts go with the MLPs, or would any part of the layers do?
-    layers: only of these layers, counted from 0; None: of all.
     """
 
     modality: ClassVar[str] = "text"
@@ -26,12 +25,13 @@ class Attention:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
+    """Only these layers, counted from 0 ([4, 5, 6]); None: all."""
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
+        """Return the mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
         layers = known_layers(subject.module, self.layers)
         mask = whole_tensors(
             subject.module, lambda name: module_type(name) in ATTENTION and layer_of(name) in layers, "attention"

@@ -15,11 +15,10 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class FFN:
-    """The weights of all MLPs (feed-forward blocks), experts among them, and their biases; no other weight.
+    """Select all MLPs (feed-forward blocks), experts among them, with their biases; no other weight.
 
     A baseline of WAGLE (Jia et al. 2024, arXiv 2410.17509). Its released code looks for OPT's names and so finds no
     weight of a Llama; here the families' own names are known.
-    layers: only of these layers, counted from 0; None: of all.
     """
 
     modality: ClassVar[str] = "text"
@@ -27,12 +26,13 @@ class FFN:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     layers: LayerNumbers | None = None
+    """Only these layers, counted from 0 ([4, 5, 6]); None: all."""
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
+        """Return the mask, whole tensors; UserError where the model has no such layer or no weights of the kind."""
         layers = known_layers(subject.module, self.layers)
         mask = whole_tensors(subject.module, lambda name: module_type(name) in MLP and layer_of(name) in layers, "MLPs")
         return Localization(mask, {"selected": mask.selected})

@@ -26,13 +26,9 @@ LayerNumbers = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Every weight of the first or the last n decoder layers, or of given layers.
+    """Select every weight of the first or the last n decoder layers, or of given layers.
 
-    n: None takes the number whose share of all weights is the nearest to `select`. layers: their numbers, from 0, in
-    the place of `end` and n. parameters: a regular expression that is found in the names of the tensors to take, None
-    for all of a layer's; layers [5, 6, 7] with "down_proj" are much like what RMU trains (Li et al. 2024, arXiv
-    2403.03218). outside: what is taken besides, of the weights outside the layers: "embed" (embeddings), "norm" (the
-    final norm), "head" (the vocabulary projection, which in a model with tied weights is the embedding).
+    Layers [5, 6, 7] with parameters "down_proj" are much like what RMU trains (Li et al. 2024, arXiv 2403.03218).
 
     Raises ValueError where `parameters` is no regular expression, or n and layers are both set.
     """
@@ -42,11 +38,18 @@ class Layers:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     end: Literal["first", "last"] = "last"
+    """At which end the n layers are: "first" or "last"."""
     n: Annotated[int, Gt(0)] | None = None
+    """How many layers; None: the number whose share of all weights is the nearest to `select`."""
     select: Fraction = 0.5
+    """Share of all weights, where n is None."""
     layers: LayerNumbers | None = None
+    """These layers, counted from 0 ([5, 6, 7]), in the place of `end` and n."""
     parameters: str | None = None
+    """A regular expression found in the names of the tensors to take (down_proj); None: all of a layer's."""
     outside: tuple[Literal["embed", "norm", "head"], ...] = ()
+    """Weights outside the layers to take too: embed, norm (the final one), head. "embed" is the embeddings, "head" the
+    vocabulary projection, which in a model with tied weights is the embedding."""
 
     def __post_init__(self) -> None:
         if self.n is not None and self.layers is not None:
@@ -57,10 +60,10 @@ class Layers:
             raise ValueError(f"parameters is '{self.parameters}', which is no regular expression ({error})") from None
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask, whole tensors; UserError where the model has no such layers or tensors."""
+        """Return the mask, whole tensors; UserError where the model has no such layers or tensors."""
         model = subject.module
         if self.layers is not None:
             mask = self._mask(model, known_layers(model, self.layers))
@@ -89,7 +92,7 @@ class Layers:
 
 
 def layers_of(model: PreTrainedModel) -> list[int]:
-    """The numbers of the model's decoder layers, ascending; UserError where none is known by its name."""
+    """Return the numbers of the model's decoder layers, ascending; UserError where none is known by its name."""
     found = {layer for name, _ in model.named_parameters() if (layer := layer_of(name)) is not None}
     if not found:
         raise UserError("no decoder layers are known in this model by the names of its weights")
@@ -97,7 +100,7 @@ def layers_of(model: PreTrainedModel) -> list[int]:
 
 
 def known_layers(model: PreTrainedModel, wanted: Sequence[int] | None) -> Sequence[int]:
-    """`wanted`, or all layers where that is None; UserError where the model has no such layer."""
+    """Return `wanted`, or all layers where that is None; UserError where the model has no such layer."""
     known = layers_of(model)
     if wanted is None:
         return known
@@ -107,7 +110,7 @@ def known_layers(model: PreTrainedModel, wanted: Sequence[int] | None) -> Sequen
 
 
 def whole_tensors(model: PreTrainedModel, chosen: Callable[[str], bool], what: str) -> Mask:
-    """The mask of the tensors whose name is chosen; UserError, naming `what`, where that is none."""
+    """Return the mask of the tensors whose name is chosen; UserError, naming `what`, where that is none."""
     from unlearn.models.mask import Mask
 
     mask = Mask.where(model, chosen)

@@ -16,19 +16,20 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class RandomParts(Budget):
-    """Parts drawn uniformly without replacement until a budget of weights is reached or passed.
+    """Draw parts uniformly without replacement until a budget of weights is reached or passed.
 
-    parts: "mlps", each with gate, up and down ("random_mlps" of Mechanistic Unlearning, Guo et al. 2024), or
-    "matrices", single ones with their biases among q, k, v, o, gate, up and down ("random"; that code forgets the
-    gate). A matrix that fuses several counts once. seed: None: the run's. The budget is that of Budget; the number
-    "budget_ratio" is the weights selected over it.
+    The number "budget_ratio" is the weights selected over the budget.
     """
 
     parts: Literal["mlps", "matrices"] = "mlps"
+    """What is drawn: whole MLPs ("mlps"), or single matrices with their biases ("matrices"). "mlps", each with gate, up
+    and down, is "random_mlps" of Mechanistic Unlearning (Guo et al. 2024). "matrices", among q, k, v, o, gate, up and
+    down, is its "random"; that code forgets the gate. A matrix that fuses several counts once."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the draw; None: the run's."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """Draw. UserError where the model has too few parts."""
+        """Draw the parts and return their mask; UserError where the model has too few."""
         from unlearn.localize.places.parts import matrices, mlps, union
 
         model, (mine, matched) = subject.module, self.matched(subject, task, seed)

@@ -12,13 +12,14 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient(ByGradient):
-    """score = |g_f|: how fast the forget loss changes with a weight.
+    """Select by score = |g_f|: how fast the forget loss changes with a weight.
 
     Fan et al. 2024, SalUn (arXiv 2310.12508), which selects the weights above the median: half of them.
     """
 
     select: Fraction = 0.5
+    """Share of the scored weights that may change."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores."""
+        """Return the mask of the highest scores."""
         return self.located(self.highest(subject, self.forget_gradients(subject, task, seed).of))

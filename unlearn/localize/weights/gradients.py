@@ -1,4 +1,4 @@
-"""Mean gradients over rows, taken tensor by tensor as backward finds them: no full gradient ever exists beside them."""
+"""Take mean gradients over rows, tensor by tensor as backward finds them: no full gradient ever exists beside them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of R rows, each with its own loss, the mean nll of its answer tokens (nats).
-
-    means: the mean of the R gradients, by parameter, float32, on the device or the CPU. mean_square: the mean over rows
-    and weights of a row's squared gradient, that is, of the empirical Fisher information's diagonal; None where rows
-    shared batches.
-    """
+    """Hold the mean gradient of R rows, each with its own loss, the mean nll of its answer tokens (nats)."""
 
     means: Mapping[str, Tensor]
+    """The mean of the R gradients, by parameter: float32, on the device or the CPU."""
     mean_square: float | None
+    """The mean over rows and weights of a row's squared gradient; None where rows shared batches. That is the mean of
+    the empirical Fisher information's diagonal."""
     device: torch.device
+    """The model's device."""
 
     def of(self, name: str) -> Tensor:
-        """The mean gradient of one parameter, on the model's device."""
+        """Return the mean gradient of one parameter, on the model's device."""
         return self.means[name].to(self.device)
 
 
@@ -46,14 +45,15 @@ def mean_gradients(
     squares: bool = False,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> Gradients:
-    """The mean gradient of the parameters `names` over the rows, with the model in eval mode.
+    """Return the mean gradient of the parameters `names` over the rows, with the model in eval mode.
 
-    A hook adds each parameter's gradient to a float32 sum as soon as it is final, and frees it. passes: go over the
-    rows once for each of so many groups of parameters with about as many weights; the sums of a group that is done wait
-    on the CPU, so the device holds 4 N / passes bytes of sums for N weights. squares: rows go one at a time, and
-    `mean_square` is given. Batches that do not fit in memory are made smaller; how rows are cut makes no difference to
-    the result. advance: called with rows done, each once a pass even where memory ran out and it was done again:
-    len(rows) * passes in all. The model is given back as it was.
+    A hook adds each parameter's gradient to a float32 sum as soon as it is final, and frees it. Batches that do not fit
+    in memory are made smaller; how rows are cut makes no difference to the result. The model is given back as it was.
+
+    passes: go over the rows once for each of so many groups of parameters with about as many weights; the sums of a
+    group that is done wait on the CPU, so the device holds 4 N / passes bytes of sums for N weights. squares: rows go
+    one at a time, and `mean_square` is given. advance: called with rows done, each once a pass even where memory ran
+    out and it was done again: len(rows) * passes in all.
     """
     wanted = set(names)
     parameters = {name: p for name, p in model.named_parameters() if name in wanted}
@@ -69,7 +69,7 @@ def mean_gradients(
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], passes: int) -> list[dict[str, nn.Parameter]]:
-    """The parameters in order, cut where the weights so far are the nearest to a multiple of their number / passes."""
+    """Return the parameters in order, cut where the weights so far are nearest to a multiple of number / passes."""
     groups: dict[int, dict[str, nn.Parameter]] = {}
     total, before = sum(p.numel() for p in parameters.values()), 0
     for name, parameter in parameters.items():
@@ -87,9 +87,10 @@ def _sum_over_rows(
     squares: bool,
     advance: Callable[[int], object],
 ) -> tuple[dict[str, Tensor], float]:
-    """The sum of the rows' gradients, and of their squares over rows and weights. Starts again where memory runs out.
+    """Return the sum of the rows' gradients, and of their squares over rows and weights.
 
-    Sums that a failed batch has touched cannot be mended. The longest rows go first, so it fails early if at all.
+    Starts again where memory runs out, as sums that a failed batch has touched cannot be mended. The longest rows go
+    first, so it fails early if at all.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -123,7 +124,7 @@ def _add_rows(
     squares: bool,
     reached: Callable[[int], object],
 ) -> float:
-    """Add the rows' gradients to `sums`; the sum of the batches' squared gradients where wanted, else 0.
+    """Add the rows' gradients to `sums`; return the sum of the batches' squared gradients where wanted, else 0.
 
     reached: called with the number of rows that are done so far.
     """

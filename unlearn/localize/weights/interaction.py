@@ -12,13 +12,13 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction(ByTwoGradients):
-    """score = |g_f g_r|: the weights on which both the forget and the retain loss depend.
+    """Select by score = |g_f g_r|: the weights on which both the forget and the retain loss depend.
 
     WAGLE's limit for gamma to 0 (Jia et al. 2024, arXiv 2410.17509), and in effect what its released settings select.
     It prefers weights that matter to both, and does not spare what the retain rows need.
     """
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores."""
+        """Return the mask of the highest scores."""
         forget, retain = self.forget_gradients(subject, task, seed), self.retain_gradients(subject, task, seed)
         return self.located(self.highest(subject, lambda name: forget.of(name) * retain.of(name)))

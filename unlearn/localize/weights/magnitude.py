@@ -12,8 +12,11 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Magnitude(Scored):
-    """score = |theta|: the largest weights of the model, whatever is to be forgotten (a baseline of WAGLE)."""
+    """Select by score = |theta|: the largest weights of the model, whatever is to be forgotten.
+
+    A baseline of WAGLE (Jia et al. 2024, arXiv 2410.17509).
+    """
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores."""
+        """Return the mask of the highest scores."""
         return self.located(self.highest(subject, weights_of(subject)))

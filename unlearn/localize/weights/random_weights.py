@@ -1,4 +1,4 @@
-"""The control of every weight localizer: as many weights, chosen by chance."""
+"""Select as many weights as any weight localizer by chance: their control."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomWeights(Scored):
-    """score = a uniform random number for each weight, the same on every machine and device.
-
-    seed: None: the run's.
-    """
+    """Select by score = a uniform random number for each weight, the same on every machine and device."""
 
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the random numbers; None: the run's."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores."""
+        """Return the mask of the highest scores."""
         import torch
 
         seed = seed if self.seed is None else self.seed
         shapes = {name: p.shape for name, p in subject.module.named_parameters()}
 
         def score(name: str) -> Tensor:
-            """Drawn anew, and alike, each time it is asked for: nothing is kept."""
+            """Draw anew, and alike, each time it is asked for: nothing is kept."""
             generator = torch.Generator().manual_seed(random.Random(f"{seed}-{name}").getrandbits(63))
             return torch.rand(shapes[name], generator=generator)
 

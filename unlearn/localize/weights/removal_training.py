@@ -1,4 +1,4 @@
-"""Training that can only take weights away: SGD that keeps every weight between zero and its original value."""
+"""Train so that weights can only be taken away: SGD that keeps every weight between zero and its original value."""
 
 from __future__ import annotations
 
@@ -23,36 +23,43 @@ _ROWS = "retain"  # the segment that rows are scored as, whatever their part
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: weight * loss of `rows`. loss: of a micro-batch, its part of a mean over the step."""
+    """One term of the loss: weight * loss of `rows`."""
 
     rows: Sequence[Encoded]
+    """The rows that it is of."""
     weight: float
+    """How much it counts."""
     loss: Callable[[TokenScores, Batch], Tensor]
+    """Gives, for a micro-batch, its part of a mean over the step."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """SGD on `batch` rows of every term, at a rate that falls from lr to 0 along a cosine.
-
-    clip: largest global norm of the gradient. l1: what the L1 penalty on the weights is at the start.
-    """
+    """Set SGD on `batch` rows of every term, at a rate that falls along a cosine."""
 
     updates: int
+    """How many updates the weights get."""
     batch: int
+    """Rows of each term in an update."""
     lr: float
+    """Rate of the first update; it falls to 0."""
     momentum: float
+    """Momentum of SGD."""
     weight_decay: float
+    """Weight decay of SGD."""
     clip: float
+    """Largest global norm of the gradient."""
     l1: float
+    """What the L1 penalty on the weights is at the start."""
 
 
 def nll(scores: TokenScores, batch: Batch) -> Tensor:
-    """Mean over answer tokens of -log p."""
+    """Return the mean over answer tokens of -log p."""
     return scores.token_mean()
 
 
 def unlikelihood(scores: TokenScores, batch: Batch) -> Tensor:
-    """Mean over answer tokens of -log(1 - p), where a token with log p < -5 is gone and counts 0.
+    """Return the mean over answer tokens of -log(1 - p), where a token with log p < -5 is gone and counts 0.
 
     -log(1 - p) = logsumexp(all logits) - logsumexp(all but the token's): finite and with a gradient also at p = 1.
     """
@@ -65,7 +72,7 @@ def unlikelihood(scores: TokenScores, batch: Batch) -> Tensor:
 
 @contextmanager
 def kept(model: nn.Module, within: Mask) -> Iterator[dict[str, Tensor]]:
-    """The original values of the tensors that `within` selects from, trainable until the model is as it was again."""
+    """Yield the original values of the tensors that `within` selects from, trainable meanwhile; restore them after."""
     trainable = {name: p.requires_grad for name, p in model.named_parameters()}
     originals = {name: p.detach().clone() for name, p in model.named_parameters() if within.tensors[name] is not False}
     try:
@@ -93,9 +100,9 @@ def shrink(
 ) -> dict[str, Tensor]:
     """Train the weights of `within` in place, each clamped between 0 and its original after every update.
 
-    Gives for each weight that ends at 0 how long ago it first was there, in updates: int16, from 1 for the last update;
-    0 for all others and where the original is 0 or fixed.
-    UserError where training diverges: the gradient is not finite, or one update is larger than all of the weights.
+    Returns for each weight that ends at 0 how long ago it first was there, in updates: int16, from 1 for the last
+    update; 0 for all others and where the original is 0 or fixed. UserError where training diverges: the gradient is
+    not finite, or one update is larger than all of the weights.
     """
     policy = Policy(model)
     weights = {name: p for name, p in model.named_parameters() if name in originals}
@@ -138,7 +145,7 @@ def shrink(
 
 
 def removed(weights: Mapping[str, Tensor], originals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The share of each weight that is gone, (original - weight) / original in [0, 1], float32; 0 where it was 0."""
+    """Return the share of each weight that is gone, (original - weight) / original in [0, 1], float32; 0 for 0."""
     shares = {}
     for name, original in originals.items():
         gone = original.float() - weights[name].detach().float()
@@ -159,7 +166,7 @@ def rank(shares: dict[str, Tensor], ages: Mapping[str, Tensor], originals: Mappi
 
 
 def probability(model: nn.Module, rows: Sequence[Encoded], micro_tokens: int) -> float:
-    """Mean over `rows` of an answer's probability, as the geometric mean over its tokens."""
+    """Return the mean over `rows` of an answer's probability, as the geometric mean over its tokens."""
     total = 0.0
     with torch.inference_mode():
         for _, scores in _scored(Policy(model), rows, range(len(rows)), micro_tokens):
@@ -168,14 +175,14 @@ def probability(model: nn.Module, rows: Sequence[Encoded], micro_tokens: int) ->
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    """L2 norm of all of them together."""
+    """Return the L2 norm of all of them together."""
     return math.hypot(*(float(torch.linalg.vector_norm(t.detach(), dtype=torch.float32)) for t in tensors))
 
 
 def _scored(
     policy: Policy, rows: Sequence[Encoded], numbers: Sequence[int], micro_tokens: int
 ) -> Iterator[tuple[Batch, TokenScores]]:
-    """These rows in micro-batches, and what the model makes of them, with the logits of the answers' tokens."""
+    """Yield these rows in micro-batches, and their scores with the logits of the answers' tokens."""
     device = next(policy.parameters()).device
     for batch in micro_batches(rows, {_ROWS: numbers}, micro_tokens):
         placed = batch.to(device)
@@ -183,7 +190,7 @@ def _scored(
 
 
 def _passes(rows: int, size: int, rng: random.Random) -> Iterator[list[int]]:
-    """Endless batches of row numbers in shuffled passes; of few rows, a batch holds each more than once."""
+    """Yield endless batches of row numbers in shuffled passes; of few rows, a batch holds each more than once."""
     pool: list[int] = []
     while True:
         while len(pool) < size:

@@ -1,4 +1,4 @@
-"""What the localizers share that score every weight and select the highest scores over all tensors."""
+"""Hold what the localizers share that score every weight and select the highest scores over all tensors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 class Scored:
     """Select floor(select * N) of the N weights in scope: those of the highest scores, wherever they are.
 
-    also: further fractions, whose masks come from the same scores (Located.masks, by fraction). scope: a regular
-    expression that is found in the names of the tensors to score ("mlp|self_attn"), None for all; the others are not
-    selected. Equal scores go by tensor and position.
+    Equal scores go by tensor and position.
 
     Raises ValueError where `scope` is no regular expression, or a fraction is asked for twice.
     """
@@ -37,8 +35,12 @@ class Scored:
     version: ClassVar[int] = 1
 
     select: Fraction = 0.8
+    """Share of the scored weights that may change."""
     also: tuple[Fraction, ...] = ()
+    """Further shares, whose masks are saved too. They come from the same scores (Localization.masks, by fraction)."""
     scope: str | None = None
+    """A regular expression found in the names of the weights to score ("mlp|self_attn"); None: all. Weights of other
+    tensors are not selected."""
 
     def __post_init__(self) -> None:
         try:
@@ -53,10 +55,10 @@ class Scored:
         return frozenset()
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Scores of weights alone read no data."""
+        """Accept any task: scores of weights alone read no data."""
 
     def in_scope(self, subject: Subject) -> list[str]:
-        """Names of the tensors to score, in the model's order.
+        """Return the names of the tensors to score, in the model's order.
 
         UserError where there is none, or a fraction of them is less than one weight: before anything is computed.
         """
@@ -71,14 +73,14 @@ class Scored:
         return found
 
     def highest(self, subject: Subject, score: Score) -> list[Selection]:
-        """What is selected by score: first for `select`, then for each of `also`."""
+        """Return what is selected by score: first for `select`, then for each of `also`."""
         from unlearn.localize.weights.threshold import select
 
         shapes = {name: tuple(p.shape) for name, p in subject.module.named_parameters()}
         return select(shapes, self.in_scope(subject), score, (self.select, *self.also))
 
     def located(self, selections: Sequence[Selection], **numbers: float) -> Localization:
-        """The masks with their numbers. Says so where weights had to be selected that no score speaks for."""
+        """Return the masks with their numbers; say so where weights had to be selected that no score speaks for."""
         from unlearn.runtime.progress import notify
 
         first, *rest = selections
@@ -97,17 +99,19 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class ByGradient(Scored):
-    """Scores from g_f, the mean over forget examples of the gradient of the example's token-mean nll.
+    """Score by g_f, the mean over forget examples of the gradient of the example's token-mean nll.
 
-    Each example counts once, with one of its wordings. forget_loss: of its own answer, or of a refusal, for methods
-    that train on refusals (WAGLE's score for preference optimisation). passes: go over the rows so many times, each
-    time for another part of the weights, with as much less memory for gradients. seed: of the wordings and refusals
-    drawn; None: the run's.
+    Each example counts once, with one of its wordings.
     """
 
     forget_loss: Literal["answer", "refusal"] = "answer"
+    """Of the example's own "answer", or of a "refusal", for methods that train on refusals (po). The second is WAGLE's
+    score for preference optimisation."""
     passes: Annotated[int, Gt(0)] = 1
+    """How often to go over the rows, each time for another part of the weights. With 8 it takes an eighth of the memory
+    for gradients."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the wordings and refusals drawn; None: the run's."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -115,24 +119,24 @@ class ByGradient(Scored):
         return frozenset({"refusal" if self.forget_loss == "refusal" else "forget"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """The task has the rows that are differentiated; refusals are needed only where they are trained on."""
+        """Refuse a task without the rows that are differentiated; refusals are needed for forget_loss "refusal"."""
         if self.forget_loss == "refusal" and "refusal" not in task.sets:
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
         task.require_examples(*sorted(self.reads), by=f"localize ({type(self).__name__})")
 
     def forget_gradients(self, subject: Subject, task: Task, seed: int) -> Gradients:
-        """g_f of the tensors in scope."""
+        """Return g_f of the tensors in scope."""
         return self.gradients(subject, "forget", self.forget_rows(subject, task, seed))
 
     def forget_rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
-        """One row for each forget example."""
+        """Return one row for each forget example."""
         draw = self._generator("forget", seed)
         examples = task.examples("refusal" if self.forget_loss == "refusal" else "forget")
         pairs = [(draw.choice(e.questions), draw.choice(e.answers)) for e in examples]
         return subject.prompt.encode_all(subject.processor, pairs)
 
     def gradients(self, subject: Subject, what: str, rows: Sequence[Encoded], squares: bool = False) -> Gradients:
-        """Mean gradient over rows, under a progress bar."""
+        """Return the mean gradient over rows, under a progress bar."""
         from unlearn.localize.weights.gradients import mean_gradients
         from unlearn.runtime.progress import progress
 
@@ -146,12 +150,10 @@ class ByGradient(Scored):
 
 @dataclass(frozen=True, kw_only=True)
 class ByTwoGradients(ByGradient):
-    """Scores from g_f and from g_r, the same mean over retain examples.
-
-    retain_samples: how many of them, drawn without repetition; None: as many as there are forget examples.
-    """
+    """Score by g_f and by g_r, the same mean over retain examples."""
 
     retain_samples: Annotated[int, Gt(0)] | None = None
+    """How many retain examples, drawn without repetition; None: as many as there are forget examples."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -159,11 +161,11 @@ class ByTwoGradients(ByGradient):
         return super().reads | {"forget", "retain"}
 
     def retain_gradients(self, subject: Subject, task: Task, seed: int, squares: bool = False) -> Gradients:
-        """g_r of the tensors in scope."""
+        """Return g_r of the tensors in scope."""
         return self.gradients(subject, "retain", self.retain_rows(subject, task, seed), squares)
 
     def retain_rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
-        """Rows of drawn retain examples."""
+        """Return rows of drawn retain examples."""
         draw = self._generator("retain", seed)
         retain = task.examples("retain")
         count = min(self.retain_samples or len(task.rows("forget")), len(retain))
@@ -173,7 +175,7 @@ class ByTwoGradients(ByGradient):
 
 
 def refuse_repeats(select: float, also: Sequence[float]) -> None:
-    """ValueError where a fraction is there twice: its masks would go by the same name."""
+    """Raise a ValueError where a fraction is there twice: its masks would go by the same name."""
     fractions = [select, *also]
     for fraction in also:
         if fractions.count(fraction) > 1:
@@ -181,6 +183,6 @@ def refuse_repeats(select: float, also: Sequence[float]) -> None:
 
 
 def weights_of(subject: Subject) -> Score:
-    """A tensor's weights by name, float32, on the model's device."""
+    """Return a function from a tensor's name to its weights, float32, on the model's device."""
     parameters = dict(subject.module.named_parameters())
     return lambda name: parameters[name].detach().float()

@@ -12,12 +12,12 @@ from unlearn.models.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Snip(ByGradient):
-    """score = |theta g_f|: to first order, how much the forget loss changes where a weight is removed.
+    """Select by score = |theta g_f|: to first order, how much the forget loss changes where a weight is removed.
 
     Lee et al. 2019, SNIP (arXiv 1810.02340). It is WAGLE's limit for gamma to infinity.
     """
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores."""
+        """Return the mask of the highest scores."""
         weight, forget = weights_of(subject), self.forget_gradients(subject, task, seed)
         return self.located(self.highest(subject, lambda name: weight(name) * forget.of(name)))

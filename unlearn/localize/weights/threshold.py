@@ -1,4 +1,4 @@
-"""The k highest of many scores, exactly, for several k at once: no sorting, no tensor of all scores."""
+"""Find the k highest of many scores, exactly, for several k at once: no sorting, no tensor of all scores."""
 
 from __future__ import annotations
 
@@ -21,36 +21,39 @@ _INFINITE = 0x7F80  # the upper 16 bits of an infinite float32; those of a nan a
 
 @dataclass(frozen=True)
 class Selection:
-    """A mask of the highest scores.
-
-    scored: weights that have a score. threshold: the lowest selected score, None where no score was looked at. zeros:
-    scores that are 0, and zeros_selected: those of them that are selected all the same, for want of others.
-    """
+    """Hold a mask of the highest scores."""
 
     mask: Mask
+    """The weights that are selected."""
     scored: int
+    """Weights that have a score."""
     threshold: float | None = None
+    """The lowest selected score; None where no score was looked at."""
     zeros: int = 0
+    """Scores that are 0."""
     zeros_selected: int = 0
+    """Those of them that are selected all the same, for want of others."""
 
 
 @dataclass
 class _Cut:
-    """Where the k highest scores end: at the bit pattern `pattern`, of which `ties` are still to be selected."""
+    """Where the k highest scores end."""
 
     pattern: int
+    """The bit pattern of the last score that is selected."""
     ties: int
+    """How many scores of this pattern are still to be selected."""
 
 
 def select(
     shapes: Mapping[str, tuple[int, ...]], scored: Sequence[str], score: Score, fractions: Sequence[float]
 ) -> list[Selection]:
-    """For each fraction the mask of the k = floor(fraction N) highest of the N scores of the tensors `scored`.
+    """Return for each fraction the mask of the k = floor(fraction N) highest of the N scores of the tensors `scored`.
 
     shapes: of all of the model's parameters; `scored` are some of them, in the model's order. Equal scores are taken in
     the order of tensors, then of flat index. Radix select: non-negative floats are ordered as their bit patterns, so a
-    histogram of the upper 16 bits finds the bucket of the k-th highest score, and one of the lower 16 bits within
-    that bucket the score itself. `score` is asked three times for each tensor, and not at all where all are selected.
+    histogram of the upper 16 bits finds the bucket of the k-th highest score, and one of the lower 16 bits within that
+    bucket the score itself. `score` is asked three times for each tensor, and not at all where all are selected.
 
     UserError where a score is infinite or nan, or where a fraction is less than one weight.
     """
@@ -76,7 +79,7 @@ def select(
 
 
 def how_many(total: int, fractions: Sequence[float]) -> list[int]:
-    """floor(fraction * total) of each fraction; UserError where that is 0."""
+    """Return floor(fraction * total) of each fraction; UserError where that is 0."""
     counts = [int(total * fraction) for fraction in fractions]
     for fraction, count in zip(fractions, counts, strict=True):
         if not count:
@@ -85,7 +88,7 @@ def how_many(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def _patterns(score: Tensor) -> Iterator[Tensor]:
-    """The bit patterns of the scores without their sign, int32, in chunks of whole bytes of mask."""
+    """Yield the bit patterns of the scores without their sign, int32, in chunks of whole bytes of mask."""
     assert score.dtype == torch.float32
     size = CHUNK_CPU if score.device.type == "cpu" else CHUNK_GPU
     for chunk in score.flatten().view(torch.int32).split(size):
@@ -93,7 +96,7 @@ def _patterns(score: Tensor) -> Iterator[Tensor]:
 
 
 def _upper_histogram(scored: Sequence[str], score: Score) -> tuple[Tensor, int]:
-    """How many scores have each upper half, int64 [32768], and how many are 0."""
+    """Return how many scores have each upper half, int64 [32768], and how many are 0."""
     histogram, zeros = torch.zeros(1 << 15, dtype=torch.int64), 0
     for name in scored:
         mine = torch.zeros_like(histogram)
@@ -107,7 +110,7 @@ def _upper_histogram(scored: Sequence[str], score: Score) -> tuple[Tensor, int]:
 
 
 def _lower_histograms(scored: Sequence[str], score: Score, buckets: set[int]) -> dict[int, Tensor]:
-    """For each upper half in `buckets` how many scores have each lower half with it, int64 [65536]."""
+    """Return for each upper half in `buckets` how many scores have each lower half with it, int64 [65536]."""
     histograms = {bucket: torch.zeros(1 << 16, dtype=torch.int64) for bucket in buckets}
     for name in scored:
         for bits in _patterns(score(name)):
@@ -119,7 +122,7 @@ def _lower_histograms(scored: Sequence[str], score: Score, buckets: set[int]) ->
 
 
 def _highest(histogram: Tensor, count: int) -> tuple[int, int]:
-    """The bin in which the count-th highest value lies, and how many values lie in higher bins."""
+    """Return the bin in which the count-th highest value lies, and how many values lie in higher bins."""
     above = histogram.flip(0).cumsum(0)
     place = int(torch.searchsorted(above, count))
     return len(histogram) - 1 - place, int(above[place - 1]) if place else 0
@@ -128,7 +131,7 @@ def _highest(histogram: Tensor, count: int) -> tuple[int, int]:
 def _masks(
     shapes: Mapping[str, tuple[int, ...]], scored: Sequence[str], score: Score, cuts: Sequence[_Cut]
 ) -> list[Mask]:
-    """The mask of each cut, packed tensor by tensor."""
+    """Return the mask of each cut, packed tensor by tensor."""
     tensors: list[dict[str, bool | Tensor]] = [dict.fromkeys(shapes, False) for _ in cuts]
     for name in scored:
         packed: list[list[Tensor]] = [[] for _ in cuts]
@@ -145,7 +148,7 @@ def _masks(
 
 
 def _chosen(bits: Tensor, cut: _Cut) -> Tensor:
-    """Which of the patterns are selected; the ties among them are taken off those that the cut still has to give."""
+    """Return which of the patterns are selected; take the ties among them off those that the cut still has to give."""
     higher = bits > cut.pattern
     if not cut.ties:
         return higher

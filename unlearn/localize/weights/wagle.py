@@ -24,27 +24,27 @@ NEGLIGIBLE = 0.01  # share of the score from which on a term does not show
 
 @dataclass(frozen=True, kw_only=True)
 class Wagle(ByTwoGradients):
-    """score = |(theta - g_r / gamma) g_f|: what removing a weight does to the forget loss once the others re-adapt.
+    """Select by score = |(theta - g_r / gamma) g_f|: what removing a weight does to the forget loss.
 
-    Jia et al. 2024, WAGLE (arXiv 2410.17509): a bi-level attribution in which the others go back to the minimum of the
-    retain loss, whose Hessian is taken for gamma times the identity. Gradients are of nlls, whatever the method.
-    gamma: the curvature of the retain loss, for mean gradients. A number, or one of
-        "auto": the diagonal of the empirical Fisher information, averaged over weights (retain rows then go one at a
-        time). Squares of gradients are so small that the mask is in practice close to that of localize=interaction.
-        "balanced": where both terms of the score weigh the same, sum |g_r g_f| / sum |theta g_f|; no estimate of a
-        curvature, but neither limit.
-        "released": what the released code amounts to. Its mu meets gradients summed over N_f samples and divided by 4,
-        so gamma = 4 mu / N_f, with mu = 1e-6: so small that the weight term does nothing.
+    Jia et al. 2024, WAGLE (arXiv 2410.17509): a bi-level attribution in which the other weights go back to the minimum
+    of the retain loss, whose Hessian is taken for gamma times the identity. Gradients are of nlls, whatever the method.
 
-    numbers: gamma; gamma_balanced, what "balanced" would be; snip_share, the sum of |theta g_f| over that of
-    |theta g_f| + |g_r g_f| / gamma; snip_iou and interaction_iou, the overlap of the mask with those of the two limits
+    numbers: gamma; gamma_balanced, what "balanced" would be; snip_share, the sum of |theta g_f| over that of |theta
+    g_f| + |g_r g_f| / gamma; snip_iou and interaction_iou, the overlap of the mask with those of the two limits
     (localize=snip, localize=interaction). nan where all that they are made of is 0.
     """
 
     gamma: Annotated[float, Gt(0)] | Literal["auto", "balanced", "released"] = "auto"
+    """Curvature of the retain loss: "auto", "balanced", "released", or a number.
+
+    "auto": the diagonal of the empirical Fisher information, averaged over weights (retain rows then go one at a time).
+    Squares of gradients are so small that the mask is in practice close to that of localize=interaction. "balanced":
+    where both terms of the score weigh the same, sum |g_r g_f| / sum |theta g_f|; no estimate of a curvature, but
+    neither limit. "released": what the released code amounts to. Its mu meets gradients summed over N_f samples and
+    divided by 4, so gamma = 4 mu / N_f, with mu = 1e-6: so small that the weight term does nothing."""
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask of the highest scores, and how far it is from its two limits."""
+        """Return the mask of the highest scores, and how far it is from its two limits."""
         from unlearn.runtime.progress import notify
 
         weight = weights_of(subject)
@@ -83,7 +83,10 @@ class Wagle(ByTwoGradients):
         return replace(found, words=_words(found.numbers))
 
     def curvature(self, forget_rows: int, mean_square: float | None, balanced: float) -> float:
-        """gamma as a number; mean_square: of the retain rows' gradients. UserError where what is asked for is 0."""
+        """Return gamma as a number; UserError where what is asked for is 0.
+
+        mean_square: of the retain rows' gradients. balanced: the gamma at which both terms weigh the same.
+        """
         if self.gamma == "released":
             return RELEASED_MU * RELEASED_ACCUMULATION / forget_rows
         if self.gamma == "balanced":
@@ -98,7 +101,7 @@ class Wagle(ByTwoGradients):
 
 
 def importance(weight: Tensor, forget: Tensor, retain: Tensor, gamma: float) -> Tensor:
-    """(theta - g_r / gamma) g_f of one tensor; with one temporary of its size."""
+    """Return (theta - g_r / gamma) g_f of one tensor; with one temporary of its size."""
     return weight.sub(retain, alpha=1 / gamma).mul_(forget)
 
 

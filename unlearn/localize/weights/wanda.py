@@ -26,15 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanda:
-    """score of W[o, i] = |W[o, i]| ||x_i||, with ||x_i|| the norm of input i over the tokens of forget rows.
+    """Select by score of W[o, i] = |W[o, i]| ||x_i||, with ||x_i|| the norm of input i over the tokens of forget rows.
 
-    Sun et al. 2024, Wanda (arXiv 2306.11695), as a baseline of WAGLE. Of the C inputs of each output o the
-    C - floor(C (1 - select)) highest are selected, ties by position. Only the linear layers of decoder blocks are
-    scored: embeddings, norms, biases and the head are NOT selected, where the released WAGLE code trained them all, so
-    that its "Wanda 0.8" changed more than 0.8 of the model. As every row of weights is rounded up, a small `select`
-    selects more than it says: numbers has `asked` and `achieved`. One of less than one input is refused.
-    also: further fractions, whose masks come with it. samples: at most so many forget examples, drawn by `seed` (None:
-    the run's); as rows go one at a time, no padding is counted.
+    Sun et al. 2024, Wanda (arXiv 2306.11695), as a baseline of WAGLE. Of the C inputs of each output o the C - floor(C
+    (1 - select)) highest are selected, ties by position. Only the linear layers of decoder blocks are scored:
+    embeddings, norms, biases and the head are NOT selected, where the released WAGLE code trained them all, so that its
+    "Wanda 0.8" changed more than 0.8 of the model. As every row of weights is rounded up, a small `select` selects more
+    than it says: numbers has `asked` and `achieved`. One of less than one input is refused. As rows go one at a time,
+    no padding is counted.
 
     Raises ValueError where a fraction is asked for twice.
     """
@@ -44,19 +43,23 @@ class Wanda:
     reads: ClassVar[frozenset[str]] = frozenset({"forget"})
 
     select: Fraction = 0.8
+    """Share of the inputs of each output; embeddings, norms, biases and head are never selected."""
     also: tuple[Fraction, ...] = ()
+    """Further shares, whose masks are saved too."""
     samples: Annotated[int, Gt(0)] = 128
+    """At most so many forget examples to calibrate on."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the examples and wordings drawn; None: the run's."""
 
     def __post_init__(self) -> None:
         refuse_repeats(self.select, self.also)
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """There are forget rows to calibrate on."""
+        """Refuse a task without forget rows to calibrate on."""
         task.require_examples("forget", by="localize (Wanda)")
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
-        """The mask, in fractions of the weights of linear layers."""
+        """Return the mask, in fractions of the weights of linear layers."""
         from unlearn.models.mask import Mask
 
         model = subject.module
@@ -77,7 +80,7 @@ class Wanda:
         return Localization(first, numbers, masks=further, words=words)
 
     def rows(self, subject: Subject, task: Task, seed: int) -> list[Encoded]:
-        """The rows to calibrate on."""
+        """Return the rows to calibrate on."""
         draw = random.Random(f"forget-{seed if self.seed is None else self.seed}")
         forget = task.examples("forget")
         examples = draw.sample(forget, min(self.samples, len(forget)))
@@ -94,7 +97,10 @@ class Wanda:
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
-    """The linear layers inside decoder blocks by name, GPT-2's Conv1D among them; UserError where there is none."""
+    """Return the linear layers inside decoder blocks by name, GPT-2's Conv1D among them.
+
+    UserError where there is none.
+    """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -113,7 +119,7 @@ def block_linears(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
 def input_norms(
     model: PreTrainedModel, layers: dict[str, nn.Linear | Conv1D], rows: list[Encoded]
 ) -> dict[str, Tensor]:
-    """For each layer the norm of each of its inputs over all tokens of the rows: float32 [inputs]."""
+    """Return for each layer the norm of each of its inputs over all tokens of the rows: float32 [inputs]."""
     import torch
 
     from unlearn.models.interventions.base import gated
@@ -144,7 +150,10 @@ def input_norms(
 
 
 def highest_per_row(layer: nn.Linear | Conv1D, norm: Tensor, fraction: float) -> bool | Tensor:
-    """The layer's part of the mask, True, False or packed; norm: of its inputs, [inputs]."""
+    """Return the layer's part of the mask: True, False or packed.
+
+    norm: of the layer's inputs, [inputs].
+    """
     import torch
 
     from unlearn.models.mask import pack
@@ -160,7 +169,7 @@ def highest_per_row(layer: nn.Linear | Conv1D, norm: Tensor, fraction: float) ->
 
 
 def _by_output(layer: nn.Linear | Conv1D) -> Tensor:
-    """The weights as [outputs, inputs], which is how a linear layer keeps them; a Conv1D has them the other way."""
+    """Return the weights as [outputs, inputs], as a linear layer keeps them; a Conv1D has them the other way."""
     from torch import nn
 
     weight = layer.weight.detach()

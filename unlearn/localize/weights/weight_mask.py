@@ -1,4 +1,4 @@
-"""Learned weight masks: the weights that training removes first, when all it can do is remove weights."""
+"""Learn weight masks: the weights that training removes first, when all it can do is remove weights."""
 
 from __future__ import annotations
 
@@ -41,19 +41,15 @@ STEPS = 3  # points of the removal curve beside 0
 
 @dataclass(frozen=True)
 class WeightMask:
-    """The paper's weight-masking experiment (Guo et al. 2024, Mechanistic Unlearning, arXiv 2410.12949).
+    """Select the weights that training shrinks, as in the weight-masking experiment of Mechanistic Unlearning.
 
-    The weights that `within` selects are trained with SGD on
-        w_f * L_forget + NLL(retain) + NLL(fluency text, where the task has some) + beta * sum |w|,
-    each clamped between 0 and its original after every update; beta makes the last term `l1` at the start. L_forget is
-    the NLL of the answers that editing puts in the place of the true ones (objective "inject", w_f inject_weight), or
-    the mean over answer tokens of -log(1 - p) (objective "unlearn", w_f unlearn_weight); "auto" injects where the task
-    says what. A weight's mask value is weight / original in [0, 1]; the lowest of the values below 1 are selected. Of
-    weights at 0 those are more important that reached it in an earlier update, and then the larger originals.
-
-    select: the fraction of the weights of `within` that is selected (fewer, where fewer have moved). lr falls to 0
-    along a cosine; batch: rows of each term in an update; clip: largest norm of the gradient.
-    evaluation_rows: on how many forget and retain rows the removal curve rests.
+    Guo et al. 2024, arXiv 2410.12949. The weights that `within` selects are trained with SGD on
+        w_f * L_forget + NLL(retain) + NLL(fluency text, where the task has some) + beta * sum |w|, each clamped between
+        0 and its original after every update; beta makes the last term `l1` at the start. L_forget is the NLL of the
+        answers that editing puts in the place of the true ones (objective "inject", w_f inject_weight), or the mean
+        over answer tokens of -log(1 - p) (objective "unlearn", w_f unlearn_weight). A weight's mask value is weight /
+        original in [0, 1]; the lowest of the values below 1 are selected. Of weights at 0 those are more important that
+        reached it in an earlier update, and then the larger originals.
 
     Numbers: probability of forget, retain (and injected) answers in the original model and with the selected weights
     set to 0 ("forget_removed"), geometric mean over an answer's tokens; candidates, and the shares of them that moved
@@ -66,19 +62,34 @@ class WeightMask:
     version: ClassVar[int] = 1
 
     within: Localizer = field(default_factory=FFN)
+    """Where to look: the weights that another localizer selects, localize@localize.within=NAME."""
     select: Fraction = 0.05
+    """Share of the weights of `within` that is selected. Fewer, where fewer have moved."""
     objective: Literal["auto", "inject", "unlearn"] = "auto"
+    """Whether to train towards injected answers ("inject") or away from true ones ("unlearn"). "auto" injects where the
+    task says what."""
     inject_weight: Annotated[float, Gt(0)] = 0.5
+    """Of the forget term, when injecting."""
     unlearn_weight: Annotated[float, Gt(0)] = 0.2
+    """Of the forget term, when unlearning."""
     l1: Annotated[float, Ge(0)] = 1.5
+    """The L1 penalty on the weights at the start."""
     updates: Annotated[int, Gt(0), Lt(2**15)] = 50
+    """How many updates the weights get."""
     batch: Annotated[int, Gt(0)] = 8
+    """Rows of each term in an update."""
     lr: Annotated[float, Gt(0)] = 0.1
+    """Of SGD, down to 0 along a cosine."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Of SGD."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Of SGD."""
     clip: Annotated[float, Gt(0)] = 1.0
+    """Largest norm of the gradient."""
     evaluation_rows: Annotated[int, Gt(0)] = 100
+    """Forget and retain rows that are asked about with the weights removed."""
     seed: Annotated[int, Ge(0)] | None = None
+    """Of the order of rows; None: the run's."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -86,7 +97,7 @@ class WeightMask:
         return self.within.reads | {"forget", "retain", "injected", "fluency"}
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """What `within` wants; injected answers where they are asked for."""
+        """Ask `within`, and refuse a task without rows or without injected answers where they are asked for."""
         self.within.check(task, setting)
         task.require_examples("forget", "retain", by="localize (WeightMask)")
         if self.objective == "inject" and "injected" not in task.sets:
@@ -148,7 +159,7 @@ class WeightMask:
         return terms
 
     def _removal(self, subject: Subject, task: Task, masks: Sequence[Mask]) -> list[dict[str, float]]:
-        """Probabilities with no weight at 0, then with those of each mask; each has all weights of the one before."""
+        """Return probabilities with no weight at 0, then with those of each mask, which holds all of the one before."""
         import torch
 
         from unlearn.localize.weights.removal_training import kept, probability
@@ -173,7 +184,7 @@ class WeightMask:
 
 
 def _masks(within: Mask, scores: dict[str, Tensor], most: int) -> list[Mask]:
-    """The weights of the highest scores, `most` of them, after masks of ever larger shares of them."""
+    """Return the mask of the `most` highest scores, after masks of ever larger shares of them."""
     from unlearn.localize.weights.threshold import select
 
     counts = sorted({max(1, most * i // STEPS) for i in range(1, STEPS + 1)})
