@@ -8,10 +8,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unlearn.models.batches import IGNORE, Batch, Segment
 
 
-def tiny_llama(seed: int) -> LlamaForCausalLM:
+def tiny_llama(seed: int, vocabulary: int = 40) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
+        vocab_size=vocabulary, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
     )
     return LlamaForCausalLM(config)
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from unlearn.models.batches import IGNORE, Batch, Segment
+from unlearn.models.layout import decoder_stack
 from unlearn.models.policy import Policy, Positions, TokenScores
 from unlearn.models.projection import projection_at
 
@@ -195,3 +196,78 @@ def test_part_of_a_batch_keeps_rows_totals_and_reference() -> None:
     assert batch.part("forget").segments["forget"] is not None
     with pytest.raises(KeyError):
         batch.part("refusal")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_hidden_states_are_what_the_layers_give(name: str) -> None:
+    model, batch = build(name), make_batch()
+    seen: list[Tensor] = []
+    blocks = getattr(*decoder_stack(model))
+    handle = blocks[0].register_forward_hook(
+        lambda module, inputs, value: seen.append(value[0] if isinstance(value, tuple) else value)
+    )
+    model(input_ids=batch.input_ids)
+    handle.remove()
+    alone = Policy(model)(batch, hidden={"forget": [0], "retain": [0]})
+    beside = Policy(model)(batch, {"forget": "labels"}, {"forget": [0, 1]})
+    torch.testing.assert_close(alone["forget"].hidden[0], seen[0][:2])
+    torch.testing.assert_close(alone["retain"].hidden[0], seen[0][2:])
+    torch.testing.assert_close(beside["forget"].hidden[0], seen[0][:2])
+    assert not beside["retain"].hidden
+    for segment, scores in Policy(model)(batch).items():
+        torch.testing.assert_close(beside[segment].nll, scores.nll)
+        assert alone[segment].nll.isnan().all()
+
+
+def test_where_hidden_states_alone_are_asked_for_nothing_above_is_run() -> None:
+    model, ran = build("llama"), []
+    for key, module in model.named_modules():
+        if key in ("model.layers.0", "model.layers.1", "lm_head"):
+            module.register_forward_hook(lambda module, inputs, value, key=key: ran.append(key))
+    policy, batch = Policy(model), make_batch()
+    scores = policy(batch, hidden={"forget": [0], "retain": [0]})
+    assert ran == ["model.layers.0"]
+    scores["forget"].hidden[0].sum().backward()
+    touched = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert touched and all("layers.1" not in name and name.partition(".")[2] != "norm.weight" for name in touched)
+    ran.clear()
+    policy(batch)
+    assert ran == ["model.layers.0", "model.layers.1", "lm_head"]
+
+
+def test_token_scores_and_hidden_states_of_different_segments_in_one_pass() -> None:
+    model, seen = build("llama"), []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[-2]))
+    batch = make_batch()
+    scores = Policy(model)(batch, hidden={"forget": [1]})
+    assert seen == [3]  # the retain row's labels
+    assert scores["forget"].nll.isnan().all()
+    torch.testing.assert_close(scores["retain"].nll, Policy(model)(batch)["retain"].nll)
+
+
+def test_hidden_states_of_no_row_depend_on_every_weight_that_was_used() -> None:
+    model = build("llama")
+    empty = Policy(model)(make_batch().empty(), hidden={"forget": [0], "retain": [0]})
+    assert empty["forget"].hidden[0].shape == (0, 1, 16)
+    empty["forget"].hidden[0].sum().backward()
+    used = [weight for key, weight in model.named_parameters() if ".layers.0." in key]
+    assert used and all(weight.grad is not None and not weight.grad.any() for weight in used)
+
+
+def test_what_a_batch_does_not_have_is_refused() -> None:
+    policy = Policy(build("llama"))
+    with pytest.raises(ValueError, match="no segment 'refusal'"):
+        policy(make_batch(), {"refusal": "labels"})
+    with pytest.raises(ValueError, match="no such layers"):
+        policy(make_batch(), hidden={"forget": [2]})
+
+
+def test_an_edit_lasts_as_long_as_its_context() -> None:
+    policy, batch = Policy(build("llama")), make_batch()
+    before = policy(batch)["forget"].nll
+    with policy.edited({(0, "mlp_out"): lambda tensor: tensor + 1.0}):
+        changed = policy(batch, hidden={"forget": [0], "retain": [0]})["forget"].hidden[0]
+        assert not torch.allclose(policy(batch)["forget"].nll, before)
+    torch.testing.assert_close(policy(batch)["forget"].nll, before)
+    plain = policy(batch, hidden={"forget": [0], "retain": [0]})["forget"].hidden[0]
+    torch.testing.assert_close(changed, plain + 1.0)

@@ -50,21 +50,26 @@ class _Running:
         self.average: dict[str, Tensor] = {}
 
     def step(self, gradient: Gradient, lr_factor: float) -> Losses:
+        kept = gradient(RETAIN)
+        self.weights.mask_gradients()
+        retain = self.weights.gradients()
+        for name, value in retain.items():
+            old = self.average.get(name, value)
+            self.average[name] = value + self.update.smoothing * (old - value)
+
         def projected(only: Collection[Side] = SIDES) -> Losses:
-            if set(only) != SIDES:
-                return gradient(only)
-            kept = gradient(RETAIN)
-            self.weights.mask_gradients()
-            retain = self.weights.gradients()
-            for name, value in retain.items():
-                old = self.average.get(name, value)
-                self.average[name] = value + self.update.smoothing * (old - value)
-            losses = gradient(FORGET)
-            self.weights.mask_gradients()
-            self._project()
-            if self.update.add_retain:
-                self.weights.add_gradients(retain)
-            return {**losses, **kept, "loss": losses["loss"] + kept["loss"]}
+            losses: Losses = {"loss": 0.0}
+            if "forget" in only:
+                losses = gradient(FORGET)
+                self.weights.mask_gradients()
+                self._project()
+            else:
+                self.weights.drop_gradients()
+            if "retain" in only:
+                losses = {**losses, **kept, "loss": losses["loss"] + kept["loss"]}
+                if self.update.add_retain:
+                    self.weights.add_gradients(retain)
+            return losses
 
         return self.inner.step(projected, lr_factor)
 
