@@ -1,4 +1,4 @@
-"""A micro-batch, and how the rows of an optimizer step become this process's padded micro-batches."""
+"""Turn the rows of an optimizer step into this process's padded micro-batches."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def micro_batches(
 
 
 def _units(step: Mapping[str, Sequence[int]], beside: Mapping[str, str]) -> Iterator[dict[str, int]]:
-    """Give what must not be torn apart: the rows that belong to one row, in all segments; those of one set alone."""
+    """Yield what must not be torn apart: the rows that belong to one row, in all segments; those of one set alone."""
     groups: dict[str, list[str]] = {}
     for name in step:
         groups.setdefault(beside.get(name, name), []).append(name)
@@ -171,7 +171,10 @@ def _collate(
 
 
 def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded (input_ids, attention_mask, labels), each [B, T] int64. The mask is by length: EOS is attended."""
+    """Return right-padded (input_ids, attention_mask, labels), each [B, T] int64.
+
+    The mask is by length: EOS is attended.
+    """
     width = max((len(row.ids) for row in rows), default=2)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)

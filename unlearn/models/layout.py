@@ -1,4 +1,4 @@
-"""The parts of a decoder-only language model, found by structure, and the tensors in it that can be replaced."""
+"""Find the parts of a decoder-only language model by structure, and the tensors in it that can be replaced."""
 
 from __future__ import annotations
 
@@ -30,75 +30,84 @@ _NORMS: tuple[tuple[str, str | None, str, str | None], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A tensor in the network: what a module takes (its first input) or gives, seen as [B, T, heads, width].
-
-    heads is 1 where the tensor is not made of heads. split: from [B, T, n] to that form, sharing memory. norm: for an
-    MLP that shares its norm with attention: the site is the norm's input, but for the MLP alone.
-    """
+    """A tensor in the network: what a module takes (its first input) or gives, seen as [B, T, heads, width]."""
 
     name: str
+    """Its name; see `Block.sites`."""
     module: nn.Module
+    """The module that takes or gives it."""
     takes: bool
+    """Whether the module takes it; else it gives it."""
     heads: int
+    """How many heads it is made of; 1 where it is not made of heads."""
     split: Callable[[Tensor], Tensor]
+    """Gives [B, T, heads, width] from [B, T, n], sharing memory."""
     norm: nn.Module | None = None
+    """For an MLP that shares its norm with attention: the site is this norm's input, but for the MLP alone."""
 
     def view(self, tensor: Tensor, rows: int) -> Tensor:
-        """[rows, T, heads, width] of the module's tensor; the same memory where that is contiguous."""
+        """Return the module's tensor as [rows, T, heads, width]; the same memory where that is contiguous."""
         return self.split(tensor.reshape(rows, -1, tensor.shape[-1]))
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One decoder block.
-
-    sites, by name: attn_in (residual as attention's norm takes it; the MLP's as well where they share it), q
-    [.., heads, head_width], k and v [.., kv_heads, head_width] (before rotary), z (what the output projection takes,
-    [.., heads, head_width]), attn_out, mlp_in (residual as the MLP's norm takes it), mlp_out, resid (what the block
-    gives). attn_out and mlp_out are what is added to the residual: after the post-norm where there is one.
-    weights: the modules of "attention" (q, k, v and output projections) and of "mlp".
-    output: the output projection. linear: attn_out is linear in z (there is no post-norm), so it is a sum over heads.
-    parallel: attention and MLP read the same residual.
-    """
+    """One decoder block."""
 
     module: nn.Module
+    """The block itself."""
     sites: Mapping[str, Site]
+    """Its sites by name: attn_in (residual as attention's norm takes it; the MLP's as well where they share it), q [..,
+    heads, head_width], k and v [.., kv_heads, head_width] (before rotary), z (what the output projection takes, [..,
+    heads, head_width]), attn_out, mlp_in (residual as the MLP's norm takes it), mlp_out, resid (what the block gives).
+    attn_out and mlp_out are what is added to the residual: after the post-norm where there is one."""
     weights: Mapping[str, tuple[nn.Module, ...]]
+    """The modules of "attention" (q, k, v and output projections) and of "mlp"."""
     output: nn.Module
+    """The output projection of attention."""
     heads: int
+    """Number of attention heads."""
     kv_heads: int
+    """Number of heads of keys and values."""
     head_width: int
+    """Features of a head."""
     linear: bool
+    """Whether attn_out is linear in z (there is no post-norm), so that it is a sum over heads."""
     parallel: bool
+    """Whether attention and MLP read the same residual."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Token embeddings (the site is what they give), decoder blocks in order, the norm after them (what it takes)."""
+    """The parts of a model, in the order in which it runs them."""
 
     embed: Site
+    """The token embeddings; the site is what they give."""
     blocks: tuple[Block, ...]
+    """The decoder blocks in order."""
     final: Site
+    """The norm after them; the site is what it takes."""
 
     @property
     def embeddings(self) -> nn.Module:
-        """The token embeddings."""
+        """Return the token embeddings."""
         return self.embed.module
 
     def site(self, layer: int, name: str) -> Site:
-        """A block's site; the embeddings' or the final norm's by their own name, whatever the layer."""
+        """Return a block's site; the embeddings' or the final norm's by their own name, whatever the layer."""
         return next((s for s in (self.embed, self.final) if s.name == name), None) or self.blocks[layer].sites[name]
 
     @property
     def final_norm(self) -> nn.Module:
-        """The norm between the last block and the vocabulary projection."""
+        """Return the norm between the last block and the vocabulary projection."""
         return self.final.module
 
 
 def layout(model: Any) -> Layout:
-    """The parts of a transformers causal LM (Llama, Gemma, Qwen, Mistral, Phi, GPT-NeoX, GPT-2, OPT and their like).
+    """Return the parts of a transformers causal LM.
 
-    The blocks are the longest list of modules of one class. UserError names the model class and what was not found.
+    Llama, Gemma, Qwen, Mistral, Phi, GPT-NeoX, GPT-2, OPT and their like. The blocks are the longest list of modules of
+    one class. UserError names the model class and what was not found.
     """
     what = type(model).__name__
     parent, name = decoder_stack(model)
@@ -110,8 +119,11 @@ def layout(model: Any) -> Layout:
 
 
 def decoder_stack(model: nn.Module) -> tuple[Any, str]:
-    """Return the module that runs the decoder blocks (of token ids, without the vocabulary projection), and the name of
-    their list in it: the longest list of modules of one class. UserError where there is none."""
+    """Return the module that runs the decoder blocks, and the name of their list in it.
+
+    The module takes token ids and has no vocabulary projection; the list is the longest one of modules of one class.
+    UserError where there is none.
+    """
     stacks = [(m, name) for m in model.modules() for name, child in m.named_children() if _is_stack(child)]
     if not stacks:
         raise _missing(type(model).__name__, "list of decoder blocks")
@@ -119,19 +131,19 @@ def decoder_stack(model: nn.Module) -> tuple[Any, str]:
 
 
 def matrix(module: nn.Module) -> Tensor:
-    """The weight of a linear map as [outputs, inputs]; the Conv1D of GPT-2 stores it the other way round."""
+    """Return the weight of a linear map as [outputs, inputs]; the Conv1D of GPT-2 stores it the other way round."""
     weight: Tensor = module.weight  # type: ignore[assignment]
     return weight.T if type(module).__name__ == "Conv1D" else weight
 
 
 def split_heads(heads: int, first: int, last: int, tensor: Tensor) -> Tensor:
-    """Features first to last of [B, T, n] as [B, T, heads, width]."""
+    """Return features first to last of [B, T, n] as [B, T, heads, width]."""
     found: Tensor = tensor[..., first:last].unflatten(-1, (heads, -1))
     return found
 
 
 def split_interleaved(heads: int, part: int, tensor: Tensor) -> Tensor:
-    """Part 0, 1 or 2 (q, k, v) of [B, T, heads x 3 x width], as GPT-NeoX lays them out."""
+    """Return part 0, 1 or 2 (q, k, v) of [B, T, heads x 3 x width], as GPT-NeoX lays them out."""
     found: Tensor = tensor.unflatten(-1, (heads, 3, -1))[..., part, :]
     return found
 
@@ -183,7 +195,7 @@ def _block(block: nn.Module, what: str) -> Block:
 def _projections(
     attention: nn.Module, heads: int, width: int, what: str
 ) -> tuple[tuple[Site, Site, Site], tuple[nn.Module, ...]]:
-    """q, k and v as sites, and the module or modules that give them."""
+    """Return q, k and v as sites, and the module or modules that give them."""
     children = dict(attention.named_children())
     if all(f"{part}_proj" in children for part in "qkv"):
         modules = tuple(children[f"{part}_proj"] for part in "qkv")
@@ -224,13 +236,13 @@ def _one_head(tensor: Tensor) -> Tensor:
 
 
 def _features(module: nn.Module) -> tuple[int, int]:
-    """Input and output features of a linear map."""
+    """Return input and output features of a linear map."""
     outputs, inputs = matrix(module).shape
     return inputs, outputs
 
 
 def _is_stack(module: nn.Module) -> bool:
-    """Whether it is a list of modules of one class that hold an attention module (experts do not)."""
+    """Return whether it is a list of modules of one class that hold an attention module (experts do not)."""
     if not isinstance(module, nn.ModuleList) or len({type(child) for child in module}) != 1:
         return False
     return any(_ATTENTION.fullmatch(name) for name, _ in module[0].named_children())

@@ -24,19 +24,24 @@ if TYPE_CHECKING:
 class Lora:
     """Train W + (alpha / rank) B A instead of W, with A [rank, in] and B [out, rank], B starting at zero.
 
-    targets: names of the linear modules that get adapters; "all-linear" for every one but the vocabulary projection;
-    any other single text is a regular expression that matches whole names.
+    Hu et al. 2021, LoRA (arXiv 2106.09685).
     """
 
     rank: Annotated[int, Gt(0)] = 8
+    """Rank of the matrices that are trained."""
     alpha: Annotated[int, Gt(0)] = 16
+    """Scale: what they add is multiplied by alpha / rank."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of their inputs that is dropped in training."""
     targets: str | tuple[str, ...] = "all-linear"
+    """What gets adapters: "all-linear" (all but the vocabulary projection), or modules by name, [q_proj, v_proj]. Any
+    other single text is a regular expression that matches whole names."""
 
     def attach(self, model: PreTrainedModel, modules: Sequence[str] | None = None) -> PeftModel:
-        """The model with fresh adapters; only they are trainable. Raises UserError where no module has such a name.
+        """Return the model with fresh adapters; only they are trainable.
 
-        modules: full names of the modules that get adapters, None for all that `targets` names.
+        modules: full names of the modules that get adapters, None for all that `targets` names. UserError where no
+        module has such a name.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -57,7 +62,7 @@ class Lora:
             raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error
 
     def modules(self, model: PreTrainedModel) -> list[str]:
-        """Full names of the linear modules that `targets` names."""
+        """Return full names of the linear modules that `targets` names."""
         import torch
         from transformers.pytorch_utils import Conv1D
 
@@ -91,7 +96,7 @@ def remove_adapters(model: PreTrainedModel, merge: bool = False) -> None:
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of the model with its adapters merged into the weights; the model itself where it has none."""
+    """Return a copy of the model with its adapters merged into the weights; the model itself where it has none."""
     if not hasattr(model, "peft_config"):
         return model
     model = copy.deepcopy(model)
@@ -100,7 +105,7 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def base_of(folder: Path) -> str | None:
-    """Hub id or folder of the model that an adapter folder (peft's) belongs to; None where the folder is none.
+    """Return the Hub id or folder of the model that an adapter folder (peft's) belongs to; None where it is none.
 
     UserError where it does not say.
     """

@@ -1,4 +1,4 @@
-"""The one way in which training code runs a model: ids in, log-probabilities at labelled positions out."""
+"""Run a model in training, in one way: ids in, log-probabilities at labelled positions out."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ class TokenScores:
 
     @property
     def sums(self) -> Tensor:
-        """S_b, the summed nll of each row: [rows]."""
+        """Return S_b, the summed nll of each row: [rows]."""
         return self.nll.sum(dim=1)
 
     @property
     def counts(self) -> Tensor:
-        """n_b, the number of targets of each row: [rows]."""
+        """Return n_b, the number of targets of each row: [rows]."""
         return self.mask.sum(dim=1)
 
     @property
     def reference_sums(self) -> Tensor:
-        """S_b of the reference model: [rows]. ValueError where the batch does not bring them."""
+        """Return S_b of the reference model: [rows]. ValueError where the batch does not bring them."""
         if self.segment.reference_nll is None:
             raise ValueError("this batch has no reference log-probabilities")
         return self.segment.reference_nll
 
     def token_mean(self) -> Tensor:
-        """This micro-batch's part of TOK = sum_b S_b / sum_b n_b, taken over the whole step."""
+        """Return this micro-batch's part of TOK = sum_b S_b / sum_b n_b, taken over the whole step."""
         return self.nll.sum() / self.segment.total_tokens
 
     def row_mean(self, values: Tensor) -> Tensor:
-        """This micro-batch's part of the mean over the step's rows of `values` [rows]."""
+        """Return this micro-batch's part of the mean over the step's rows of `values` [rows]."""
         return values.sum() / self.segment.total_rows
 
     def position_mean(self, values: Tensor) -> Tensor:
-        """This micro-batch's part of the mean over the step's rows of a row's mean of `values` [n] (positions)."""
+        """Return this micro-batch's part of the mean over the step's rows of a row's mean of `values`, [positions]."""
         assert self.positions is not None
         share = self.positions / self.positions.sum(dim=1, keepdim=True, dtype=values.dtype)
         return (values * share[self.positions]).sum() / self.segment.total_rows
 
 
 class Policy(nn.Module):
-    """A causal LM seen as a scorer of labelled tokens: the one place in which training runs it.
+    """Score labelled tokens with a causal LM: the one place in which training runs it.
 
     The vocabulary projection, most of a small model's cost, is done only at the positions that are asked for. Rows are
     padded on the right, so under a causal mask no labelled position sees padding and the model needs no attention mask;
@@ -139,7 +139,7 @@ class Policy(nn.Module):
         return edited(*((parts.site(*key), edit) for key, edit in edits.items()))
 
     def _run(self, batch: Batch, index: Tensor | None, padding: bool, layers: Collection[int]) -> Tensor:
-        """Run the model over the batch: its logits at the flat positions `index`, [n, V].
+        """Run the model over the batch and return its logits at the flat positions `index`, [n, V].
 
         index: None runs the decoder alone, up to the highest of `layers`, and gives nothing. padding: whether logits
         are read at padding.
@@ -177,7 +177,7 @@ def _gates(model: nn.Module, batch: Batch) -> Iterator[None]:
 
 @contextmanager
 def _captured(model: nn.Module, layers: Collection[int]) -> Iterator[dict[int, Tensor]]:
-    """While active, a forward puts what these decoder layers give [B, T, d] into the mapping."""
+    """Put what these decoder layers give [B, T, d] into the mapping, in each forward as long as the context lasts."""
     states: dict[int, Tensor] = {}
     if not layers:
         yield states

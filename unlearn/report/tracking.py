@@ -1,4 +1,4 @@
-"""Experiment tracking: the numbers of a run sent to Weights & Biases, or nowhere. It never stops or delays a run."""
+"""Track experiments: send the numbers of a run to Weights & Biases, or nowhere. It never stops or delays a run."""
 
 from __future__ import annotations
 
@@ -34,52 +34,59 @@ class Tracking(Protocol):
 
 
 class Tracker:
-    """What a run tells while it lasts. This one sends it nowhere."""
+    """Take what a run tells while it lasts. This one sends it nowhere."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers at one step. Names carry their stage ("unlearn/loss"); each stage counts its own steps."""
+        """Log numbers at one step. Names carry their stage ("unlearn/loss"); each stage counts its own steps."""
 
     def log_results(self, results: Mapping[str, Iterable[Result]]) -> None:
-        """The final metrics of each model, by model name."""
+        """Log the final metrics of each model, by model name."""
 
     def log_summary(self, values: Mapping[str, float | str]) -> None:
-        """Numbers and words that sum up the run, by name."""
+        """Log numbers and words that sum up the run, by name."""
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
-        """Figures by name."""
+        """Log figures by name."""
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
-        """A table of numbers and texts."""
+        """Log a table of numbers and texts."""
 
     def finish(self) -> None:
-        """The end: nothing may be logged after it. Called while an exception passes it marks the run as failed."""
+        """End the run: nothing may be logged after it. Called while an exception passes it marks the run as failed."""
 
 
 @dataclass(frozen=True)
 class NoTracker:
-    """No tracking: everything is in the run folder anyway."""
+    """Track nothing: everything is in the run folder anyway."""
 
     def start(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Tracker:
+        """Return a tracker that sends nothing."""
         return Tracker()
 
 
 @dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases, through its own client (https://docs.wandb.ai). Files go to `wandb/` in the run folder.
+    """Send to Weights & Biases, through its own client (https://docs.wandb.ai). Files go to `wandb/` in the run folder.
 
-    mode: `auto` is online where an API key is found (WANDB_API_KEY, netrc, W&B's settings), offline elsewhere, and what
-    WANDB_MODE says where it is set. Where the server does not answer within 10 s the run goes on offline; `wandb sync`
-    uploads it later.
-    entity: user or team, None for the account's default. group: a name that several runs share.
-    A run that continues in its folder continues as the same W&B run.
+    Where the server does not answer within 10 s the run goes on offline; `wandb sync` uploads it later. A run that
+    continues in its folder continues as the same W&B run.
     """
 
     project: str = "unlearn"
+    """The project that runs go to."""
     entity: str | None = None
+    """User or team; None: the account's default."""
     group: str | None = None
+    """A name that several runs share."""
     mode: Literal["auto", "online", "offline"] = "auto"
+    """How to connect: "auto" (online where there is an API key), "online" or "offline". "auto" looks for the key as the
+    client does (WANDB_API_KEY, netrc, W&B's settings); where WANDB_MODE is set, it does what that says."""
 
     def start(self, run_name: str, config: Mapping[str, Any], folder: Path) -> Tracker:
+        """Begin or continue the run, in the main process.
+
+        Where that fails, say so and return a tracker that sends nothing.
+        """
         if not distributed.is_main():
             return Tracker()
         try:
@@ -140,6 +147,8 @@ def _harmless(method: Callable[Concatenate[T, P], None]) -> Callable[Concatenate
 
 
 class _WandbTracker(Tracker):
+    """Send to a run of W&B's client."""
+
     def __init__(self, run: Any) -> None:
         self.run = run
         run.define_metric("step")
@@ -194,12 +203,12 @@ class _WandbTracker(Tracker):
 
 
 def _sent(value: Any) -> Any:
-    """A value as it may be sent: nothing in the place of nan and of infinity, which the server takes for no number."""
+    """Return a value as it may be sent: None for nan and infinity, which the server takes for no number."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settings(wandb: Any) -> Any:
-    """Silent and light: nothing captured or collected that the run folder does not hold already."""
+    """Return silent and light settings: nothing captured or collected that the run folder does not hold already."""
     return wandb.Settings(
         silent=True,
         console="off",
@@ -215,7 +224,7 @@ def _settings(wandb: Any) -> Any:
 
 
 def _has_key(settings: Any) -> bool:
-    """Whether W&B's client would find credentials for its server without asking."""
+    """Return whether W&B's client would find credentials for its server without asking."""
     import netrc
     from urllib.parse import urlsplit
 
@@ -233,7 +242,7 @@ def _has_key(settings: Any) -> bool:
 
 
 def _run_id(folder: Path) -> str:
-    """The W&B id of the run in `folder`, the same each time."""
+    """Return the W&B id of the run in `folder`, the same each time."""
     path = folder / "wandb" / "run-id"
     if path.exists():
         return path.read_text().strip()
