@@ -34,8 +34,8 @@ class Lora:
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of their inputs that is dropped in training."""
     targets: str | tuple[str, ...] = "all-linear"
-    """What gets adapters: "all-linear" (all but the vocabulary projection), or modules by name, [q_proj, v_proj]. Any
-    other single text is a regular expression that matches whole names."""
+    """Names of linear modules ([q_proj, v_proj]), or "all-linear": all but the vocabulary projection. Any other single
+    text is a regular expression that matches whole names."""
 
     def attach(self, model: PreTrainedModel, modules: Sequence[str] | None = None) -> PeftModel:
         """Return the model with fresh adapters; only they are trainable.

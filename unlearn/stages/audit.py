@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pools:
-    """Which models the metrics are tried on: 3 with and 3 without the knowledge for each seed, and each method on each.
+    """Choose the models that metrics are tried on.
 
-    The data are those of the experiment's seed, with which the two models are trained that say what more knowledge
-    looks like and that metrics compare with: that seed may not be among these.
+    For each seed 3 with and 3 without the knowledge, and each method on each. The data are those of the experiment's
+    seed, with which the two models are trained that say what more knowledge looks like and that metrics compare with:
+    that seed may not be among these.
     """
 
     methods: dict[str, Method]
@@ -79,7 +80,7 @@ def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str], pl
 
 
 def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> Path:
-    """Train the pools (or find them in the cache), judge every metric, print the table and write it; the folder.
+    """Train the pools (or find them in the cache), judge every metric, print the table and write it; return the folder.
 
     UserError where the task has no model without the knowledge, or the experiment's own seed is among the pools'.
     """
@@ -118,7 +119,7 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
 
 
 def _folder(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> Path:
-    """Where the audit of that configuration is or will be. UserError where something else is there."""
+    """Return where the audit of that configuration is or will be. UserError where something else is there."""
     decides = {key: cache_key(getattr(experiment, key)) for key in AUDITED}
     name = "-".join(["audit", *(choices.get(group, "") for group in ("dataset", "model"))])
     folder = local(experiment.output or f"outputs/{name}-{digest([decides, cache_key(pools)])[:6]}")

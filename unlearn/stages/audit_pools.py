@@ -1,4 +1,4 @@
-"""The models that an audit tries metrics on: trained with and without the knowledge, unlearned, and changed again."""
+"""Make the models that an audit tries metrics on: with and without the knowledge, unlearned, and changed again."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _STAGE = {"full": "original", "retain": "control"}  # what ordinary runs train, 
 
 
 def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
-    """What each kind of model learns beside the retain set; kinds that the task has no data for are left out.
+    """Return what each kind of model learns beside the retain set; kinds that the task has no data for are left out.
 
     With the knowledge: full, the forget set; paraphrased, the questions and answers of its probes in other words;
     biography, all that is said of one subject as one piece of plain text. Without: retain, nothing more; perturbed,
-    wrong answers to the same questions; others, biographies of invented people.
-    An example without a question is plain text.
+    wrong answers to the same questions; others, biographies of invented people. An example without a question is plain
+    text.
     """
     probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     invented = placebo(forget_items(task), task, seed) or ()
@@ -65,7 +65,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
 
 @dataclass(frozen=True)
 class Bench:
-    """Trains, changes and scores models, each once: everything is kept in the cache."""
+    """Train, change and score models, each once: everything is kept in the cache."""
 
     experiment: Experiment
     task: Task
@@ -73,10 +73,11 @@ class Bench:
     device: torch.device
 
     def at(self, seed: int) -> Bench:
+        """Return the same with another seed."""
         return replace(self, experiment=replace(self.experiment, seed=seed))
 
     def members(self, added: Mapping[str, tuple[Example, ...]], methods: Mapping[str, Method]) -> Iterator[Scored]:
-        """All models of one seed."""
+        """Yield all models of one seed."""
         models = {name: self.learn(name, examples) for name, examples in added.items()}
         for name, model in models.items():
             yield self.measure("knowing" if name in KNOWING else "ignorant", name, self.score(name, model))
@@ -87,7 +88,7 @@ class Bench:
                 yield self.measure(change or "unlearned", name, self.score(name, model, change))
 
     def learn(self, name: str, added: tuple[Example, ...]) -> Model:
-        """A model trained from the family's start on the retain set and `added`, as original and control models are."""
+        """Return a model trained from the family's start on the retain set and `added`, as original and control are."""
         learning = Learning((*self.task.rows("retain"), *added))
         return learned(self.experiment, self.task, _STAGE.get(name, f"audit-{name}"), learning, self.device)
 
@@ -100,7 +101,7 @@ class Bench:
         return Model(str(built.folder), {"unlearned": read_json(built.folder / MANIFEST)["key"]}, (built,))
 
     def score(self, name: str, model: Model, change: str = "") -> Path:
-        """The tables of a model, "relearned" or "quantised" before it is asked where `change` says so."""
+        """Return the tables of a model, "relearned" or "quantised" before it is asked where `change` says so."""
         experiment = self.experiment
         key: dict[str, Any] = dict(model.key)
         if change == "relearned":
@@ -150,7 +151,7 @@ def _quantise(model: Any) -> None:
 
 
 def _biographies(probes: Sequence[Probe]) -> tuple[Example, ...]:
-    """The answers about each subject as one text; an answer without a subject is a text of its own."""
+    """Return the answers about each subject as one text; an answer without a subject is a text of its own."""
     texts: dict[str, list[str]] = {}
     for i, probe in enumerate(probes):
         texts.setdefault(probe.cluster or f"probe {i}", []).append(probe.answer)

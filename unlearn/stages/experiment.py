@@ -1,4 +1,4 @@
-"""A whole experiment as one validated value: the root of the configuration (conf/config.yaml)."""
+"""Hold a whole experiment as one validated value: the root of the configuration (conf/config.yaml)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ class Dataset(Protocol):
     """A dataset: a small frozen dataclass in conf/dataset."""
 
     def load(self, seed: int, ask: Ask | None = None) -> Task:
-        """Its forget and retain examples and its probes. ask: what the model knows before the run."""
+        """Return its forget and retain examples and its probes.
+
+        ask: what the model knows before the run.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `unlearn run` runs."""
+    """Say all that `unlearn run` runs."""
 
     model: ModelFamily
     """What is trained, unlearned and attacked."""
@@ -104,12 +107,12 @@ class Experiment:
         return self.localizes and "localize" in stages and stages <= {"prepare", "localize", "report"}
 
     def with_prompt_of(self, task: Task) -> Experiment:
-        """The experiment with the task's own prompt format, where it has one, in the place of the model's."""
+        """Return the experiment with the task's own prompt format, where it has one, in the place of the model's."""
         model: Any = self.model
         return self if task.prompt is None else replace(self, model=replace(model, prompt=task.prompt))
 
     def for_device(self, device: str) -> Experiment:
-        """The experiment with the precision of its trainings settled for a device type ("cpu", "cuda")."""
+        """Return the experiment with the precision of its trainings settled for a device type ("cpu", "cuda")."""
         model: Any = self.model
         model = replace(model, finetune=model.finetune.for_device(device))
         return replace(self, model=model, train=self.train.for_device(device))
