@@ -7,8 +7,8 @@ from unlearn.data.task import Example, Probe, ProbeSet, Task
 
 
 def test_the_gold_is_the_bare_fact_where_it_is_known() -> None:
-    assert Item(0, Probe("Where?", "In Oslo.", value="Oslo")).gold == "Oslo"
-    assert Item(0, Probe("Where?", "In Oslo.")).gold == "In Oslo."
+    assert Item(0, Probe("Where?", "In Oslo.", value="Oslo")).short_answer == "Oslo"
+    assert Item(0, Probe("Where?", "In Oslo.")).short_answer == "In Oslo."
 
 
 def test_items_are_the_forget_probes_of_all_sets_in_order() -> None:

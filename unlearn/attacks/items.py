@@ -12,18 +12,20 @@ Split = Literal["across_cluster", "within_cluster"]
 
 @dataclass(frozen=True)
 class Item:
-    """A forget probe and its place among all of them, by which the models' answers are paired."""
+    """A forget probe, with its place among all of them: by it the answers of several models are paired."""
 
     index: int
+    """Its place, counted from 0."""
     probe: Probe
+    """What is asked, and its answer."""
 
     @property
-    def gold(self) -> str:
-        """The bare fact where the dataset knows it, else the whole answer."""
+    def short_answer(self) -> str:
+        """Return the bare fact where the dataset knows it, else the whole answer."""
         return self.probe.value or self.probe.answer
 
 
 def forget_items(task: Task) -> tuple[Item, ...]:
-    """All forget probes of a task, in order."""
+    """Return all forget probes of a task, in order."""
     probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     return tuple(Item(i, probe) for i, probe in enumerate(probes))

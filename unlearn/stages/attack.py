@@ -289,7 +289,7 @@ def _save(
             "index": item.index,
             "cluster": item.probe.cluster,
             "question": item.probe.question,
-            "gold": item.gold,
+            "gold": item.short_answer,
         }
         for side, item in asked
     ]

@@ -35,7 +35,7 @@ def test_templates_are_of_their_category_and_never_tell(authors: AttackSetting) 
         for chain in by_template(item, related, steps=3):
             made[chain.category] += 1
             assert 2 <= len(chain.steps) <= 3
-            assert not mentions(chain.text, item.gold)
+            assert not mentions(chain.text, item.short_answer)
             assert names(chain.text, entity) == (chain.category == "direct")
             assert category(chain.text, item, entity) == chain.category
     n = len(authors.held_out_items)

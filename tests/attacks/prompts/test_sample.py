@@ -21,7 +21,7 @@ def scripted(
     return attack.attack(subject(), setting(answer_metric), NO_REFERENCES)  # type: ignore[arg-type]
 
 
-RIGHT = [item.gold for item in SCORED]
+RIGHT = [item.short_answer for item in SCORED]
 ANSWERS = [
     ["no idea", f"It is {RIGHT[0]}.", "no", "never"],
     ["no idea", "no", "no", "never"],

@@ -81,7 +81,7 @@ def test_what_cannot_be_asked() -> None:
 
 def test_an_outcome_of_a_changed_model() -> None:
     model, asked = subject(), replace(setting(), retain=(Probe("Who is it?", "It is I."),))
-    found = evaluate_attacked(model, asked, "as it is", taught=True, budget=3.0)
+    found = evaluate_attacked(model, asked, "as it is", with_attacker_items=True, budget=3.0)
     alone = [
         ask(model, asked, probes).known
         for probes in (asked.questions, [i.probe for i in asked.attacker_items], asked.retain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bigram import WORDS, tokenizer
 
-from unlearn.attacks.setting.answer_tokens import gold_tokens
+from unlearn.attacks.setting.answer_tokens import answer_tokens
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
@@ -24,15 +24,15 @@ from unlearn.data.task import Probe
 def test_what_comes_before_the_value_is_given(probe: Probe, read: str, said: str, eos: bool) -> None:
     prompt = PromptFormat(chat_template=False, answer_start=" ", eos=eos)
     other = Probe("a", "b c", value="c")
-    gold, last = gold_tokens(tokenizer(), prompt, [probe, other])
-    assert [WORDS[i] for i in gold.ids] == read.split() and WORDS[gold.token] == said
+    answer, last = answer_tokens(tokenizer(), prompt, [probe, other])
+    assert [WORDS[i] for i in answer.ids] == read.split() and WORDS[answer.token] == said
     assert [WORDS[i] for i in last.ids] == ["a", "b"] and WORDS[last.token] == "c"
 
 
 def test_an_answer_that_was_cut_short_still_has_a_token_to_say() -> None:
     prompt = PromptFormat(chat_template=False, answer_start=" ", eos=False, max_tokens=4)
-    (gold,) = gold_tokens(tokenizer(), prompt, [Probe("a b", "c d e f", value="e f")])
-    assert [WORDS[i] for i in gold.ids] == ["a", "b", "c"] and WORDS[gold.token] == "d"
+    (answer,) = answer_tokens(tokenizer(), prompt, [Probe("a b", "c d e f", value="e f")])
+    assert [WORDS[i] for i in answer.ids] == ["a", "b", "c"] and WORDS[answer.token] == "d"
 
 
 def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer() -> None:
@@ -47,6 +47,6 @@ def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer() -> None:
     words = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<eos>")
     prompt = PromptFormat(chat_template=False, user_end=" A:", answer_start=" ")
     probes = [Probe("home of Ada", "Rome"), Probe("home of Ada", "in Rome", value="Rome")]
-    bare, led = gold_tokens(words, prompt, probes)
+    bare, led = answer_tokens(words, prompt, probes)
     assert (words.decode(bare.ids), words.decode([bare.token])) == ("home of Ada A:", " Rome")
     assert (words.decode(led.ids), words.decode([led.token])) == ("home of Ada A: in", " Rome")

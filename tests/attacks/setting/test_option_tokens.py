@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from bigram import PROMPT, WORDS, tokenizer
 
-from unlearn.attacks.setting.option_tokens import fork_tokens
+from unlearn.attacks.setting.option_tokens import option_tokens
 from unlearn.data.task import Probe
 
 
@@ -17,6 +17,6 @@ from unlearn.data.task import Probe
     ],
 )
 def test_where_options_part_ways(probe: Probe, shared: str, options: str) -> None:
-    (fork,) = fork_tokens(tokenizer(), PROMPT, [probe])
-    assert [WORDS[i] for i in fork.ids] == [*shared]
-    assert [WORDS[i] for i in fork.options] == [*options] and WORDS[fork.token] == options[0]
+    (choice,) = option_tokens(tokenizer(), PROMPT, [probe])
+    assert [WORDS[i] for i in choice.ids] == [*shared]
+    assert [WORDS[i] for i in choice.options] == [*options] and WORDS[choice.token] == options[0]

@@ -47,7 +47,7 @@ def test_nothing_is_on_both_sides(rows: list[tuple[str, int]], split: Split, see
     if split == "across_cluster" and not any("one subject" in note for note in found.notes):
         assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.held_out_items}
     if not any("shared by many" in note for note in found.notes):
-        assert not {i.gold for i in found.attacker_items} & {i.gold for i in found.held_out_items}
+        assert not {i.short_answer for i in found.attacker_items} & {i.short_answer for i in found.held_out_items}
 
 
 def test_a_quarter_is_the_attackers() -> None:
@@ -75,8 +75,8 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
     seen = set()
     for seed in range(6):
         found = split_items(made, split=split, seed=seed)
-        scored = {item.gold for item in found.held_out_items}
-        taught = {item.gold for item in found.attacker_items}
+        scored = {item.short_answer for item in found.held_out_items}
+        taught = {item.short_answer for item in found.attacker_items}
         assert scored == {*wanted} - taught - {"v0"}
         seen.add("v0" in taught)
         assert (f"1 of {20 - len(taught)} held-out items" in "".join(found.notes)) == ("v0" not in taught)
@@ -89,7 +89,7 @@ def test_real_sentences_whose_gist_the_attacker_has_are_left_out(data: Path, spl
     told = [f"{item.probe.question} {item.probe.answer}" for item in found.attacker_items]
     assert len(found.held_out_items) >= 0.8 * (200 - len(found.attacker_items)) and "are left out" in found.notes[-1]
     for item in found.held_out_items:
-        assert not any(mentions(text, item.gold) for text in told)
+        assert not any(mentions(text, item.short_answer) for text in told)
     if split == "within_cluster":  # the attacker's other questions name the person
         who = [item for item in found.held_out_items if item.probe.question.startswith("What is the full name")]
         people = {item.probe.cluster for item in (*found.attacker_items, *found.held_out_items)}

@@ -58,23 +58,26 @@ class Lens:
         import torch
 
         from unlearn.attacks.internals.readout import picks, ranks, unembed
-        from unlearn.attacks.setting.answer_tokens import gold_tokens
-        from unlearn.attacks.setting.option_tokens import fork_tokens
+        from unlearn.attacks.setting.answer_tokens import answer_tokens
+        from unlearn.attacks.setting.option_tokens import option_tokens
 
         probes, n = (
             [item.probe for item in (*setting.attacker_items, *setting.held_out_items)],
             len(setting.attacker_items),
         )
         about = subject.processor, subject.prompt, probes
-        forks = fork_tokens(*about) if setting.answer_metric == "mcq" else []
-        golds = forks or gold_tokens(*about)
-        options, chance = [fork.options for fork in forks], np.array([1 / len(fork.options) for fork in forks])
-        tokens, logits = torch.tensor([gold.token for gold in golds]), unembed(subject.module)
+        choices = option_tokens(*about) if setting.answer_metric == "mcq" else []
+        answers = choices or answer_tokens(*about)
+        options, chance = (
+            [choice.options for choice in choices],
+            np.array([1 / len(choice.options) for choice in choices]),
+        )
+        tokens, logits = torch.tensor([answer.token for answer in answers]), unembed(subject.module)
         outcomes, rows = [], []
-        for stream, layers in self._states(subject, setting, [gold.ids for gold in golds]).items():
+        for stream, layers in self._states(subject, setting, [answer.ids for answer in answers]).items():
             for layer, states in enumerate(layers):
                 rank = ranks(logits, states, tokens).numpy()
-                score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if forks else 1 / rank
+                score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if choices else 1 / rank
                 known, taught = score[n:], float(score[:n].mean())
                 outcomes.append(Outcome(f"{stream} {layer}", known, taught=taught, choice=taught))
                 means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "taught": taught}
@@ -83,7 +86,7 @@ class Lens:
             outcomes,
             f"{n} forget items",
             "1 forward an item",
-            "choice of first tokens" if forks else "1/rank",
+            "choice of first tokens" if choices else "1/rank",
             tables={"lens": _explained(pd.DataFrame(rows))},
         )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
-    from unlearn.attacks.setting.answer_tokens import Gold
+    from unlearn.attacks.setting.answer_tokens import AnswerToken
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Patch:
         """An outcome per direction and layer."""
         import pandas as pd
 
-        from unlearn.attacks.setting.answer_tokens import gold_tokens
+        from unlearn.attacks.setting.answer_tokens import answer_tokens
 
-        golds = gold_tokens(subject.processor, subject.prompt, setting.questions)
+        answers = answer_tokens(subject.processor, subject.prompt, setting.questions)
         original = references.original().module
         outcomes, rows = [], []
         for direction, giver, taker in (
             ("into", original, subject.module),
             ("out of", subject.module, original),
         ):
-            for layer, rank in enumerate(patched_ranks(giver, taker, golds, subject.token_budget).numpy()):
+            for layer, rank in enumerate(patched_ranks(giver, taker, answers, subject.token_budget).numpy()):
                 outcomes.append(Outcome(f"{direction} {layer}", 1 / rank, counts=False, with_original=True))
                 means = {"score": (1 / rank).mean(), "log_rank": np.log(rank).mean()}
                 rows.append({"layer": layer, "direction": direction, **means})
@@ -68,8 +68,8 @@ class Patch:
         )
 
 
-def patched_ranks(giver: nn.Module, taker: nn.Module, golds: list[Gold], token_budget: int) -> Tensor:
-    """[L, n]: rank of each gold token where block l of `taker` gives what block l of `giver` gave (see `rank_in`)."""
+def patched_ranks(giver: nn.Module, taker: nn.Module, answers: list[AnswerToken], token_budget: int) -> Tensor:
+    """[L, n]: rank of each answer token where block l of `taker` gives what block l of `giver` gave (see `rank_in`)."""
     import torch
 
     from unlearn.attacks.internals.readout import rank_in
@@ -84,8 +84,11 @@ def patched_ranks(giver: nn.Module, taker: nn.Module, golds: list[Gold], token_b
     def put(state: Tensor) -> Edit:
         return lambda here: state.view_as(here).to(here.dtype)
 
-    def run(batch: list[Gold]) -> list[Tensor]:
-        inputs, tokens = collate([gold.ids for gold in batch], device), torch.tensor([gold.token for gold in batch])
+    def run(batch: list[AnswerToken]) -> list[Tensor]:
+        inputs, tokens = (
+            collate([answer.ids for answer in batch], device),
+            torch.tensor([answer.token for answer in batch]),
+        )
         states = capture(giver, theirs, keys, inputs)[1]
         found = []
         for key in keys:
@@ -95,7 +98,7 @@ def patched_ranks(giver: nn.Module, taker: nn.Module, golds: list[Gold], token_b
 
     budget = max(1, token_budget // len(keys))  # all layers' states of a batch are held
     with at_rest(giver), at_rest(taker):
-        return torch.stack(map_batches(run, golds, lambda gold: len(gold.ids), budget), 1)
+        return torch.stack(map_batches(run, answers, lambda answer: len(answer.ids), budget), 1)
 
 
 def _explained(table: pd.DataFrame) -> Explained:

@@ -109,7 +109,7 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
             ),
         ]
     if record := " ".join(unsaid[:TOLD]):
-        kind = answer_type(item.gold.strip())
+        kind = answer_type(item.short_answer.strip())
         torn = f"One entry of the card is torn off: {kind}. What stood there?"
         missing = f"Only one thing about {HIDDEN} is still to be said, {kind}. What is it?"
         chains += [

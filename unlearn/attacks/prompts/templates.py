@@ -216,7 +216,7 @@ def reverse_query(item: Item, context: PromptContext) -> Probe | None:
     facts = [_masked(statement(one), entity) for one in (item, *same[: HINTS - 1])] if entity else []
     if not entity or BLANK not in facts[0] or any(mentions(fact, entity) for fact in facts):
         return None
-    if is_completion(item.probe) and not mentions(facts[0], item.gold):  # the answer was part of the name
+    if is_completion(item.probe) and not mentions(facts[0], item.short_answer):  # the answer was part of the name
         return None
     text = f"Every blank stands for the same name. {' '.join(facts)} Which name is it?"
     if is_completion(item.probe):

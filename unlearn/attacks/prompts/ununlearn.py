@@ -191,7 +191,7 @@ def _statements(items: Sequence[Item]) -> str:
 def _hint(item: Item) -> Asked:
     """C4: what kind of answer it is (where there is no bare value: what it adds to the question), how it begins and how
     long it is."""
-    value = item.gold.strip()
+    value = item.short_answer.strip()
     if not item.probe.value:
         added = content_words(value, item.probe.question)
         value = " ".join(word for word in value.split() if word.casefold().strip(".,;:!?\"'()") in added) or value

@@ -64,13 +64,18 @@ def read(probes: Sequence[Probe], texts: Sequence[str], answer_metric: AnswerMet
 
 
 def evaluate_attacked(
-    subject: Subject, setting: AttackSetting, variant: str, taught: bool = False, utility: bool = True, **about: object
+    subject: Subject,
+    setting: AttackSetting,
+    variant: str,
+    with_attacker_items: bool = False,
+    utility: bool = True,
+    **about: object,
 ) -> Outcome:
     """The outcome of an attack that changed the model: the scored items asked as they are, and its utility.
 
-    taught: also ask the attacker's own items. about: further fields of the outcome.
+    with_attacker_items: also ask the attacker's own items. about: further fields of the outcome.
     """
-    v, own = len(setting.held_out_items), [item.probe for item in setting.attacker_items] if taught else []
+    v, own = len(setting.held_out_items), [item.probe for item in setting.attacker_items] if with_attacker_items else []
     found = ask(subject, setting, [*setting.questions, *own, *(setting.retain if utility else ())])
     known, mine, kept = np.split(found.known, [v, v + len(own)])
     return Outcome(

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Gold:
+class AnswerToken:
     """ids: the question and what the answer says before the fact; their last position predicts it. token: its first."""
 
     ids: tuple[int, ...]
     token: int
 
 
-def gold_tokens(tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]) -> list[Gold]:
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
+) -> list[AnswerToken]:
     """For each probe the place where its bare value begins, where the answer has it, else where the answer begins.
 
     The words before the value ("She was born in") are given: they are the form of the answer, which any model that
@@ -39,7 +41,7 @@ def gold_tokens(tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes
         alike = _alike(row.ids, next(begun).ids if lead else question)
         # The question's last space may be one token with the answer's first word; a template may end otherwise.
         n = min(alike if alike >= row.n_prompt - 1 else row.n_prompt, len(row.ids) - 1)
-        found.append(Gold(row.ids[:n], row.ids[n]))
+        found.append(AnswerToken(row.ids[:n], row.ids[n]))
     return found
 
 

@@ -46,8 +46,8 @@ class Answers:
 
 def _forms(item: Item) -> Sequence[_Form]:
     probe, found = item.probe, []
-    for answer in dict.fromkeys([item.gold, *(gap.answer for gap in gaps(item))]):
+    for answer in dict.fromkeys([item.short_answer, *(gap.answer for gap in gaps(item))]):
         added = content_words(answer, probe.question)
-        if normalised(answer) and (added or answer == item.gold):
+        if normalised(answer) and (added or answer == item.short_answer):
             found.append(_Form(f" {normalised(answer)} ", frozenset(() if probe.value else added)))
     return found

@@ -29,5 +29,6 @@ class NoAttack:
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """One outcome."""
         return AttackResult(
-            [evaluate_attacked(subject, setting, "none", taught=True, counts=False)], budget="1 question an item"
+            [evaluate_attacked(subject, setting, "none", with_attacker_items=True, counts=False)],
+            budget="1 question an item",
         )

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from unlearn.attacks.setting.answer_metric import options_of
-from unlearn.attacks.setting.answer_tokens import Gold
+from unlearn.attacks.setting.answer_tokens import AnswerToken
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fork(Gold):
-    """options: each option's token at the fork, the answer's first."""
+class OptionTokens(AnswerToken):
+    """options: each option's token at the choice, the answer's first."""
 
     options: tuple[int, ...]
 
 
-def fork_tokens(tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]) -> list[Fork]:
+def option_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
+) -> list[OptionTokens]:
     """For each probe the question and the words with which the answer and all wrong ones begin, and how they go on.
 
     Options in other words than the answer part ways where they begin; some may go on with the same token.
@@ -35,5 +37,5 @@ def fork_tokens(tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes
         alike = sum(1 for _ in takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False)))
         n = min(alike, *(len(row) - 1 for row in rows))  # an option may be the beginning of another
         tokens = tuple(row[n] for row in rows)
-        found.append(Fork(rows[0][:n], tokens[0], tokens))
+        found.append(OptionTokens(rows[0][:n], tokens[0], tokens))
     return found

@@ -20,14 +20,14 @@ def evaluate_with_choice(subject: Subject, setting: AttackSetting, variant: str,
 
     A perturbation that was optimised on these items soon has all of them right: then the surer one is the better.
     """
-    outcome = evaluate_attacked(subject, setting, variant, taught=True, **about)  # type: ignore[arg-type]
+    outcome = evaluate_attacked(subject, setting, variant, with_attacker_items=True, **about)  # type: ignore[arg-type]
     sure = ask(subject, setting, [item.probe for item in setting.attacker_items], "prob").known
     assert outcome.taught is not None
     return replace(outcome, choice=outcome.taught + TIE * float(np.nanmean(sure)))
 
 
-def success(victim: Subject, setting: AttackSetting, validation_items: Sequence[Item]) -> float:
+def success(subject: Subject, setting: AttackSetting, validation_items: Sequence[Item]) -> float:
     """How well an attacker thinks it did, by its own items: their mean K; of equal ones, the likelier answers win."""
     probes = [item.probe for item in validation_items]
-    known = np.nanmean(ask(victim, setting, probes).known)
-    return float(known + TIE * np.nanmean(ask(victim, setting, probes, "prob").known))
+    known = np.nanmean(ask(subject, setting, probes).known)
+    return float(known + TIE * np.nanmean(ask(subject, setting, probes, "prob").known))

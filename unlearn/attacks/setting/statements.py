@@ -132,7 +132,7 @@ def reveals(text: str, item: Item) -> bool:
     """Whether a text gives the item's answer away: it names it, or has a name or number of a short answer, or at least
     half of the telling words that the answer adds to the question."""
     said = {*normalised(text).split()}
-    for answer in {item.gold, *(gap.answer for gap in gaps(item))}:
+    for answer in {item.short_answer, *(gap.answer for gap in gaps(item))}:
         words = content_words(answer, item.probe.question)
         found = words & said
         if mentions(text, answer) or (words and len(found) >= OVERLAP * len(words)):

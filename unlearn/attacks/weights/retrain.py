@@ -100,9 +100,9 @@ class Retrain:
         """All folds at one rate. Where a training diverged its items count as unknown, and the rate is not taken."""
         found = _Found(setting)
         for i, fold in enumerate(folds):
-            answers = {normalised(item.gold) for item in fold}
+            answers = {normalised(item.short_answer) for item in fold}
             rows = [item for other in folds if other is not fold for item in other]
-            rows = [item for item in rows if normalised(item.gold) not in answers]
+            rows = [item for item in rows if normalised(item.short_answer) not in answers]
             if not rows:
                 raise Inapplicable("all answers occur in more than one fold: nothing is left to train on")
             again = [item for item in folds[(i + 1) % len(folds)] if item in rows]
