@@ -170,7 +170,7 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     def found(name: str, trial: str) -> str:
         return json.loads((tmp_path / "attacks" / name / trial / "attack.json").read_text())["reason"]
 
-    assert leaks(tmp_path)["control"] == "placebo"
+    assert leaks(tmp_path)["baseline"] == "placebo"
     assert (rows["breaks"]["status"], rows["breaks"]["reason"]) == ("error", "ZeroDivisionError: by zero")
     assert (rows["dawdles"]["status"], rows["dawdles"]["reason"]) == ("skipped", "not done in 60 s (leak.max_seconds)")
     # on another copy of the model than the one that was left without weights
