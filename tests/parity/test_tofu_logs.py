@@ -42,7 +42,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Scores:
     tokens, generations = [], []
     for probe, role in ROLES.items():
         for item, row in enumerate(rows[probe]):
-            place = {"probe": probe, "role": role, "item": item, "normalise": role == "utility"}
+            place = {"probe": probe, "aim": role, "item": item, "normalise": role == "utility"}
             # the real-world sets log the answer's loss twice, from two passes in low precision that differ a little
             candidates = [("answer", 0, row["answer_loss"]), ("paraphrase", 0, row["paraphrase_loss"])]
             candidates += [("perturbed", i, loss) for i, loss in enumerate(row["perturbed_losses"])]
