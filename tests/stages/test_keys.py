@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 
 import unlearn
 from unlearn.data.history import KNOWN
@@ -20,7 +21,7 @@ from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Passage, Request, Task
 from unlearn.runtime.components import build, cache_key, conf_dir
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.keys import OFFERED, Asked, component_key
+from unlearn.stages.keys import OFFERED, Asked, _version, component_key
 from unlearn.stages.prepare import model_key
 from unlearn.stages.references import score_key
 
@@ -44,18 +45,30 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
-def components() -> list[tuple[str, Any]]:
-    """Every component of the configuration that has a key of its own, by its choice."""
-    localizers = {
-        f"localize={name}": experiment(f"localize={name}").localize for name in names("localize") if name != "file"
-    }
-    attacks = {}
-    for choice in names("attack"):
-        attacks |= {f"attack={choice} {name}": one for name, one in experiment(f"attack={choice}").attack.items()}
-    methods = {f"method={name}": experiment(f"method={name}").method for name in names("method")}
-    found = [*localizers.items(), *attacks.items(), *methods.items(), ("evaluate", experiment().evaluate)]
-    once = {str(cache_key(one)): (name, one) for name, one in reversed(found)}
-    return list(reversed(once.values()))
+@cache
+def components(group: str, choice: str) -> dict[str, Any]:
+    """The components of a choice, by name, with what they take from elsewhere in the configuration."""
+    lent = {"cache": "cache", "relearn": lent_recipe()}
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        chosen = OmegaConf.merge(lent, compose(f"{group}/{choice}"))
+    node = OmegaConf.to_container(chosen, resolve=True)[group]  # type: ignore[index,call-overload]
+    made: dict[str, Any] = build(node if group == "attack" else {choice: node}, group)
+    return made
+
+
+@cache
+def lent_recipe() -> DictConfig:
+    """How attacks train that say nothing of their own."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        recipe: DictConfig = compose("config").relearn
+    return recipe
+
+
+CHOICES = [(group, name) for group in ("localize", "attack", "method", "evaluate") for name in names(group)]
+CHOICES.remove(("localize", "file"))
+each_choice = pytest.mark.parametrize(
+    ("group", "choice"), CHOICES, ids=[f"{group}={choice}" for group, choice in CHOICES]
+)
 
 
 @cache
@@ -81,31 +94,39 @@ def parts() -> dict[str, Task]:
     return changed
 
 
-@pytest.mark.parametrize("component", [pytest.param(one, id=name) for name, one in components()])
-def test_what_is_read_is_in_the_key_and_nothing_else(component: Any) -> None:
-    plain = component_key(component, task(), ASKED, 0, LENT)
-    reads = component.reads | {task().beside[name] for name in component.reads if name in task().beside}
-    assert component_key(component, task(), ASKED, 0, LENT) == plain
-    for part, other in parts().items():
-        assert (component_key(component, other, ASKED, 0, LENT) != plain) == (part in reads), part
-    for name in OFFERED:
-        assert (component_key(component, task(), ASKED, 0, {**LENT, name: "other"}) != plain) == (name in reads), name
-    for other_model in (Asked({"path": "another"}, ASKED.prompt), Asked(ASKED.model, PromptFormat(system="Be brief."))):
-        assert component_key(component, task(), other_model, 0, LENT) != plain
-    assert component_key(component, task(), ASKED, 1, LENT) != plain
+@each_choice
+def test_what_is_read_is_in_the_key_and_nothing_else(group: str, choice: str) -> None:
+    for component in components(group, choice).values():
+        plain = component_key(component, task(), ASKED, 0, LENT)
+        reads = component.reads | {task().beside[name] for name in component.reads if name in task().beside}
+        assert component_key(component, task(), ASKED, 0, LENT) == plain
+        for part, other in parts().items():
+            assert (component_key(component, other, ASKED, 0, LENT) != plain) == (part in reads), part
+        for name in OFFERED:
+            lent = {**LENT, name: "other"}
+            assert (component_key(component, task(), ASKED, 0, lent) != plain) == (name in reads), name
+        for model in (Asked({"path": "another"}, ASKED.prompt), Asked(ASKED.model, PromptFormat(system="Be brief."))):
+            assert component_key(component, task(), model, 0, LENT) != plain
+        assert component_key(component, task(), ASKED, 1, LENT) != plain
 
 
-@pytest.mark.parametrize("component", [pytest.param(one, id=name) for name, one in components()])
-def test_every_field_is_in_the_key_unless_the_component_says_otherwise(component: Any) -> None:
-    own = component.cache_key() if hasattr(component, "cache_key") else None
-    for field in dataclasses.fields(component):
-        if own is not None and field.name not in own:
-            continue
-        other = object.__new__(type(component))
-        for name, value in vars(component).items():
-            object.__setattr__(other, name, value)
-        object.__setattr__(other, field.name, "another value")
-        assert cache_key(other) != cache_key(component), field.name
+@each_choice
+def test_every_field_is_in_the_key_unless_the_component_says_otherwise(group: str, choice: str) -> None:
+    for component in components(group, choice).values():
+        own = component.cache_key() if hasattr(component, "cache_key") else None
+        for field in dataclasses.fields(component):
+            if own is not None and field.name not in own:
+                continue
+            other = object.__new__(type(component))
+            for name, value in vars(component).items():
+                object.__setattr__(other, name, value)
+            object.__setattr__(other, field.name, "another value")
+            assert cache_key(other) != cache_key(component), field.name
+
+
+def test_there_is_something_to_check() -> None:
+    assert {type(one).__name__ for one in components("attack", "full").values()} >= {"Quantize", "Relearn"}
+    assert len({str(cache_key(one)) for pair in CHOICES for one in components(*pair).values()}) >= 95
 
 
 @dataclass(frozen=True)
@@ -169,9 +190,12 @@ def test_a_release_rebuilds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unlearn.runtime.version.__version__", "99.0")
     monkeypatch.setattr(unlearn, "__version__", "99.0")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "unlearn" else version(name))
+    _version.cache_clear()
     assert keys() == before
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "torch" else version(name))
+    _version.cache_clear()
     assert keys() != before
+    _version.cache_clear()
 
 
 def test_reformatted_files_rebuild_nothing(tmp_path: Path) -> None:

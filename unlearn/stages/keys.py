@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from unlearn.data.prompt import PromptFormat
@@ -81,6 +82,12 @@ def path_key(path: str) -> Key:
 
 def libraries() -> dict[str, str]:
     """Return the versions of the libraries on which weights and scores depend."""
+    return {name: _version(name) for name in ("torch", "transformers")}
+
+
+@cache
+def _version(library: str) -> str:
+    """Return a library's version; read once, for it takes 10 ms."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("torch", "transformers")}
+    return version(library)
