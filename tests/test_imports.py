@@ -67,8 +67,6 @@ LONG = {
     "report/leak.py",
 }
 MANY = {
-    "attacks.optimized.coordinate_search.__init__",
-    "attacks.optimized.fitting.fit",
     "localize.mechanisms.attribution.run_backward",
     "localize.mechanisms.patching.run_patched",
     "localize.weights.removal_training.shrink",

@@ -10,27 +10,30 @@ from beside import beside
 from prompted import PAIRS, brief_of, hooks_of, model_of, subject_of
 
 from unlearn.attacks.base import Inapplicable
-from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG
-from unlearn.attacks.optimized.imitation import ImitationLoss, Weights, shown
-from unlearn.attacks.optimized.tokens import Slot, allowed_tokens
+from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG, ImitationLoss, original_runs
+from unlearn.attacks.optimized.strings import Slot
 
 ORIGINAL = beside(subject_of(1))
 SMALL = EnhancedGCG(steps=(2, 12), length=6, items=2, proposals=8, topk=20, tokens=6, forced=2, layer=0.5)
 
 
+def weighted(layer: float, forced: int, distance: float, fluency: float, repetition: float) -> EnhancedGCG:
+    return EnhancedGCG(layer=layer, forced=forced, distance=distance, fluency=fluency, repetition=repetition)
+
+
 @pytest.fixture
 def setting() -> tuple:
     subject = subject_of()
-    ids, frames = Slot(subject, "prefix").start(PAIRS, 4, allowed_tokens(subject))
+    ids, frames = Slot(subject, "prefix").start(PAIRS, 4)
     original = replace(subject, module=model_of(1))
     return subject, ids, frames, original
 
 
 def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
     subject, ids, frames, original = setting
-    teacher = shown(original, PAIRS, 0.5)
+    runs = original_runs(original, PAIRS, 0.5)
     string = (*ids[:2], 30, 30)
-    goal = ImitationLoss(subject, frames, teacher, 0.5, Weights(1, 0.7, 1.5, 3.0))
+    goal = ImitationLoss(weighted(0.5, 1, 0.7, 1.5, 3.0), subject, frames, runs)
     expected = 3.0 * (1 - len(set(string)) / 4)
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
         row = torch.tensor([[*frame.before, *string, *frame.after]])
@@ -53,15 +56,15 @@ def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
 
 def test_the_original_imitates_itself(setting: tuple) -> None:
     subject, ids, frames, _ = setting
-    teacher = shown(subject, PAIRS, 1.0)
-    goal = ImitationLoss(subject, frames, teacher, 1.0, Weights(0, 1.0, 0.0, 0.0))
-    entropy = sum(float(-(t.logp.exp() * t.logp).sum(-1).mean()) for t in teacher) / 2
+    runs = original_runs(subject, PAIRS, 1.0)
+    goal = ImitationLoss(weighted(1.0, 0, 1.0, 0.0, 0.0), subject, frames, runs)
+    entropy = sum(float(-(run.logp.exp() * run.logp).sum(-1).mean()) for run in runs) / 2
     assert float(goal.losses([ids])[0]) >= entropy  # a cross-entropy is never below the entropy
 
 
 def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
     subject, ids, frames, original = setting
-    goal = ImitationLoss(subject, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 0.0, 0.0))
+    goal = ImitationLoss(weighted(0.5, 1, 1.0, 0.0, 0.0), subject, frames, original_runs(original, PAIRS, 0.5))
     gradient, embeddings = goal.gradient(ids), subject.module.get_input_embeddings()
     position, token, step = 2, 40, 1e-2
     base = embeddings.weight.detach().clone()
@@ -86,12 +89,12 @@ def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
 def test_operators_change_what_they_say(setting: tuple, operator: int, change: int) -> None:
     subject, ids, frames, original = setting
     chances = tuple(float(i == operator) for i in range(4))
-    goal = ImitationLoss(subject, frames, shown(original, PAIRS, 0.5), 0.5, Weights(1, 1.0, 1.0, 1.0))
+    goal = ImitationLoss(weighted(0.5, 1, 1.0, 1.0, 1.0), subject, frames, original_runs(original, PAIRS, 0.5))
     attack = replace(SMALL, operators=chances, length=3)
-    for candidate in attack._proposed(goal, ids, allowed_tokens(subject), torch.Generator().manual_seed(0)):
+    for candidate in attack._proposed(goal, ids, Slot(subject, "prefix").allowed, torch.Generator().manual_seed(0)):
         assert len(candidate) == len(ids) + change
     shortest = replace(attack, length=len(ids))
-    found = shortest._proposed(goal, ids, allowed_tokens(subject), torch.Generator().manual_seed(0))
+    found = shortest._proposed(goal, ids, Slot(subject, "prefix").allowed, torch.Generator().manual_seed(0))
     assert all(len(candidate) == len(ids) + max(0, change) for candidate in found)  # never shorter than `length`
 
 
@@ -116,9 +119,9 @@ def test_it_goes_on_from_an_earlier_prefix() -> None:
 
 
 def test_an_original_that_is_silent_cannot_be_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
-    import unlearn.attacks.optimized.imitation as imitation
+    import unlearn.attacks.optimized.enhanced_gcg as enhanced_gcg
 
-    monkeypatch.setattr(imitation, "continuations", lambda *args: [])
+    monkeypatch.setattr(enhanced_gcg, "continuations", lambda *args: [])
     with pytest.raises(Inapplicable, match="nothing to imitate"):
         SMALL.attack(subject_of(), brief_of(), ORIGINAL)
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.optimized.fitting import clip_rows, fit, forced_false
-from unlearn.attacks.optimized.residual_perturbations import Stream, Vector, stream_sites
+from unlearn.attacks.optimized.fitting import Schedule, Targets, clip_rows, fit, force_each
+from unlearn.attacks.optimized.latent import Stream, Vector, stream_sites
 
 
 class Offset:
@@ -61,8 +61,8 @@ def test_no_row_is_longer_than_the_norm_and_short_ones_stay(row: list[float], no
 def test_the_loss_falls_toward_the_answers_and_rises_where_it_leads_away() -> None:
     eos = 1
     toward, away = Offset(eos), Offset(eos)
-    fit(toward, PAIRS, 20, 0.1, 2, 0)
-    fit(away, PAIRS, 20, 0.1, 2, 0, refusals=[("Where?", "")], toward=1e-6, away=1.0)
+    fit(toward, Targets(PAIRS), Schedule(20, 0.1, 2), 0)
+    fit(away, Targets(PAIRS, [("Where?", "")], toward=1e-6, away=1.0), Schedule(20, 0.1, 2), 0)
     assert float(toward.value.detach()) > 0  # every answer ends with it
     assert float(away.value.detach()) < 0
 
@@ -76,33 +76,34 @@ def test_the_first_gradient_is_that_of_the_mean_over_rows() -> None:
             p = subject.module(input_ids=torch.tensor([row.ids])).logits[0, row.n_prompt - 1 : -1].softmax(-1)[:, 1]
         hit = torch.tensor([float(token == 1) for token in row.ids[row.n_prompt :]])
         expected += float((p - hit).mean()) / len(PAIRS)
-    fit(offset, PAIRS, 1, 1e-9, 2, 0)
+    fit(offset, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
     assert offset.norms[0] == pytest.approx(abs(expected), rel=1e-4)
 
 
 def test_gradients_are_clipped_and_those_that_are_not_finite_count_as_0() -> None:
     steep, broken = Offset(1, gradient=1e4), Offset(1, gradient=float("nan"))
-    fit(steep, PAIRS, 1, 1e-9, 2, 0)
+    fit(steep, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
     assert steep.norms == [pytest.approx(1.0, rel=1e-3)]
-    fit(broken, PAIRS, 2, 0.1, 2, 0)
+    fit(broken, Targets(PAIRS), Schedule(2, 0.1, 2), 0)
     assert broken.norms == [0.0, 0.0]
     assert float(broken.value.detach()) == 0.0
 
 
 def test_batches_that_do_not_fit_are_halved_with_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    import unlearn.attacks.optimized.fitting as fitting
+    from unlearn.models.batches import Batch
+    from unlearn.models.policy import Policy
 
     whole, halved = Offset(1), Offset(1)
-    fit(whole, PAIRS, 1, 1e-9, 2, 0)
-    forward = fitting.Policy.forward
+    fit(whole, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
+    forward = Policy.forward
 
-    def small(self: object, batch: fitting.Batch, *rest: object) -> object:
+    def small(self: object, batch: Batch, *rest: object) -> object:
         if len(batch.input_ids) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(self, batch, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fitting.Policy, "forward", small)
-    fit(halved, PAIRS, 1, 1e-9, 2, 0)
+    monkeypatch.setattr(Policy, "forward", small)
+    fit(halved, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
     assert halved.norms[0] == pytest.approx(whole.norms[0], rel=1e-5)
 
 
@@ -116,10 +117,10 @@ def test_an_error_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(stream, PAIRS, 3, 0.1, 2, 0, stop)
+        fit(stream, Targets(PAIRS), Schedule(3, 0.1, 2), 0, stop)
     monkeypatch.setattr(type(subject.module), "forward", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        fit(stream, PAIRS, 3, 0.1, 2, 0)
+        fit(stream, Targets(PAIRS), Schedule(3, 0.1, 2), 0)
     assert hooks_of(subject) == 0
     assert subject.module.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in subject.module.parameters())
@@ -155,7 +156,7 @@ def test_who_can_be_forced_to_anything_is_not_said_to_know() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "ask", ask)
-        outcome = forced_false(subject_of(), setting, "forced", 3, fitted, 5.0)
+        outcome = force_each(setting, "forced", 3, fitted, 5.0)
     assert outcome.known.tolist() == pytest.approx([0.2, 0.2, 0.2])
     assert (outcome.seed, outcome.budget, outcome.counts, outcome.row) == (3, 5.0, False, "per_item")
     truths = [item.probe.answer for item in setting.held_out_items]

@@ -12,7 +12,7 @@ from prompted import PAIRS, brief_of, hooks_of, subject_of
 from transformers import PreTrainedModel
 
 from unlearn.attacks.optimized.gcg import GCG
-from unlearn.attacks.optimized.tokens import insert
+from unlearn.attacks.optimized.strings import insert
 
 SMALL = GCG(steps=(3, 8), length=5, width=12, topk=20, items=2, progressive=False)
 
@@ -33,11 +33,11 @@ def weights(model: PreTrainedModel) -> list[torch.Tensor]:
 )
 def test_the_best_loss_is_never_above_the_first_and_falls(attack: GCG) -> None:
     subject, said = subject_of(), {}
-    hunt = attack.search(subject, PAIRS, 0, lambda step, text: said.update({step: text}))
+    search = attack.search(subject, PAIRS, 0, lambda step, text: said.update({step: text}))
     assert list(said) == [3, 8]
-    assert hunt.best[0] < hunt.loss(hunt.start)
-    assert hunt.best[0] == pytest.approx(hunt.loss(hunt.best[1]), rel=1e-4)
-    ids = hunt.best[1]
+    assert search.best[0] < search.loss(search.start)
+    assert search.best[0] == pytest.approx(search.loss(search.best[1]), rel=1e-4)
+    ids = search.best[1]
     assert len(ids) == 5
     for question, answer in PAIRS:
         row = subject.prompt.encode(subject.processor, insert(question, said[8], attack.where), answer)
@@ -46,7 +46,7 @@ def test_the_best_loss_is_never_above_the_first_and_falls(attack: GCG) -> None:
 
 def test_the_loss_is_the_mean_over_items_of_what_the_model_says_to_the_text() -> None:
     subject, said = subject_of(), []
-    hunt = SMALL.search(subject, PAIRS, 0, lambda step, text: said.append(text))
+    search = SMALL.search(subject, PAIRS, 0, lambda step, text: said.append(text))
     losses = []
     for question, answer in PAIRS:
         row = subject.prompt.encode(subject.processor, f"{question} {said[-1]}", answer)
@@ -54,18 +54,18 @@ def test_the_loss_is_the_mean_over_items_of_what_the_model_says_to_the_text() ->
             logits = subject.module(input_ids=torch.tensor([row.ids])).logits[0]
         wanted = torch.tensor(row.ids[row.n_prompt :])
         losses.append(torch.nn.functional.cross_entropy(logits[row.n_prompt - 1 : -1], wanted).item())
-    assert hunt.best[0] == pytest.approx(sum(losses) / 2, rel=1e-4)
+    assert search.best[0] == pytest.approx(sum(losses) / 2, rel=1e-4)
 
 
 def test_items_come_in_one_by_one_as_they_are_solved(monkeypatch: pytest.MonkeyPatch) -> None:
     from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
 
     monkeypatch.setattr(CoordinateSearch, "solved", lambda self: self.active < 2)
-    hunt = replace(SMALL, progressive=True, items=3).search(
+    search = replace(SMALL, progressive=True, items=3).search(
         subject_of(), [*PAIRS, ("Who?", "Me.")], 0, lambda step, text: None
     )
-    assert hunt.active == 2
-    assert hunt.best[0] <= hunt.loss(hunt.start)
+    assert search.active == 2
+    assert search.best[0] <= search.loss(search.start)
 
 
 def test_a_solved_search_stops_early_and_still_fills_its_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_solved_search_stops_early_and_still_fills_its_ladder(monkeypatch: pyt
 
 
 def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unlearn.attacks.optimized.tokens import AnswerLoss
+    from unlearn.attacks.optimized.coordinate_search import AnswerLoss
 
     subject, asked = subject_of(), []
     subject.module.save_pretrained(tmp_path)
@@ -92,8 +92,8 @@ def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(AnswerLoss, "losses", counted)
     attack = replace(SMALL, draft=str(tmp_path), width=64, steps=(2,))
-    hunt = attack.search(subject, PAIRS, 0, lambda step, text: None)
-    assert hunt.best[0] < hunt.loss(hunt.start)
+    search = attack.search(subject, PAIRS, 0, lambda step, text: None)
+    assert search.best[0] < search.loss(search.start)
     assert sum(asked) < 2 * 20  # of 2 * 64: the draft is the model itself, so they agree
 
 
@@ -132,16 +132,16 @@ def test_it_asks_with_the_string_in_place(monkeypatch: pytest.MonkeyPatch) -> No
         lambda s, t: said.append(t),
     )
     monkeypatch.setattr(PromptFormat, "encode_prompts", note)
-    from unlearn.attacks.optimized.gcg import judge_beside
+    from unlearn.attacks.optimized.strings import evaluate_beside
 
-    judge_beside(subject, setting, said[0], "suffix", 2, 0)
+    evaluate_beside(subject, setting, said[0], "suffix", 2, 0)
     assert {f"{item.probe.question} {said[0]}" for item in (*setting.attacker_items, *setting.held_out_items)} <= seen
     assert not {item.probe.question for item in setting.held_out_items} & seen
 
 
 def test_an_unlucky_step_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unlearn.attacks.optimized.tokens import Slot
+    from unlearn.attacks.optimized.strings import Slot
 
     monkeypatch.setattr(Slot, "survivors", lambda self, frames, candidates: [])
-    hunt = SMALL.search(subject_of(), PAIRS, 0, lambda step, text: None)
-    assert hunt.best[1] == hunt.start
+    search = SMALL.search(subject_of(), PAIRS, 0, lambda step, text: None)
+    assert search.best[1] == search.start

@@ -12,8 +12,8 @@ from families import FAMILIES, family
 from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.optimized.latent import Latent
-from unlearn.attacks.optimized.residual_perturbations import (
+from unlearn.attacks.optimized.latent import (
+    Latent,
     LowRank,
     Positions,
     Stream,

@@ -11,9 +11,15 @@ from families import family
 from helpers import RUN
 from prompted import PAIRS, brief_of, hooks_of, subject_of
 
-from unlearn.attacks.optimized.fitting import fit
-from unlearn.attacks.optimized.soft_prompts import ExtraHead, Held, InputVectors
-from unlearn.attacks.optimized.softprompt import SHUFFLED, SoftPrompt, shuffled
+from unlearn.attacks.optimized.fitting import Schedule, Targets, fit
+from unlearn.attacks.optimized.softprompt import (
+    SHUFFLED,
+    ExtraHead,
+    InputVectors,
+    SoftPrompt,
+    WithPlaceholders,
+    shuffled,
+)
 from unlearn.data.prompt import PromptFormat
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
@@ -34,7 +40,7 @@ def test_vectors_that_are_embeddings_do_what_the_tokens_do(name: str) -> None:
     subject = replace(tagged(subject_of()), module=model)
     soft = InputVectors(subject, 3, 100.0, 0)
     tokens, held = [40, 41, 42], soft.subject.prompt
-    assert isinstance(held, Held)
+    assert isinstance(held, WithPlaceholders)
     with torch.no_grad():
         soft.vectors.copy_(model.get_input_embeddings()(torch.tensor(tokens)))
     rows = held.encode_all(subject.processor, [*PAIRS, (PAIRS[0][0], "Oh.")])
@@ -59,7 +65,7 @@ def test_a_placeholder_that_occurs_in_a_question_is_a_token_like_any_other() -> 
     subject = subject_of()
     soft = InputVectors(subject, 2, 1.0, 0)
     held = soft.subject.prompt
-    assert isinstance(held, Held)
+    assert isinstance(held, WithPlaceholders)
     embeddings = subject.module.get_input_embeddings()
     ids = torch.tensor([[held.token, held.token, 5, held.token], [5, held.token, 6, 7]])
     with soft.active():
@@ -96,7 +102,7 @@ def test_learning_lowers_the_loss_on_all_questions_within_the_norm(kind: type[In
             return -sum(float(s[0].logp.mean()) for s in likelihoods(subject.module, [[row] for row in rows], 0, 512))
 
     before = loss()
-    fit(soft, PAIRS, 30, 0.05, 2, 0)
+    fit(soft, Targets(PAIRS), Schedule(30, 0.05, 2), 0)
     assert loss() < before - 0.1
     norm = 0.5 * subject.module.get_input_embeddings().weight.norm(dim=1).mean()
     learned = [tensor.detach() for tensor in soft.parameters]

@@ -4,39 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
+from unlearn.attacks.base import AnswerMetric, AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.self_estimate import evaluate_with_choice
-from unlearn.data.prompt import Encoded
-from unlearn.data.task import Probe
-from unlearn.models.batches import Batch, Segment, pad_rows
-from unlearn.models.policy import Policy
-from unlearn.models.sites import at_rest
+from unlearn.data.task import Probe, Task
 from unlearn.models.subject import Subject
-from unlearn.score.batching import map_batches
+from unlearn.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from unlearn.data.prompt import Encoded
+
+Pairs = Sequence[tuple[str, str]]  # questions and the answers that are wanted
 CLIP = 1.0  # largest norm of a step's gradient
 
 
 class Perturbation(Protocol):
-    """Something learned that a model is run under. suspect: the model as it is asked under it."""
+    """Something learned that a model is run under."""
 
     subject: Subject
+    """The model, as it is asked under it."""
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """What is learned: leaves with gradients."""
+        """Return what is learned: leaves with gradients."""
         ...
 
     def active(self) -> AbstractContextManager[object]:
-        """While it is open the model computes with the perturbation; on leaving, also by an error, no hook is left."""
+        """While active, the model computes with the perturbation; on leaving, also by an error, no hook is left."""
         ...
 
     def project(self) -> None:
@@ -44,37 +45,65 @@ class Perturbation(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What a model is to be led to.
+
+    loss = toward * mean over rows of the answer's mean nll + away * the same mean of -log(1 - p) of a refusal's tokens.
+    """
+
+    pairs: Pairs
+    """Questions, and answers that it is led to."""
+    refusals: Pairs = ()
+    """Questions, and refusals that it is led away from."""
+    toward: float = 1.0
+    """Weight of the answers."""
+    away: float = 0.0
+    """Weight of the refusals."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a perturbation is fitted."""
+
+    steps: int
+    """How many steps."""
+    lr: float
+    """Learning rate."""
+    batch: int
+    """Rows drawn for each step."""
+
+
 def fit(
     perturbation: Perturbation,
-    pairs: Sequence[tuple[str, str]],
-    steps: int,
-    lr: float,
-    batch: int,
+    targets: Targets,
+    schedule: Schedule,
     seed: int,
-    look: Callable[[int], object] = lambda step: None,
-    refusals: Sequence[tuple[str, str]] = (),
-    toward: float = 1.0,
-    away: float = 0.0,
+    on_step: Callable[[int], object] = lambda step: None,
 ) -> None:
-    """AdamW without weight decay on the pairs (question, answer), `batch` of them drawn for each step.
+    """Fit a perturbation by AdamW without weight decay on the targets' loss.
 
-    loss = toward * mean over rows of the answer's mean nll + away * the same mean of -log(1 - p) of the refusals'
-    tokens. Gradients that are not finite count as 0, their norm is clipped to 1, and each step ends with `project`.
-    look(step) is called after each step. The model's weights, mode and gradients stay as they are.
+    Gradients that are not finite count as 0, their norm is clipped to 1, and each step ends with `project`.
+    on_step(step) is called after each step. The model's weights, mode and gradients stay as they are.
     """
+    import torch
+
+    from unlearn.models.sites import at_rest
+
     subject = perturbation.subject
     model, parameters = subject.module, list(perturbation.parameters)
-    rows = subject.prompt.encode_all(subject.processor, pairs)
-    refused = subject.prompt.encode_all(subject.processor, refusals)
+    rows = subject.prompt.encode_all(subject.processor, targets.pairs)
+    refused = subject.prompt.encode_all(subject.processor, targets.refusals)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=0.0)
     with at_rest(model):
-        for step in range(1, steps + 1):
+        for step in range(1, schedule.steps + 1):
             optimizer.zero_grad()
             with perturbation.active():
-                _backward(subject, parameters, _drawn(rows, batch, generator), toward, _nll)
-                if away:
-                    _backward(subject, parameters, _drawn(refused, batch, generator), away, _unlikelihood)
+                _backward(subject, parameters, _drawn(rows, schedule.batch, generator), targets.toward, _nll)
+                if targets.away:
+                    chosen = _drawn(refused, schedule.batch, generator)
+                    _backward(subject, parameters, chosen, targets.away, _unlikelihood)
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
@@ -82,42 +111,40 @@ def fit(
             optimizer.step()
             with torch.no_grad():
                 perturbation.project()
-            look(step)
+            on_step(step)
 
 
 def clip_rows(vectors: Tensor, norm: Tensor | float) -> Tensor:
-    """The vectors [.., d], those longer than `norm` (L2) shortened to it."""
+    """Return the vectors [.., d], those longer than `norm` (L2) shortened to it."""
     length = vectors.norm(dim=-1, keepdim=True)
     found: Tensor = vectors * (norm / length.clamp_min(1e-12)).clamp_max(1.0)
     return found
 
 
-def judge_under(
+def evaluate_under(
     perturbation: Perturbation,
     setting: AttackSetting,
     variant: str,
     seed: int,
     budget: float,
     row: str = "",
-    counts: bool = True,
 ) -> Outcome:
-    """All questions asked under the perturbation; the attacker's success is that on its own items."""
+    """Ask all questions under the perturbation; the attacker's own estimate is from its own items, asked so too.
+
+    row: names a diagnostic, which never counts for the worst case.
+    """
+    about = {"seed": seed, "budget": budget, "row": row, "counts": not row}
     with perturbation.active():
-        return evaluate_with_choice(
-            perturbation.subject, setting, variant, seed=seed, budget=budget, row=row, counts=counts
-        )
+        return evaluate_with_choice(perturbation.subject, setting, variant, **about)
 
 
-def forced_false(
-    subject: Subject,
-    setting: AttackSetting,
-    variant: str,
-    seed: int,
-    fitted: Callable[[Probe], Perturbation],
-    budget: float,
+def force_each(
+    setting: AttackSetting, variant: str, seed: int, fitted: Callable[[Probe], Perturbation], budget: float
 ) -> Outcome:
-    """Each scored item attacked for itself: K under what was fitted to its answer minus K of a wrong answer under what
-    was fitted to that. A model can be forced to say anything; only the difference is about what it knows. A diagnostic.
+    """Attack each held-out item for itself, a diagnostic.
+
+    K of an item is K under what was fitted to its answer minus K of a wrong answer under what was fitted to that: a
+    model can be forced to say anything (arXiv 2502.15836), and only the difference is about what it knows.
 
     Both answers are asked for as whole sentences in the same wording.
     """
@@ -132,16 +159,24 @@ def forced_false(
             wanted = replace(probe, answer=answer, paraphrased_answer=None, perturbed_answers=(), value=None)
             perturbation = fitted(wanted)
             with perturbation.active():
-                found = ask(
-                    perturbation.subject, setting, [wanted], "match" if setting.answer_metric == "mcq" else None
-                )
+                metric: AnswerMetric | None = "match" if setting.answer_metric == "mcq" else None
+                found = ask(perturbation.subject, setting, [wanted], metric)
             said.append(float(found.known[0]))
             texts += found.texts[:1] if len(said) == 1 else []
         known.append(said[0] - said[1])
     return Outcome(variant, np.array(known), texts, seed, budget=budget, row="per_item", counts=False)
 
 
-def _drawn(rows: Sequence[Encoded], batch: int, generator: torch.Generator) -> list[Encoded]:
+def check_forced(task: Task, steps: int) -> None:
+    """UserError where forget probes without wrong answers are to be forced one by one."""
+    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
+    if steps and not all(probe.perturbed_answers for probe in probes):
+        raise UserError(f"forcing single items wants wrong answers, which probes of dataset '{task.name}' do not have")
+
+
+def _drawn(rows: Sequence[Encoded], batch: int, generator: Generator) -> list[Encoded]:
+    import torch
+
     order = torch.randperm(len(rows), generator=generator)[:batch]
     return [rows[i] for i in order.tolist()]
 
@@ -154,12 +189,17 @@ def _backward(
     loss: Callable[[Tensor], Tensor],
 ) -> None:
     """Add the gradient of weight * mean over rows of the row's mean `loss` of its nll [tokens]; halves batches."""
+    import torch
+
+    from unlearn.models.batches import Batch, Segment, pad_rows
+    from unlearn.models.policy import Policy
+    from unlearn.score.batching import map_batches
 
     def run(batch: list[Encoded]) -> list[float]:
         ids, mask, labels = (tensor.to(subject.module.device) for tensor in pad_rows(batch))
-        segments = {"taught": Segment(0, len(batch), len(batch), 1)}
+        segments = {"answers": Segment(0, len(batch), len(batch), 1)}
         with torch.enable_grad():
-            scores = Policy(subject.module)(Batch(ids, mask, labels, segments))["taught"]
+            scores = Policy(subject.module)(Batch(ids, mask, labels, segments))["answers"]
             by_row = (loss(scores.nll) * scores.mask).sum(1) / scores.counts
             gradients = torch.autograd.grad(weight * by_row.sum() / len(rows), parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -176,5 +216,7 @@ def _nll(nll: Tensor) -> Tensor:
 
 
 def _unlikelihood(nll: Tensor) -> Tensor:
-    """-log(1 - p) of tokens with this nll."""
+    """Return -log(1 - p) of tokens with this nll."""
+    import torch
+
     return -torch.log1p(-torch.exp(-nll.clamp_min(1e-6)))

@@ -1,9 +1,6 @@
-"""Strings in prompts: round trips, gradients, candidates, the loss of answers."""
+"""Strings in prompts: round trips, gradients, candidates."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +8,9 @@ from families import FAMILIES, family
 from prompted import PAIRS, TEXT, subject_of, tokenizer_of
 
 from unlearn.attacks.base import Inapplicable
-from unlearn.attacks.optimized.tokens import (
-    AnswerLoss,
+from unlearn.attacks.optimized.strings import (
     Slot,
     Where,
-    allowed_tokens,
     insert,
     one_hot_gradient,
     swaps,
@@ -28,7 +23,7 @@ from unlearn.data.prompt import PromptFormat
 def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
     subject = subject_of()
     slot = Slot(subject, where)
-    ids, frames = slot.start(PAIRS, 6, allowed_tokens(subject))
+    ids, frames = slot.start(PAIRS, 6)
     assert len(ids) == 6
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
         row = subject.prompt.encode(subject.processor, insert(question, slot.text(ids), where), answer)
@@ -39,7 +34,7 @@ def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
 def test_only_strings_that_re_encode_survive() -> None:
     subject = subject_of()
     slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
+    ids, frames = slot.start(PAIRS, 4)
     vocabulary = subject.processor.get_vocab()
     torn = (*ids[:2], vocabulary["h"], vocabulary["e"])  # the tokenizer knows "he"
     doubled = (*ids[:3], ids[0])
@@ -52,12 +47,12 @@ def test_a_tokenizer_that_forgets_letters_gives_no_string_back() -> None:
     subject = subject_of()
     subject.processor.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
     with pytest.raises(Inapplicable, match="comes back"):
-        Slot(subject, "suffix").start(PAIRS, 4, allowed_tokens(subject))
+        Slot(subject, "suffix").start(PAIRS, 4)
 
 
 def test_what_may_be_drawn_is_plain_text() -> None:
     subject = subject_of()
-    texts = subject.processor.batch_decode([[i] for i in allowed_tokens(subject).tolist()])
+    texts = subject.processor.batch_decode([[i] for i in Slot(subject, "suffix").allowed.tolist()])
     assert len(texts) > 50
     assert all(t.isascii() and t.isprintable() and t.strip() for t in texts)
     assert not set(texts) & {"<pad>", "<eos>"}
@@ -120,63 +115,6 @@ def test_the_steepest_tokens_are_drawn_at_as_many_places_as_asked() -> None:
         changed = [i for i in range(3) if candidate[i] != (7, 8, 9)[i]]
         assert len(changed) == 2
         assert all(candidate[i] in top[i].tolist() for i in changed)
-
-
-@pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("alpha", [None, 0.7])
-def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) -> None:
-    subject = subject_of()
-    slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
-    candidates = [ids, (*ids[:2], 20, 21), (30, 31, *ids[2:])]
-    goal = AnswerLoss(replace(subject, token_budget=40), frames, alpha, prefix_cache=cached)
-    expected = []
-    for candidate in candidates:
-        losses = []
-        for frame in frames:
-            row = torch.tensor([[*frame.before, *candidate, *frame.after]])
-            with torch.no_grad():
-                logits = subject.module(input_ids=row).logits[0]
-            n = frame.labels
-            if alpha is None:
-                losses.append(torch.nn.functional.cross_entropy(logits[-n - 1 : -1], row[0, -n:]).item())
-            else:
-                x = [-logits[-n - 1 + i, row[0, -n + i]].item() for i in range(n)]
-                losses.append(math.log(sum(math.exp(alpha * value) for value in x) / n) / alpha)
-        expected.append(sum(losses) / len(losses))
-    assert goal.losses(candidates).tolist() == pytest.approx(expected, rel=1e-4)
-    assert goal.losses(candidates).tolist() == pytest.approx(expected, rel=1e-4)  # the cache is not used up
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> None:
-    subject = subject_of()
-    ids, frames = Slot(subject, "suffix").start(PAIRS, 4, allowed_tokens(subject))
-    goal = AnswerLoss(subject, frames, prefix_cache=cached)
-    found = goal.gradient(ids, 1)
-    frame = frames[0]
-    row = torch.tensor([[*frame.before, *ids, *frame.after]])
-    table = subject.module.get_input_embeddings().weight.detach()
-    hot = torch.nn.functional.one_hot(row, len(table)).float().requires_grad_()
-    logits = subject.module(inputs_embeds=hot @ table).logits[0]
-    loss = torch.nn.functional.cross_entropy(logits[-frame.labels - 1 : -1], row[0, -frame.labels :])
-    (expected,) = torch.autograd.grad(loss, hot)
-    start = len(frame.before)
-    torch.testing.assert_close(found, expected[0, start : start + 4], rtol=1e-3, atol=1e-5)
-
-
-def test_solved_is_when_every_answer_token_comes_first() -> None:
-    subject = subject_of()
-    slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4, allowed_tokens(subject))
-    assert not AnswerLoss(subject, frames).solved(ids)
-    frame = frames[0]
-    row = [*frame.before, *ids, *frame.after[: -frame.labels]]
-    for _ in range(2):
-        with torch.no_grad():
-            row.append(int(subject.module(input_ids=torch.tensor([row])).logits[0, -1].argmax()))
-    greedy = replace(frame, after=tuple(row[len(frame.before) + 4 :]), labels=2)
-    assert AnswerLoss(subject, [greedy, *frames]).solved(ids, 1)
 
 
 def test_the_fixtures_tokenizer_goes_round() -> None:
