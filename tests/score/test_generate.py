@@ -6,7 +6,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.models.sampling import Sampling
 from unlearn.score import generate as module
-from unlearn.score.generate import clean, draw, generate, pad_id
+from unlearn.score.generate import Decoding, clean, draw, generate, pad_id
 
 PROMPTS = [[5, 9, 30], [7], [12, 3, 44, 8, 21, 6], [40, 2], [9, 9, 9, 9]]
 
@@ -53,10 +53,12 @@ def test_mask_pad_hides_pad_tokens_inside_the_prompt(
 ) -> None:
     """Hidden tokens do not advance positions, so a prompt with pad tokens inside reads as one without."""
     prompts = [[12, 0, 3, 44, 0, 8]]
-    assert generate(model, tokenizer, prompts, 8, 1000, mask_pad=True) == generate(
+    assert generate(model, tokenizer, prompts, 8, 1000, Decoding(mask_pad=True)) == generate(
         model, tokenizer, [[12, 3, 44, 8]], 8, 1000
     )
-    assert generate(model, tokenizer, prompts, 8, 1000, mask_pad=True) != generate(model, tokenizer, prompts, 8, 1000)
+    assert generate(model, tokenizer, prompts, 8, 1000, Decoding(mask_pad=True)) != generate(
+        model, tokenizer, prompts, 8, 1000
+    )
 
 
 @pytest.mark.parametrize("token_budget", [1, 25])
@@ -66,18 +68,18 @@ def test_sampled_answers_depend_on_the_seed_alone(
     sampling = Sampling(temperature=1.0, top_p=0.9, seed=3)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    expected = generate(model, tokenizer, PROMPTS, 8, 1000, sampling=sampling)
+    expected = generate(model, tokenizer, PROMPTS, 8, 1000, Decoding(sampling))
     assert torch.equal(torch.get_rng_state(), before)
-    assert generate(model, tokenizer, PROMPTS, 8, token_budget, sampling=sampling) == expected
-    assert generate(model, tokenizer, PROMPTS, 8, 1000, sampling=Sampling(seed=4)) != expected
+    assert generate(model, tokenizer, PROMPTS, 8, token_budget, Decoding(sampling)) == expected
+    assert generate(model, tokenizer, PROMPTS, 8, 1000, Decoding(Sampling(seed=4))) != expected
 
 
 def test_without_warmth_or_with_the_likeliest_token_alone_sampling_is_greedy(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     expected = generate(model, tokenizer, PROMPTS, 8, 1000)
-    assert generate(model, tokenizer, PROMPTS, 8, 1000, sampling=Sampling(temperature=1e-4)) == expected
-    assert generate(model, tokenizer, PROMPTS, 8, 1000, sampling=Sampling(top_p=1e-6)) == expected
+    assert generate(model, tokenizer, PROMPTS, 8, 1000, Decoding(Sampling(temperature=1e-4))) == expected
+    assert generate(model, tokenizer, PROMPTS, 8, 1000, Decoding(Sampling(top_p=1e-6))) == expected
 
 
 @torch.no_grad()
@@ -87,7 +89,7 @@ def test_sampled_tokens_have_the_models_probabilities(
     from scipy.stats import chisquare
 
     p = torch.softmax(model(torch.tensor([PROMPTS[0]])).logits[0, -1].double() / 2, dim=-1)
-    texts = generate(model, tokenizer, [PROMPTS[0]] * 3000, 1, 10**6, sampling=Sampling(temperature=2.0))
+    texts = generate(model, tokenizer, [PROMPTS[0]] * 3000, 1, 10**6, Decoding(Sampling(temperature=2.0)))
     drawn = [text if text in tokenizer.get_vocab() else "" for text in texts]  # specials and the space leave nothing
     named = [i for i in range(len(p)) if tokenizer.decode([i], skip_special_tokens=True).strip()]
     expected = torch.cat([p[named], 1 - p[named].sum()[None]]) * 3000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 _LIKELIEST = 512  # tokens that nearly always hold top_p of the probability: sorting the vocabulary is slow
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """Say how answers are decoded."""
+
+    sampling: Sampling | None = None
+    """How they are drawn; None: greedy."""
+
+    mask_pad: bool = False
+    """Also hide tokens equal to the pad token inside the prompt (see likelihoods)."""
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -25,16 +37,13 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     token_budget: int,
-    stop: Iterable[str] = (),
-    mask_pad: bool = False,
+    decoding: Decoding = Decoding(),
     progress: Callable[[int], object] | None = None,
-    sampling: Sampling | None = None,
 ) -> list[str]:
-    """The model's answer to each prompt (ids), greedy or, with `sampling`, drawn, decoded by `clean`.
+    """Return the model's answer to each prompt (ids), decoded by `clean`.
 
     Prompts are left-padded and batched by length; token_budget counts prompt and answer, max_new_tokens long. An answer
     ends at the end-of-sequence tokens of the model's generation config (the tokenizer's EOS where it names none).
-    mask_pad: also hide tokens equal to the pad token inside the prompt (see likelihoods).
     progress: called with the number of prompts done since the last call.
     """
     from transformers import GenerationConfig
@@ -43,7 +52,7 @@ def generate(
     eos = tokenizer.eos_token_id if eos is None else eos
     pad = pad_id(tokenizer)
     config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad)
-    device = model.device
+    device, sampling = model.device, decoding.sampling
     chances = torch.empty(0, 0)
     if sampling:  # a number for each token of each answer, drawn before the prompts are put into batches
         chances = torch.rand(
@@ -55,7 +64,7 @@ def generate(
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for _, prompt in batch], device=device)
         lengths = torch.tensor([len(prompt) for _, prompt in batch], device=device)
         there = torch.arange(width, device=device) >= width - lengths[:, None]
-        mask = there & (ids != pad) if mask_pad else there
+        mask = there & (ids != pad) if decoding.mask_pad else there
         drawing: dict[str, Any] = {}
         if sampling:
             mine = chances[[row for row, _ in batch]].to(device)
@@ -65,20 +74,20 @@ def generate(
         with gated(model, ids, there, lengths):
             ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config, **drawing)  # type: ignore[operator]
         texts = tokenizer.batch_decode(ids[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=True)
-        return [clean(text, [tokenizer.eos_token, *stop]) for text in texts]
+        return [clean(text, [tokenizer.eos_token]) for text in texts]
 
     rows = list(enumerate(prompts))
     return map_batches(answer, rows, lambda row: len(row[1]) + max_new_tokens, token_budget, progress=progress)
 
 
 def _drawn(scores: Tensor, chance: Tensor, sampling: Sampling) -> Tensor:
-    """Scores in which the drawn token alone is possible. scores: [B, V] logits; chance: [B] in [0, 1)."""
+    """Return scores in which the drawn token alone is possible. scores: [B, V] logits; chance: [B] in [0, 1)."""
     token = draw(torch.softmax(scores.float() / sampling.temperature, dim=-1), chance, sampling.top_p)
     return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0.0)
 
 
 def draw(p: Tensor, chance: Tensor, top_p: float = 1.0) -> Tensor:
-    """The token at which the cumulated probability, likeliest first, passes `chance` of the mass that is kept: [B].
+    """Return the token where the cumulated probability, likeliest first, passes `chance` of the kept mass: [B].
 
     p: [B, V], sums to 1. chance: [B], uniform in [0, 1). The fewest likeliest tokens with at least top_p of the mass
     are kept.
@@ -94,12 +103,12 @@ def draw(p: Tensor, chance: Tensor, top_p: float = 1.0) -> Tensor:
 
 
 def clean(text: str, ends: Iterable[str | None]) -> str:
-    """The text before the first of each end string, without surrounding white space."""
+    """Return the text before the first of each end string, without surrounding white space."""
     for end in filter(None, ends):
         text = text.split(end, 1)[0]
     return text.strip()
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The tokenizer's pad token; its EOS where it has none, and 0 where it has neither."""
+    """Return the tokenizer's pad token; its EOS where it has none, and 0 where it has neither."""
     return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)

@@ -146,7 +146,7 @@ class Scoring:
         max_new_tokens: int,
         progress: Progress | None,
     ) -> pd.DataFrame:
-        from unlearn.score.generate import generate
+        from unlearn.score.generate import Decoding, generate
 
         asked = [a for a in asked if self.generate and a.set.generate]
         if not asked:
@@ -157,8 +157,8 @@ class Scoring:
             prompt.encode_prompts(tokenizer, [a.question for a in asked]),
             self.max_new_tokens or max_new_tokens,
             self.token_budget,
-            mask_pad=self.mask_pad,
-            progress=progress,
+            Decoding(mask_pad=self.mask_pad),
+            progress,
         )
         rows = [
             {

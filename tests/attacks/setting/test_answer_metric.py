@@ -13,7 +13,7 @@ from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, eva
 from unlearn.data.task import Probe, ProbeSet
 from unlearn.models.sampling import Sampling
 from unlearn.runtime.errors import UserError
-from unlearn.score.generate import generate
+from unlearn.score.generate import Decoding, generate
 from unlearn.score.probes import Scoring
 
 PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))
@@ -48,7 +48,7 @@ def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
     model, asked = subject(), setting()
     drawing = Sampling(temperature=0.7, top_p=0.9, seed=3)
     prompts = model.prompt.encode_prompts(model.processor, [probe.question for probe in asked.questions])
-    expected = generate(model.module, model.processor, prompts, asked.task.max_new_tokens, 4096, sampling=drawing)
+    expected = generate(model.module, model.processor, prompts, asked.task.max_new_tokens, 4096, Decoding(drawing))
     drawn = ask(replace(model, sampling=drawing), asked, asked.questions, "match").texts
     assert drawn == tuple(expected) != ask(model, asked, asked.questions, "match").texts
 

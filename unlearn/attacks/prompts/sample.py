@@ -87,7 +87,7 @@ class Sample:
     def _texts(self, subject: Subject, setting: AttackSetting, seed: int) -> list[list[str]]:
         """n sampled answers to each scored question: [V][n]."""
         from unlearn.models.sampling import Sampling
-        from unlearn.score.generate import generate
+        from unlearn.score.generate import Decoding, generate
 
         prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in setting.questions])
         texts = generate(
@@ -96,7 +96,7 @@ class Sample:
             [prompt for prompt in prompts for _ in range(self.samples)],
             min(self.max_new_tokens, setting.task.max_new_tokens),
             subject.token_budget,
-            sampling=Sampling(self.temperature, self.top_p, seed),
+            Decoding(sampling=Sampling(self.temperature, self.top_p, seed)),
         )
         return [texts[i : i + self.samples] for i in range(0, len(texts), self.samples)]
 

@@ -90,7 +90,7 @@ def evaluate_attacked(
 
 def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
     """The model's answers, greedy ones as scoring has them, without the likelihoods."""
-    from unlearn.score.generate import generate
+    from unlearn.score.generate import Decoding, generate
 
     prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in probes])
     return tuple(
@@ -100,7 +100,7 @@ def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str
             prompts,
             task.max_new_tokens,
             subject.token_budget,
-            sampling=subject.sampling,
+            Decoding(sampling=subject.sampling),
         )
     )
 
