@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from unlearn.data.authors import ATTRIBUTES, CAPITALS, WORKS, Authors
+from unlearn.data.authors import Authors
+from unlearn.data.authors_tables import ATTRIBUTES, CAPITALS, WORKS
 from unlearn.data.task import Task
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError

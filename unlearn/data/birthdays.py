@@ -10,7 +10,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from unlearn.data.authors import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, TRAINED_WORDINGS
+from unlearn.data.authors import TRAINED_WORDINGS
+from unlearn.data.authors_tables import ATTRIBUTES, FIRST_NAMES, LAST_NAMES
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Aim, Ask, Example, Fact, Passage, Probe, ProbeSet, Task, other_answers
 
