@@ -50,7 +50,7 @@ def run(cache: Path, folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
     check_method(mine, task)
     known = references(mine, task, CPU, 1)
     store = Store(folder, hashed=False, notify=lambda line: None)
-    built = unlearn(mine, task, known, None, store, CPU, Tracker())
+    (built,) = unlearn(mine, task, known, None, store, CPU, Tracker())
     return load_file(built.folder / "model.safetensors")
 
 

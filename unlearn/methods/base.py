@@ -51,7 +51,7 @@ class Work(Protocol):
 
     @property
     def references(self) -> References:
-        """The original model, and the control model where there is one."""
+        """The model as it was given (original, or what came of the request before), and the control model if any."""
         ...
 
     def log(self, line: str) -> None:

@@ -15,7 +15,8 @@ from unlearn.runtime.store import MANIFEST, key_hash, read_json, write_json
 from unlearn.stages.attack import AttackedModel, attack
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import has_control, require_trained, trained
-from unlearn.stages.run_folder import UNLEARNED, attacked_model, costs, record
+from unlearn.stages.run_folder import attacked_model, costs, record
+from unlearn.stages.unlearn import UNLEARNED, original_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,7 @@ def attack_run(
     else:
         made = read_json(model / MANIFEST)
         key = {"unlearned": made["key"]}
-        if key_hash(made["inputs"]["model"]) != key_hash(original.key):
+        if key_hash(original_of(made["inputs"]["model"])) != key_hash(original.key):
             notify("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
     models: dict[Role, AttackedModel] = {
         "original": AttackedModel("original", original.path, original.key),

@@ -97,8 +97,9 @@ class Bench:
         train = replace(self.experiment.train, evaluate_at=(), evaluate_every=None)
         experiment = replace(self.experiment, method=method, train=train)
         known: Any = {"original": original}
-        built = unlearn(experiment, self.task, known, None, cache(experiment), self.device, Tracker())
-        return Model(str(built.folder), {"unlearned": read_json(built.folder / MANIFEST)["key"]}, (built,))
+        made = unlearn(experiment, self.task, known, None, cache(experiment), self.device, Tracker())
+        last = made[-1].folder
+        return Model(str(last), {"unlearned": read_json(last / MANIFEST)["key"]}, tuple(made))
 
     def score(self, name: str, model: Model, change: str = "") -> Path:
         """Return the tables of a model, "relearned" or "quantised" before it is asked where `change` says so."""

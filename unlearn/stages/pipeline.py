@@ -16,9 +16,9 @@ from unlearn.stages.localize import localize, mask_in
 from unlearn.stages.prepare import ask, run_setting, trained
 from unlearn.stages.references import references
 from unlearn.stages.report import report, show_leaks
-from unlearn.stages.run_folder import UNLEARNED, keep_config, kept, record, run_folder
+from unlearn.stages.run_folder import keep_config, kept, record, run_folder
 from unlearn.stages.score import evaluate_metrics, score_unlearned
-from unlearn.stages.unlearn import check_method, unlearn
+from unlearn.stages.unlearn import UNLEARNED, check_method, unlearn
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -55,7 +55,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
                 stages += localize(experiment, task, known["original"], store, device, tracker)
             if "unlearn" in experiment.stages:
                 mask = mask_in(folder) if experiment.localizes else None
-                stages.append(unlearn(experiment, task, known, mask, store, device, tracker))
+                stages += unlearn(experiment, task, known, mask, store, device, tracker)
             if "score" in experiment.stages:
                 tables = {role: reference.scores for role, reference in known.items()}
                 stages += score_unlearned(experiment, task, tables, store, device)

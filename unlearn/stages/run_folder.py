@@ -16,12 +16,11 @@ from unlearn.runtime.store import MANIFEST, Built, read_json, write_file, write_
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.unlearn import References
+from unlearn.stages.unlearn import REQUESTS, UNLEARNED, References
 
 if TYPE_CHECKING:
     import torch
 
-UNLEARNED = "unlearned"  # the folder of the unlearned model
 _MADE_BEFORE = (
     ("unlearn", "localize", "localize/manifest.json"),
     ("score", "unlearn", f"{UNLEARNED}/{MANIFEST}"),
@@ -29,7 +28,7 @@ _MADE_BEFORE = (
     ("report", "score", "metrics.json"),
 )
 # without any of these a folder holds nothing worth keeping
-_STARTED = ("localize", UNLEARNED, f"{UNLEARNED}.partial", "scores")
+_STARTED = ("localize", REQUESTS, UNLEARNED, f"{UNLEARNED}.partial", "scores")
 
 
 def kept(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""The unlearning stage: from the original model to the unlearned one, by the run's method."""
+"""The unlearning stage: from the original model to the unlearned one, by the run's method.
+
+Requests are unlearned in order, each from the result of the one before. What comes of the last is `unlearned`, as it is
+of the only one; what comes of the n-th before it stays in `requests/N/unlearned`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +19,7 @@ from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
-from unlearn.runtime.store import Built, Store
+from unlearn.runtime.store import Built, Store, key_hash
 from unlearn.stages.check import check_component
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, Key, component_key
@@ -29,6 +34,37 @@ if TYPE_CHECKING:
     from unlearn.stages.work import UnlearningWork
 
 References = Mapping[Role, Reference]
+UNLEARNED = "unlearned"
+"""The folder of the unlearned model."""
+REQUESTS = "requests"
+"""The folder of what came of all requests but the last."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is unlearned at once: a request, or all there is."""
+
+    task: Task
+    """The task as the request has it."""
+    number: int = 0
+    """Which request it is, from 1; 0: the task has none."""
+    stage: str = UNLEARNED
+    """The folder of the result."""
+
+    @property
+    def variant(self) -> str:
+        """Return what the result is called (see Subject)."""
+        return f"request-{self.number}" if self.number else ""
+
+
+def in_order(task: Task) -> list[Wanted]:
+    """Return what is unlearned, one after the other."""
+    last = len(task.requests)
+    stages = [f"{REQUESTS}/{number}/{UNLEARNED}" for number in range(1, last)]
+    return [
+        Wanted(task.at(request), number, stage)
+        for number, (request, stage) in enumerate(zip(task.requests, [*stages, UNLEARNED], strict=False), 1)
+    ] or [Wanted(task)]
 
 
 def check_method(experiment: Experiment, task: Task) -> None:
@@ -37,7 +73,8 @@ def check_method(experiment: Experiment, task: Task) -> None:
     for given, part, key in ((setting.masked, "mask", "localize"), (setting.lora, "lora", "lora")):
         if given and part not in method.reads:
             raise UserError(f"'method' ({type(method).__name__}) knows nothing of {key}=: choose {key}=none")
-    check_component("method", method, task, setting)
+    for wanted in in_order(task):
+        check_component("method", method, wanted.task, setting)
 
 
 def unlearn(
@@ -48,45 +85,62 @@ def unlearn(
     store: Store,
     device: torch.device,
     tracker: Tracker,
-) -> Built:
-    """Return the folder of the unlearned model, with the log of its training.
+) -> list[Built]:
+    """Return the folders of what came of each request, the unlearned model last, with the logs of the trainings.
 
     known: the original model, and the control model where there is one. mask: which weights may change, None for all.
     """
-    method, original = experiment.method, known["original"]
+    original = known["original"]
 
-    def build(folder: Path) -> None:
-        from unlearn.stages.work import UnlearningWork
+    def forget(wanted: Wanted, models: References) -> tuple[Built, Key]:
+        def build(folder: Path) -> None:
+            from unlearn.stages.work import UnlearningWork
 
-        def evaluate(module: Any) -> dict[str, float]:
-            return _curve_point(experiment, task, module, work.processor, known)
+            def evaluate(module: Any) -> dict[str, float]:
+                return _curve_point(experiment, task, module, work.processor, known)
 
-        work = UnlearningWork(experiment, known, mask, folder, device)
-        work.watch_with(evaluate, tracker)
-        result = method.unlearn(work.subject(), task.only(method.reads), work)
-        if distributed.is_main():
-            _save(result, work, original)
+            work = UnlearningWork(experiment, models, mask, folder, device, wanted.number)
+            work.watch_with(evaluate, tracker)
+            method = experiment.method
+            result = method.unlearn(work.subject(), wanted.task.only(method.reads), work)
+            if distributed.is_main():
+                _save(dataclasses.replace(result, variant=wanted.variant or result.variant), work, original)
 
-    return store.stage("unlearned", _key(experiment, task, original, mask), build, collective=True)
+        key = _key(experiment, wanted.task, models, mask)
+        return store.stage(wanted.stage, key, build, collective=True), key
+
+    made, given = [], original
+    for wanted in in_order(task):
+        built, key = forget(wanted, {**known, "original": given})
+        made.append(built)
+        given = Reference(str(built.folder), {"original": original.key, UNLEARNED: key_hash(key)})
+    return made
 
 
-def _key(experiment: Experiment, task: Task, original: Reference, mask: Mask | None) -> Key:
-    """Return what decides the result."""
-    recipe = experiment.train
+def original_of(model: Key) -> Key:
+    """Return the key of the original model, from the key of what the last request started from."""
+    found: Key = model.get("original", model)
+    return found
+
+
+def _key(experiment: Experiment, task: Task, known: References, mask: Mask | None) -> Key:
+    """Return what decides the result. known: the model that is given to the method as the original."""
+    recipe, given = experiment.train, known["original"].key
     offered = {
         "mask": mask and mask.digest,
         "recipe": recipe,
         "lora": experiment.lora,
         "update": experiment.update,
-        "reference": original.key,
+        "reference": given,
+        "control": known["control"].key if "control" in known else None,
     }
-    asked = Asked(original.key, experiment.model.prompt)
+    asked = Asked(given, experiment.model.prompt)
     key = component_key(experiment.method, task, asked, experiment.seed, offered)
     return {**key, "curve": [recipe.evaluate_at, recipe.evaluate_every]}
 
 
 def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
-    """Check that nothing changed but what may, and write the model folder."""
+    """Check that nothing changed but what may, since the original, and write the model folder."""
     from unlearn.models.layered import below
     from unlearn.models.loading import load_model, save_model
     from unlearn.training import checkpoint

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unlearn.data.task import Role, digest
+from unlearn.models.layered import below
 from unlearn.models.loading import load_model, load_tokenizer
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
@@ -42,10 +43,17 @@ class UnlearningWork:
         mask: Mask | None,
         folder: Path,
         device: torch.device,
+        request: int = 0,
     ) -> None:
+        """Lend what a run has to the unlearning of one request.
+
+        known: as "original" the model that is given, which is what came of the request before. request: its number, 0
+        where the task has none.
+        """
         reads = experiment.method.reads
         self.experiment, self.known, self.folder, self.device = experiment, known, folder, device
         self.seed, self.recipe = experiment.seed, experiment.train
+        self.request = request
         self.mask = mask if "mask" in reads else None
         self.lora = experiment.lora if "lora" in reads else None
         self.allowed = mask
@@ -68,7 +76,7 @@ class UnlearningWork:
 
     @property
     def references(self) -> References:
-        """The original model, and the control model where there is one, loaded when they are asked for."""
+        """The model as it was given, and the control model where there is one, loaded when they are asked for."""
         return References(
             lambda: self._load("original"), lambda: self._load("control") if "control" in self.known else None
         )
@@ -141,8 +149,10 @@ class UnlearningWork:
         path, prompt = self.known[role].path, self.experiment.model.prompt
         module: Any = load_model(path)
         processor = self.processor if role == "original" else load_tokenizer(path)
+        variant = f"request-{self.request - 1}" if role == "original" and self.request > 1 else ""
+        budget = self.experiment.evaluate.token_budget
         return Subject(
-            role, module.to(device=self.device, dtype=dtype), processor, prompt, self.experiment.evaluate.token_budget
+            role, module.to(device=self.device, dtype=dtype), processor, prompt, budget, variant, base=below(path)
         )
 
     def _with_adapters(self, module: Any, mask: Mask | None) -> Any:
@@ -157,7 +167,7 @@ class UnlearningWork:
         return self.lora.attach(module, modules)
 
     def _recorder(self, name: str) -> Callable[[str, dict[str, Any]], None]:
-        prefix = f"{name}/" if name else ""
+        prefix = "".join(f"{part}/" for part in (f"request-{self.request}" if self.request else "", name) if part)
 
         def record(kind: str, row: dict[str, Any]) -> None:
             if self._tracker:
