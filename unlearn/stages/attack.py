@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +16,16 @@ from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.split import Items, split_items
 from unlearn.data.task import Role, Task, digest
-from unlearn.leak.leak_table import NONE, Baseline, Leaks, leak_report
+from unlearn.leak.leak_table import NONE, Baseline, leak_report
 from unlearn.leak.record import Found, Record, Trial
-from unlearn.leak.tables import save_leaks
 from unlearn.models.subject import References, Subject
-from unlearn.runtime.components import cache_key
+from unlearn.report.attacks_folder import ATTACKS
 from unlearn.runtime.errors import UserError, plain_errors
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.resources import Meter
-from unlearn.runtime.store import Built, write_json
+from unlearn.runtime.store import Built
 from unlearn.runtime.time_limit import TimeUp, deadline
-from unlearn.runtime.version import __version__
+from unlearn.stages.attack_files import save_attacks
 from unlearn.stages.check import check_component
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, component_key
@@ -37,8 +33,6 @@ from unlearn.stages.prepare import cache, has_control, run_setting
 
 if TYPE_CHECKING:
     import torch
-
-ATTACKS = "attacks"  # the folder of what was found
 
 
 @dataclass(frozen=True)
@@ -98,8 +92,8 @@ def attack(
     clusters = [item.probe.cluster or str(item.index) for item in items.held_out_items]
     leaks = leak_report(records, clusters, baseline, experiment.seed, setting.answer_metric)
     leaks = replace(leaks, notes=(*items.notes, *leaks.notes))
-    paths = {role: one.path for role, one in models.items()}
-    _save(experiment, folder, records, items, setting, leaks, {"models": paths, "numbers": _across(attacks, found)})
+    further = {"models": {role: one.path for role, one in models.items()}, "numbers": _across(attacks, found)}
+    save_attacks(experiment, folder, records, items, setting, leaks, further)
     made = [stage for stage in stages if not stage.cached]
     cached = not made and len(stages) == total
     seconds = sum(stage.seconds for stage in stages) if cached else meter.seconds
@@ -228,20 +222,6 @@ def _attempt(
         return Found.failed("error", reason), []  # one attack's failure must not cost the others
 
 
-def _revision() -> str | None:
-    """The commit of the checkout that runs, None outside one."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
-
-
 def _across(attacks: Mapping[str, Attack], found: Mapping[str, Mapping[Trial, Found]]) -> dict[str, dict[str, float]]:
     """Numbers by attack that several models give together."""
     numbers = {}
@@ -255,46 +235,3 @@ def _across(attacks: Mapping[str, Attack], found: Mapping[str, Mapping[Trial, Fo
                 continue
             numbers[name] = {key: value for key, value in across.items() if math.isfinite(value)}
     return numbers
-
-
-def _save(
-    experiment: Experiment,
-    folder: Path,
-    records: Sequence[Record],
-    items: Items,
-    setting: AttackSetting,
-    leaks: Leaks,
-    further: Mapping[str, Any],
-) -> None:
-    partial = folder / f"{ATTACKS}.partial"
-    with suppress(FileNotFoundError):
-        shutil.rmtree(partial)
-    for record in records:
-        for trial, found in record.found.items():
-            found.save(partial / record.name / trial)
-    about = {
-        "version": __version__,
-        "revision": _revision(),
-        "seed": experiment.seed,
-        "answer_metric": setting.answer_metric,
-        "seeds": list(setting.seeds),
-        "attacks": {name: cache_key(one) for name, one in experiment.attack.items()},
-        "settings": cache_key(experiment.leak),
-        **further,
-    }
-    asked = [(side, item) for side in ("attacker_items", "held_out_items") for item in getattr(items, side)]
-    rows = [
-        {
-            "side": side,
-            "index": item.index,
-            "cluster": item.probe.cluster,
-            "question": item.probe.question,
-            "gold": item.short_answer,
-        }
-        for side, item in asked
-    ]
-    write_json(partial / "items.json", rows)
-    save_leaks(leaks, about, partial)
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder / ATTACKS)
-    partial.rename(folder / ATTACKS)
