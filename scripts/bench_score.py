@@ -15,8 +15,10 @@ from bench_setup import Setup, now, passed
 from torch import Tensor, nn
 
 from unlearn.metrics.evaluate import evaluate
+from unlearn.models.subject import References, Subject
 from unlearn.score import generate, gradient, likelihood
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
+from unlearn.stages.score import asked_of, score
 
 Seconds = dict[str, tuple[float, float]]
 Lever = Literal["shared_prompt", "one_pass", "projection", "sorting"]
@@ -57,37 +59,42 @@ def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lev
             patch(generate, "map_batches", in_file_order)
         patch(likelihood, "likelihoods", clocked(likelihood.likelihoods, seconds, "likelihoods"))
         patch(generate, "generate", clocked(generate.generate, seconds, "generation"))
-        if scoring.gradients:
+        if "gradients" in scoring:
             patch(gradient, "gradient_norms", clocked(gradient.gradient_norms, seconds, "gradient norms"))
 
-        def run() -> Scores:
-            scores = scoring.score(setup.model, setup.tokenizer, setup.experiment.model.prompt, setup.task)
+        def run() -> Tables:
+            experiment = setup.experiment
+            subject = Subject(
+                "original", setup.model, setup.tokenizer, experiment.model.prompt, experiment.token_budget
+            )
+            asked, alone = asked_of(experiment, setup.task), References(lambda: subject, lambda: None)
+            scores = {name: table.frame for name, table in score(scoring, subject, asked, alone).items()}
             if "one_pass" in off:
                 for roles in EXTRA_PASSES.values():
                     ask_again(setup, scores, roles)
             metrics = clocked(evaluate, seconds, "metrics")
-            metrics(setup.experiment.metric, scores, scores)
+            metrics(experiment.metric, scores, {"control": scores})
             return scores
 
         scores = clocked(run, seconds, "evaluation")()
     return {
         "seconds": seconds,
-        "rows": len(scores.generations),
-        "candidates": len(scores.tokens),
-        "numbers": [float(logp.sum()) for logp in scores.tokens["logp"]],
-        "texts": list(scores.generations["generation"]),
+        "rows": len(scores.get("generations", ())),
+        "candidates": len(scores["tokens"]),
+        "numbers": [float(logp.sum()) for logp in scores["tokens"]["logp"]],
+        "texts": list(scores["generations"]["generation"]) if "generations" in scores else [],
     }
 
 
-def ask_again(setup: Setup, scores: Scores, roles: Sequence[str]) -> None:
+def ask_again(setup: Setup, scores: Tables, roles: Sequence[str]) -> None:
     """Another pass over the answers of these roles, which must give the same numbers as the first."""
-    table = scores.tokens
-    first = table[table["role"].isin(roles) & (table["kind"] == "answer")]
+    table = scores["tokens"]
+    first = table[table["aim"].isin(roles) & (table["kind"] == "answer")]
     questions = {(s.name, i): p.question for s in setup.task.probes for i, p in enumerate(s.probes)}
     places = zip(first["probe"], first["item"], first["text"], strict=True)
     pairs = [(questions[probe, item], text) for probe, item, text in places]
     rows = setup.experiment.model.prompt.encode_all(setup.tokenizer, pairs)
-    pad, budget = generate.pad_id(setup.tokenizer), setup.experiment.evaluate.token_budget
+    pad, budget = generate.pad_id(setup.tokenizer), setup.experiment.token_budget
     again = likelihood.likelihoods(setup.model, [[row] for row in rows], pad, budget)
     for (stats,), logp in zip(again, first["logp"], strict=True):
         np.testing.assert_allclose(stats.logp, logp, atol=1e-2)

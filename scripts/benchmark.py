@@ -76,8 +76,8 @@ class Subject:
             return cls("tiny", (), (), steps=36, repeats=3, rows=16)
         path = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else model
         places = tuple(f"{key}={json.dumps(path)}" for key in ("model.path", "model.original"))
-        overrides = ("model=smollm2-135m", *places, "control_model=none", f"cache={cache}", "evaluate.limit=4")
-        startup = ("evaluate.limit=1", "evaluate.generate=false")
+        overrides = ("model=smollm2-135m", *places, "control_model=none", f"cache={cache}", "probe_limit=4")
+        startup = ("probe_limit=1", "evaluate=[tokens]")
         return cls("pretrained", overrides, startup, steps=3, repeats=2, rows=4)
 
 

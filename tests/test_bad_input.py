@@ -317,7 +317,7 @@ def test_a_hub_that_does_not_answer_is_found_out_at_once(tmp_path: Path, monkeyp
 # --- what only a run under way can find out
 
 QUICK = [*SMALL, "model.finetune.epochs=1", "train.steps=3", "train.warmup=0", "control_model=none"]
-QUICK += ["metric=[probability]", "evaluate.generate=false", "evaluate.gradients=false"]
+QUICK += ["metric=[probability]", "evaluate=[tokens]"]
 
 
 @pytest.fixture(scope="module")

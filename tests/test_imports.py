@@ -63,7 +63,6 @@ LONGEST_FILE, MOST_PARAMETERS = 300, 7
 LONG = {
     "attacks/prompts/ununlearn.py",
     "leak/leak_table.py",
-    "report/compare.py",
     "report/leak.py",
 }
 MANY = {

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from scoring import Scoring
 
 from unlearn.data.editing import LETTERS, first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.sports_facts import SportsFacts
@@ -16,7 +17,6 @@ from unlearn.models.tiny import TinyLM
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.score.probes import Scoring
 
 
 @given(n=st.integers(0, 60), gone=st.sets(st.integers(0, 59)))
@@ -66,10 +66,10 @@ def test_every_metric_takes_a_task_of_completions() -> None:
     model, tokenizer = tiny.start(task, 0)
     assert task.prompt is not None
     scores = Scoring(gradients=True).score(model, tokenizer, task.prompt, task)
-    assert not scores.tokens["eos"].any()
+    assert not scores["tokens"]["eos"].any()
     files = sorted((conf_dir() / "metric").glob("*.yaml"))
     metrics = {name: metric for path in files for name, metric in build(OmegaConf.load(path), "metric").items()}
-    found = {result.key: result for result in evaluate(metrics, scores, None)}
+    found = {result.key: result for result in evaluate(metrics, scores, {})}
     assert all(math.isfinite(result.value) or result.note for result in found.values())
     for key in ("model_utility", "forget/probability", "injected/recall", "forget_choice/choice", "forget/truth_ratio"):
         assert math.isfinite(found[key].value), key

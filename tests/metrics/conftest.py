@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
+from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables
 
-MakeScores = Callable[..., Scores]
+MakeScores = Callable[..., Tables]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def make_scores() -> MakeScores:
     """
     roles = {"forget": "forget", "retain": "retain", "holdout": "holdout"}
 
-    def make(**sets: list[dict[str, Any]]) -> Scores:
+    def make(**sets: list[dict[str, Any]]) -> Tables:
         tokens, generations, gradients = [], [], []
         for name, items in sets.items():
             role = roles.get(name, "utility")
@@ -46,6 +46,7 @@ def make_scores() -> MakeScores:
                 if "gradnorm" in item:
                     gradients.append({**place, "gradnorm": item["gradnorm"]})
         frames = zip((tokens, generations, gradients), (TOKENS, GENERATIONS, GRADIENTS), strict=True)
-        return Scores(*(pd.DataFrame(rows, columns=columns) for rows, columns in frames))
+        made = (pd.DataFrame(rows, columns=columns) for rows, columns in frames)
+        return dict(zip(("tokens", "generations", "gradients"), made, strict=True))
 
     return make

@@ -16,7 +16,7 @@ def test_row_means() -> None:
 
 def test_only_eos_is_taken_off(make_scores) -> None:
     items = [{"answer": [-1, -2, -3]}, {"answer": [-4]}, {"answer": [-5, -6], "eos": False}]
-    tokens = make_scores(forget=items).tokens
+    tokens = make_scores(forget=items)["tokens"]
     assert [values.tolist() for values in without_eos(tokens, "logp")] == [[-1, -2], [], [-5, -6]]
 
 

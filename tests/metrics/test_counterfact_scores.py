@@ -35,7 +35,7 @@ def p(logp: float) -> float:
 
 
 def test_by_hand(make_scores) -> None:
-    found = {result.key: result for result in CounterFactScores()(make_scores(**SETS), None)}
+    found = {result.key: result for result in CounterFactScores()(make_scores(**SETS), {})}
     shares = {"efficacy": [1, 0], "paraphrase": [1, 0.5], "neighbourhood": [2 / 3, 0]}
     magnitudes = {
         "efficacy": [p(-1) - p(-2), p(-3) - p(-2)],
@@ -52,14 +52,14 @@ def test_by_hand(make_scores) -> None:
 
 
 def test_a_score_of_zero_makes_s_zero(make_scores) -> None:
-    [overall, *_] = CounterFactScores()(make_scores(**SETS | {"paraphrase": [asked("1", [-1], [-2])]}), None)
+    [overall, *_] = CounterFactScores()(make_scores(**SETS | {"paraphrase": [asked("1", [-1], [-2])]}), {})
     assert overall.value == 0
 
 
 def test_records_are_matched_by_name(make_scores) -> None:
     """A record without paraphrases is left out of theirs alone."""
     fewer = SETS | {"paraphrase": SETS["paraphrase"][2:]}
-    found = {result.key: result for result in CounterFactScores()(make_scores(**fewer), None)}
+    found = {result.key: result for result in CounterFactScores()(make_scores(**fewer), {})}
     assert found["counterfact_scores"].value == pytest.approx(stats.hmean([0.5, 0.5, 1 / 3]))
     assert (found["paraphrase_score"].n, found["counterfact_scores"].n) == (1, 2)
 
@@ -67,7 +67,7 @@ def test_records_are_matched_by_name(make_scores) -> None:
 def test_other_datasets_have_no_such_scores(make_scores) -> None:
     sets = dict(SETS)
     del sets["neighbourhood"]
-    assert CounterFactScores()(make_scores(**sets), None) == []
+    assert CounterFactScores()(make_scores(**sets), {}) == []
     del sets["paraphrase"]
-    [overall, *_] = CounterFactScores()(make_scores(**sets, neighbourhood=SETS["neighbourhood"]), None)
+    [overall, *_] = CounterFactScores()(make_scores(**sets, neighbourhood=SETS["neighbourhood"]), {})
     assert math.isnan(overall.value) and overall.note == "no paraphrase prompts"

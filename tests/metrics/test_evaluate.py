@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearn.metrics.base import Metric, Result
-from unlearn.metrics.evaluate import evaluate, from_rows, to_rows
+from unlearn.metrics.evaluate import evaluate, from_rows, readings, to_rows
 from unlearn.runtime.components import build, conf_dir
 
 FILES = sorted((conf_dir() / "metric").glob("*.yaml"))
@@ -42,7 +42,7 @@ def test_a_configuration_is_one_metric_with_all_its_fields_and_a_header(path: Pa
 def test_the_first_result_bears_the_name_of_the_configuration(path: Path, make_scores) -> None:
     metric = build(OmegaConf.load(path), "metric")[path.stem]
     scores = make_scores(**{name: [ITEM] for name in SETS})
-    first, *_ = evaluate({"any": metric}, scores, scores)
+    first, *_ = evaluate({"any": metric}, scores, {"control": scores})
     assert first.name == path.stem
     assert math.isfinite(first.value), first.note
     assert first.low <= first.value + 1e-9
@@ -70,7 +70,7 @@ def test_the_first_result_bears_the_name_of_the_configuration(path: Path, make_s
 )
 def test_no_metric_fails_where_data_are_missing(metrics, make_scores, sets: dict[str, Any], with_control: bool) -> None:
     scores = make_scores(**sets)
-    for result in evaluate(metrics, scores, scores if with_control else None):
+    for result in evaluate(metrics, scores, {"control": scores} if with_control else {}):
         assert math.isfinite(result.value) or result.note
 
 
@@ -95,3 +95,21 @@ def test_metrics_are_built_without_the_heavy_libraries() -> None:
         "sys.exit(bool({'torch', 'transformers', 'scipy', 'rouge_score', 'sklearn'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_metric_whose_table_is_missing_is_undefined_and_says_so(metrics, make_scores) -> None:
+    tokens = {"tokens": make_scores(forget=[ITEM])["tokens"]}
+    found = {result.key: result for result in evaluate(metrics, tokens, {})}
+    assert found["forget/mia_gradnorm"].note == "no table 'gradients': no scorer in evaluate= gives it"
+    assert math.isnan(found["forget/rouge"].value) and "'generations'" in found["model_utility"].note
+    assert found["forget/probability"].value == pytest.approx(math.exp(-4 / 3))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_metric_says_what_it_reads_and_how_it_is_shown(path: Path) -> None:
+    metric = build(OmegaConf.load(path), "metric")[path.stem]
+    assert metric.reads and metric.reads <= {"tokens", "generations", "gradients"}
+    for reading in metric.reading:
+        assert reading.words.endswith(".") and reading.title and reading.group and reading.aims
+    kept = json.loads(json.dumps(readings({"any": metric})))  # as a run has them
+    assert [row["name"] for row in kept] == [reading.name for reading in metric.reading]

@@ -15,7 +15,7 @@ def test_share_of_hits_without_the_last_token(make_scores) -> None:
         ],
         retain=[{"answer": [-1] * 2, "hit": [True, False]}],
     )
-    forget, retain = ExactMemorization()(scores, None)
+    forget, retain = ExactMemorization()(scores, {})
     assert forget.items == pytest.approx([0.75, 0, float("nan"), 0.5], nan_ok=True)
     assert (forget.key, forget.value, forget.n) == ("forget/exact_memorization", 1.25 / 3, 3)
     assert (retain.probe, retain.value) == ("retain", 1)

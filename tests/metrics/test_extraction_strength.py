@@ -22,14 +22,14 @@ def test_no_token() -> None:
 def test_result(make_scores) -> None:
     hits = ([False, True, True, True, False], [True, True, False], [False, False])  # the last one is EOS
     scores = make_scores(forget=[{"answer": [-1] * len(hit), "hit": hit} for hit in hits])
-    [result] = ExtractionStrength()(scores, None)
+    [result] = ExtractionStrength()(scores, {})
     assert result.items == pytest.approx([0.75, 1, 1])
     assert (result.key, result.n) == ("forget/extraction_strength", 3)
 
 
 def test_answers_of_one_token_say_nothing(make_scores) -> None:
     one = {"answer": [-1], "hit": [False], "eos": False}
-    [result] = ExtractionStrength()(make_scores(forget=[one, one]), None)
+    [result] = ExtractionStrength()(make_scores(forget=[one, one]), {})
     assert (result.note, result.n) == ("every answer is one token", 0)
-    [result] = ExtractionStrength()(make_scores(forget=[one, {"answer": [-1] * 2, "eos": False}]), None)
+    [result] = ExtractionStrength()(make_scores(forget=[one, {"answer": [-1] * 2, "eos": False}]), {})
     assert result.items.tolist() == [1, 1]

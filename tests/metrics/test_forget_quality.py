@@ -23,7 +23,7 @@ def draws() -> list[np.ndarray]:
 def test_ks_test_between_the_truth_ratios(make_scores, draws: list[np.ndarray], others: int) -> None:
     scores = make_scores(forget=items(draws[0], draws[1] - 0.5), retain=items(draws[0], draws[1]))
     control = make_scores(forget=items(draws[2][:others], draws[3][:others]))
-    p, distance = ForgetQuality()(scores, control)
+    p, distance = ForgetQuality()(scores, {"control": control})
     mine, theirs = np.exp(draws[1] - 0.5 - draws[0]), np.exp(draws[3] - draws[2])[:others]
     expected = stats.ks_2samp(mine, theirs)
     assert (p.key, distance.key, p.n) == ("forget_quality", "forget_quality_ks", 30)
@@ -34,14 +34,14 @@ def test_ks_test_between_the_truth_ratios(make_scores, draws: list[np.ndarray], 
 
 
 def test_without_a_control_model(make_scores, draws: list[np.ndarray]) -> None:
-    for result in ForgetQuality()(make_scores(forget=items(*draws[:2])), None):
+    for result in ForgetQuality()(make_scores(forget=items(*draws[:2])), {}):
         assert math.isnan(result.value)
         assert result.note == "no control model"
 
 
 def test_without_wrong_answers(make_scores) -> None:
     scores = make_scores(forget=[{"answer": [-1]}])
-    for result in ForgetQuality()(scores, scores):
+    for result in ForgetQuality()(scores, {"control": scores}):
         assert math.isnan(result.value)
         assert "truth ratio" in result.note
 
@@ -49,5 +49,5 @@ def test_without_wrong_answers(make_scores) -> None:
 def test_items_without_a_ratio_are_left_out_on_both_sides(make_scores, draws: list[np.ndarray]) -> None:
     whole = items(*draws[:2])
     scores = make_scores(forget=[{"answer": [-1]}, *whole])
-    p, _ = ForgetQuality()(scores, make_scores(forget=[{"answer": [-1]}, *whole]))
+    p, _ = ForgetQuality()(scores, {"control": make_scores(forget=[{"answer": [-1]}, *whole])})
     assert (p.value, p.low, p.high, p.n) == (1, 1, 1, 30)

@@ -45,7 +45,7 @@ def control(make_scores):
 def test_scores_of_rows(scores, attack, name: str, expected: list[float]) -> None:
     assert attack.rows(scores, "forget") == pytest.approx(expected)
     assert attack.rows(scores, "holdout") == pytest.approx(expected[1:])
-    [result] = attack(scores, None)
+    [result] = attack(scores, {})
     assert (result.key, result.n) == (f"forget/{name}", 2)
     assert result.items == pytest.approx(expected)
     assert result.value == (0.75 if expected[1] > expected[0] else 0.25)  # one pair of two, and a tie
@@ -55,18 +55,18 @@ def test_reference(scores, control) -> None:
     attack = MiaReference()
     assert attack.rows(scores, control, "forget") == pytest.approx([117 / 6 - 3, 6.5])
     assert attack.rows(scores, control, "holdout") == pytest.approx([3.5])
-    assert attack(scores, control)[0].value == 0
-    assert attack(scores, None)[0].note == "no control model"
+    assert attack(scores, {"control": control})[0].value == 0
+    assert attack(scores, {})[0].note == "no control model"
 
 
 def test_without_a_holdout_set(make_scores) -> None:
     scores = make_scores(forget=[{"answer": LOGP, "mean": MEAN, "var": VAR}])
     for attack in (MiaLoss(), MiaZlib(), MiaMinK(), MiaMinKPlusPlus()):
-        [result] = attack(scores, None)
+        [result] = attack(scores, {})
         assert math.isnan(result.value)
         assert result.note == "no scores of a holdout set"
-    assert MiaReference()(scores, scores)[0].note == "no scores of a holdout set"
-    assert "evaluate.gradients" in MiaGradnorm()(scores, None)[0].note
+    assert MiaReference()(scores, {"control": scores})[0].note == "no scores of a holdout set"
+    assert "evaluate=full" in MiaGradnorm()(scores, {})[0].note
 
 
 def test_rows_without_a_score_are_left_out() -> None:

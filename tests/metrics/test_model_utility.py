@@ -21,7 +21,7 @@ def test_harmonic_mean_of_three_numbers_per_set(make_scores) -> None:
         world=[item(-0.2, -4)],
         holdout=[item(-9, -1)],
     )
-    [result] = ModelUtility()(scores, None)
+    [result] = ModelUtility()(scores, {})
     p_world = math.exp(-0.2) / (math.exp(-0.2) + 2 * math.exp(-4))
     retain = [(math.exp(-0.5) + math.exp(-1)) / 2, (1 / 2 + 1 / 4) / 2, (1 - math.exp(-1.5) + 1 - math.exp(-1)) / 2]
     expected = stats.hmean([*retain, p_world, 1 / 2, 1 - math.exp(-2.8)])
@@ -31,7 +31,7 @@ def test_harmonic_mean_of_three_numbers_per_set(make_scores) -> None:
 
 
 def test_one_zero_makes_it_zero(make_scores) -> None:
-    [result] = ModelUtility()(make_scores(retain=[item(-1, -3, "nothing")], world=[item(-1, -3)]), None)
+    [result] = ModelUtility()(make_scores(retain=[item(-1, -3, "nothing")], world=[item(-1, -3)]), {})
     assert result.value == 0
 
 
@@ -43,7 +43,7 @@ def test_one_zero_makes_it_zero(make_scores) -> None:
     ],
 )
 def test_what_is_missing_is_named(make_scores, retain: dict[str, object], note: str) -> None:
-    [result] = ModelUtility()(make_scores(retain=[retain]), None)
+    [result] = ModelUtility()(make_scores(retain=[retain]), {})
     assert math.isnan(result.value)
     assert result.note == note
 
@@ -51,12 +51,12 @@ def test_what_is_missing_is_named(make_scores, retain: dict[str, object], note: 
 def test_sets_that_are_not_generated_from_do_not_count(make_scores) -> None:
     choice = {"answer": [-9], "perturbed": [[-0.1]]}
     [result], [alone] = (
-        ModelUtility()(make_scores(retain=[item(-1, -3)], **more), None) for more in ({"maintain_choice": [choice]}, {})
+        ModelUtility()(make_scores(retain=[item(-1, -3)], **more), {}) for more in ({"maintain_choice": [choice]}, {})
     )
     assert (result.value, result.n) == (alone.value, 1)
 
 
 def test_without_sets(make_scores) -> None:
-    [result] = ModelUtility()(make_scores(forget=[item(-1, -2)]), None)
+    [result] = ModelUtility()(make_scores(forget=[item(-1, -2)]), {})
     assert math.isnan(result.value)
     assert np.isnan([result.low, result.high]).all()

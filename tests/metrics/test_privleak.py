@@ -14,23 +14,23 @@ def rows(*losses: float) -> list[dict[str, object]]:
 def test_relative_to_the_control_model(make_scores) -> None:
     scores = make_scores(forget=rows(1, 2, 3, 4), holdout=rows(3.5, 5))  # AUC 7/8
     control = make_scores(forget=rows(3, 4, 5, 6), holdout=rows(3.5, 5.5))  # AUC 4/8
-    [result] = PrivLeak()(scores, control)
+    [result] = PrivLeak()(scores, {"control": control})
     assert result.key == "forget/privleak"
     assert result.value == pytest.approx(100 * ((1 - 7 / 8) - 1 / 2) / (1 / 2))
     assert result.low <= result.value <= result.high
-    [alike] = PrivLeak()(control, control)
+    [alike] = PrivLeak()(control, {"control": control})
     assert (alike.value, alike.low, alike.high) == (0, 0, 0)
 
 
 def test_without_a_control_model_chance_stands_in(make_scores) -> None:
-    [result] = PrivLeak()(make_scores(forget=rows(1, 2), holdout=rows(3, 4)), None)
+    [result] = PrivLeak()(make_scores(forget=rows(1, 2), holdout=rows(3, 4)), {})
     assert result.value == pytest.approx(-100)
 
 
 def test_without_a_holdout_set(make_scores) -> None:
     scores = make_scores(forget=rows(1, 2))
     whole = make_scores(forget=rows(1, 2), holdout=rows(1))
-    for pair, who in (((scores, None), "(model)"), ((whole, scores), "(control model)")):
+    for pair, who in (((scores, {}), "(model)"), ((whole, {"control": scores}), "(control model)")):
         [result] = PrivLeak()(*pair)
         assert math.isnan(result.value)
         assert who in result.note

@@ -21,7 +21,7 @@ ITEMS = [
     ],
 )
 def test_exponential_of_the_mean_log_probability(make_scores, candidate, name: str, expected: list[float]) -> None:
-    [result] = Probability(candidate)(make_scores(forget=ITEMS), None)
+    [result] = Probability(candidate)(make_scores(forget=ITEMS), {})
     assert (result.name, result.probe, result.key, result.n) == (name, "forget", f"forget/{name}", 2)
     assert result.items == pytest.approx(expected)
     assert result.value == pytest.approx(sum(expected) / 2)
@@ -31,14 +31,14 @@ def test_exponential_of_the_mean_log_probability(make_scores, candidate, name: s
 def test_the_answer_alone_is_normalised_over_the_options(make_scores) -> None:
     scores = make_scores(world=ITEMS[:1])
     wrong = math.exp(-1) + math.exp(-3)
-    assert Probability()(scores, None)[0].value == pytest.approx(math.exp(-2) / (math.exp(-2) + wrong))
-    assert Probability("paraphrase")(scores, None)[0].value == pytest.approx(math.exp(-4))
-    assert Probability("perturbed")(scores, None)[0].value == pytest.approx(wrong / 2)
+    assert Probability()(scores, {})[0].value == pytest.approx(math.exp(-2) / (math.exp(-2) + wrong))
+    assert Probability("paraphrase")(scores, {})[0].value == pytest.approx(math.exp(-4))
+    assert Probability("perturbed")(scores, {})[0].value == pytest.approx(wrong / 2)
 
 
 def test_probe_sets_without_the_candidate_are_left_out(make_scores) -> None:
     scores = make_scores(forget=ITEMS, holdout=[{"answer": [-1]}])
-    assert [result.probe for result in Probability()(scores, None)] == ["forget", "holdout"]
-    assert [result.probe for result in Probability("perturbed")(scores, None)] == ["forget"]
+    assert [result.probe for result in Probability()(scores, {})] == ["forget", "holdout"]
+    assert [result.probe for result in Probability("perturbed")(scores, {})] == ["forget"]
     partly = make_scores(forget=[*ITEMS, {"answer": [-1]}])
-    assert Probability("paraphrase")(partly, None)[0].n == 2
+    assert Probability("paraphrase")(partly, {})[0].n == 2

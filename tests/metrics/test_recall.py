@@ -34,10 +34,10 @@ def test_share_of_answers_with_the_value(make_scores) -> None:
         ],
         world=[{"answer": [-1], "generation": "Rome"}],
     )
-    [result] = Recall()(scores, None)
+    [result] = Recall()(scores, {})
     assert (result.key, result.value, result.n) == ("forget/recall", 0.5, 2)
     assert result.items.tolist() == [1, 0]
 
 
 def test_nothing_to_say_without_generations(make_scores) -> None:
-    assert Recall()(make_scores(forget=[{"answer": [-1], "value": "Rome"}]), None) == []
+    assert Recall()(make_scores(forget=[{"answer": [-1], "value": "Rome"}]), {}) == []

@@ -49,7 +49,7 @@ ITEMS = [
     ],
 )
 def test_results(make_scores, metric: Rouge, name: str, expected: list[float]) -> None:
-    [result] = metric(make_scores(retain=ITEMS), None)
+    [result] = metric(make_scores(retain=ITEMS), {})
     assert (result.key, result.n) == (f"retain/{name}", 2)
     assert result.items == pytest.approx(expected)
     assert result.value == pytest.approx(sum(expected) / 2)
@@ -57,5 +57,5 @@ def test_results(make_scores, metric: Rouge, name: str, expected: list[float]) -
 
 def test_sets_without_generations_or_references_are_left_out(make_scores) -> None:
     scores = make_scores(forget=[{"answer": [-1]}], world=[{"answer": [-1], "generation": "x", "reference": "x y"}])
-    assert [result.probe for result in Rouge()(scores, None)] == ["world"]
-    assert Rouge(reference="paraphrase")(scores, None) == []
+    assert [result.probe for result in Rouge()(scores, {})] == ["world"]
+    assert Rouge(reference="paraphrase")(scores, {}) == []

@@ -15,7 +15,7 @@ ITEMS = [RIGHT, {"answer": [-4], "perturbed": [[-1]]}]  # without a paraphrase t
 
 
 def test_forget_sets_are_best_where_right_and_wrong_are_alike(make_scores) -> None:
-    [result] = TruthRatio()(make_scores(forget=ITEMS), None)
+    [result] = TruthRatio()(make_scores(forget=ITEMS), {})
     assert result.key == "forget/truth_ratio"
     assert result.items == pytest.approx([R, math.exp(-3)], rel=1e-6)
     assert result.value == pytest.approx((R + math.exp(-3)) / 2, rel=1e-6)
@@ -23,20 +23,20 @@ def test_forget_sets_are_best_where_right_and_wrong_are_alike(make_scores) -> No
 
 @pytest.mark.parametrize("probe", ["retain", "world"])
 def test_other_sets_are_best_where_only_the_right_answer_is_likely(make_scores, probe: str) -> None:
-    [result] = TruthRatio()(make_scores(**{probe: ITEMS}), None)
+    [result] = TruthRatio()(make_scores(**{probe: ITEMS}), {})
     assert result.items == pytest.approx([1 - R, 0], rel=1e-6)
 
 
 @pytest.mark.parametrize("probe", ["forget", "retain"])
 def test_prob_mean(make_scores, probe: str) -> None:
-    [result] = TruthRatio("prob_mean")(make_scores(**{probe: ITEMS[:1]}), None)
+    [result] = TruthRatio("prob_mean")(make_scores(**{probe: ITEMS[:1]}), {})
     assert result.name == "truth_ratio_prob_mean"
     assert result.value == pytest.approx(math.exp(-2) / (math.exp(-2) + math.exp(-3)))
 
 
 def test_sets_without_wrong_answers_are_left_out(make_scores) -> None:
     scores = make_scores(forget=[LIKELY_WRONG], retain=[RIGHT], holdout=[RIGHT])
-    assert [result.probe for result in TruthRatio()(scores, None)] == ["retain"]
+    assert [result.probe for result in TruthRatio()(scores, {})] == ["retain"]
 
 
 @given(st.floats(-40, 0), st.floats(-40, 0))

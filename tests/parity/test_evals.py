@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scoring import Scoring
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
@@ -35,8 +36,7 @@ from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
 from unlearn.metrics.truth_ratio import TruthRatio, ratio, right_and_wrong
 from unlearn.models.loading import load_model, load_tokenizer
-from unlearn.score.probes import Scoring
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 LOSS = {"abs": 1e-5, "rel": 0}
 SCORE = {"abs": 1e-5, "rel": 1e-4}
@@ -92,7 +92,7 @@ class Fixture:
     def _task(self, split: str) -> Task:
         return Tofu(path=str(self.folder / "data" / "locuslab" / "TOFU"), split=split).load(0)
 
-    def _scores(self, model: str, template: str, scoring: Scoring, split: str = "forget10") -> Scores:
+    def _scores(self, model: str, template: str, scoring: Scoring, split: str = "forget10") -> Tables:
         path = str(self.folder / "models" / model)
         return scoring.score(load_model(path), load_tokenizer(path), self.prompt(template), self.task(split))
 
@@ -123,8 +123,10 @@ def compare(fixture: Fixture, name: str) -> Iterator[Compared]:
         yield from (Compared(f"{name} {metric} {c.where}", c.ours, c.theirs, c.tolerance) for c in compared)
 
 
-def aggregate(metric: Metric, probe: str, scores: Scores, control: Scores | None = None) -> float:
-    return next(result.value for result in metric(scores, control) if result.probe == probe)
+def aggregate(metric: Metric, probe: str, scores: Tables, control: Tables | None = None) -> float:
+    return next(
+        result.value for result in metric(scores, {"control": control} if control else {}) if result.probe == probe
+    )
 
 
 def by_row(expected: dict[str, Any], field: str, ours: Any, tolerance: dict[str, float] | None) -> Iterator[Compared]:
@@ -136,8 +138,8 @@ def by_row(expected: dict[str, Any], field: str, ours: Any, tolerance: dict[str,
 
 
 def probability(probe: str, candidate: Any) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
-        table = scores.tokens[(scores.tokens["probe"] == probe) & (scores.tokens["kind"] == candidate)]
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+        table = scores["tokens"][(scores["tokens"]["probe"] == probe) & (scores["tokens"]["kind"] == candidate)]
         loss = [-np.mean(logp, dtype=float) for logp in table["logp"]]
         if candidate == "perturbed":
             loss = [list(rows) for rows in np.array(loss).reshape(table["item"].nunique(), -1)]
@@ -152,7 +154,7 @@ def probability(probe: str, candidate: Any) -> Callable[..., Iterator[Compared]]
 
 
 def normalised(probe: str) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         yield from by_row(expected, "prob", Probability().items(scores, probe), LOSS)
         yield Compared("agg_value", aggregate(Probability(), probe, scores), expected["agg_value"], LOSS)
 
@@ -160,8 +162,8 @@ def normalised(probe: str) -> Callable[..., Iterator[Compared]]:
 
 
 def overlap(probe: str, reference_text: Any) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
-        asked = scores.generations[scores.generations["probe"] == probe]
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+        asked = scores["generations"][scores["generations"]["probe"] == probe]
         texts = asked["generation"].tolist()
         yield from by_row(expected, "generation", texts, None)
         yield from by_row(expected, "ground_truth", asked[reference_text].tolist(), None)
@@ -174,7 +176,7 @@ def overlap(probe: str, reference_text: Any) -> Callable[..., Iterator[Compared]
 
 
 def truth_ratio(probe: str) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         metric = TruthRatio("prob_mean" if meta.get("aggregator") == "prob_mean" else "paper")
         raw = ratio(*right_and_wrong(scores, [probe])) if metric.aggregate == "paper" else metric.items(scores, probe)
         yield from by_row(expected, "score", raw, {"abs": 0, "rel": 1e-4})
@@ -184,7 +186,7 @@ def truth_ratio(probe: str) -> Callable[..., Iterator[Compared]]:
 
 
 def memorization(metric: Metric) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         result = next(result for result in metric(scores, None) if result.probe == "forget")
         yield from by_row(expected, "score", result.items, FLOAT32)
         yield Compared("agg_value", result.value, expected["agg_value"], FLOAT32)
@@ -193,7 +195,7 @@ def memorization(metric: Metric) -> Callable[..., Iterator[Compared]]:
 
 
 def membership(name: str) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         attack, tolerance = MIA[name]
         with_control = (scores, reference) if name == "mia_reference" else (scores,)
         rows = {role: attack.rows(*with_control, role) for role in ("forget", "holdout")}  # type: ignore[call-arg]
@@ -211,7 +213,7 @@ def membership(name: str) -> Callable[..., Iterator[Compared]]:
 
 
 def single(metric: Metric, probe: str, tolerance: dict[str, float]) -> Callable[..., Iterator[Compared]]:
-    def compare(scores: Scores, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
+    def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         yield Compared("agg_value", aggregate(metric, probe, scores, retain), expected["agg_value"], tolerance)
 
     return compare
@@ -264,6 +266,6 @@ def test_sharing_prompts_changes_no_number(fixture: Fixture, name: str) -> None:
     apart = plain.score(load_model(path), load_tokenizer(path), fixture.prompt(template), task)
     for column in ("logp", "mean", "var"):
         np.testing.assert_allclose(
-            np.concatenate(shared.tokens[column]), np.concatenate(apart.tokens[column]), atol=2e-5
+            np.concatenate(shared["tokens"][column]), np.concatenate(apart["tokens"][column]), atol=2e-5
         )
-    assert shared.tokens["zlib"].tolist() == apart.tokens["zlib"].tolist()
+    assert shared["tokens"]["zlib"].tolist() == apart["tokens"]["zlib"].tolist()

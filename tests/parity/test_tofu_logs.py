@@ -16,7 +16,7 @@ from unlearn.metrics.model_utility import ModelUtility
 from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
 from unlearn.metrics.truth_ratio import TruthRatio
-from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
+from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables
 
 ROLES = {"forget": "forget", "retain": "retain", "real_authors": "utility", "world_facts": "utility"}
 MODELS = ("target", "retain")
@@ -33,11 +33,11 @@ def expected(parity: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tables(logs: dict[str, Any]) -> dict[str, Scores]:
+def tables(logs: dict[str, Any]) -> dict[str, Tables]:
     return {part: table(logs[part]) for part in MODELS}
 
 
-def table(rows: dict[str, list[dict[str, Any]]]) -> Scores:
+def table(rows: dict[str, list[dict[str, Any]]]) -> Tables:
     """Logged mean losses as a score table: a candidate whose mean loss is known counts as one token."""
     tokens, generations = [], []
     for probe, role in ROLES.items():
@@ -49,11 +49,11 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Scores:
             tokens += [{**place, "kind": kind, "choice": i, "logp": np.array([-x])} for kind, i, x in candidates]
             generations.append({**place, "answer": row["answer"], "generation": row["generated"]})
     frames = (pd.DataFrame(tokens, columns=TOKENS), pd.DataFrame(generations, columns=GENERATIONS))
-    return Scores(*frames, pd.DataFrame(columns=GRADIENTS))
+    return {"tokens": frames[0], "generations": frames[1], "gradients": pd.DataFrame(columns=GRADIENTS)}
 
 
-def values(metric: Metric, scores: Scores, control: Scores | None = None) -> dict[str, float]:
-    return {result.key: result.value for result in metric(scores, control)}
+def values(metric: Metric, scores: Tables, control: Tables | None = None) -> dict[str, float]:
+    return {result.key: result.value for result in metric(scores, {"control": control} if control is not None else {})}
 
 
 @pytest.mark.parametrize("part", MODELS)
@@ -62,7 +62,7 @@ def values(metric: Metric, scores: Scores, control: Scores | None = None) -> dic
     [(Probability(), "probability"), (Rouge(), "rougeL_recall"), (TruthRatio(), "truth_ratio")],
 )
 def test_aggregates(
-    tables: dict[str, Scores], expected: dict[str, Any], part: str, metric: Metric, logged: str
+    tables: dict[str, Tables], expected: dict[str, Any], part: str, metric: Metric, logged: str
 ) -> None:
     name = "rouge" if logged == "rougeL_recall" else logged
     theirs = {f"{probe}/{name}": expected[part][probe][logged] for probe in ROLES}
@@ -70,13 +70,13 @@ def test_aggregates(
 
 
 @pytest.mark.parametrize("part", MODELS)
-def test_model_utility(tables: dict[str, Scores], expected: dict[str, Any], part: str) -> None:
+def test_model_utility(tables: dict[str, Tables], expected: dict[str, Any], part: str) -> None:
     assert values(ModelUtility(), tables[part])["model_utility"] == pytest.approx(
         expected[part]["model_utility"], rel=1e-6
     )
 
 
-def test_forget_quality(tables: dict[str, Scores], expected: dict[str, Any]) -> None:
+def test_forget_quality(tables: dict[str, Tables], expected: dict[str, Any]) -> None:
     theirs, ours = expected["forget_quality"], ForgetQuality()(tables["target"], tables["retain"])
     assert {result.name: result.value for result in ours} == pytest.approx(
         {"forget_quality": theirs["p_value"], "forget_quality_ks": theirs["ks_statistic"]}, rel=1e-6

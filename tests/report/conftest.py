@@ -18,14 +18,25 @@ from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.leak_table import NONE, Leaks, leak_report
 from unlearn.leak.record import Found, Record
 from unlearn.leak.tables import save_leaks
+from unlearn.metrics.base import Metric
+from unlearn.metrics.evaluate import readings
 from unlearn.models.mask import Mask, pack
 from unlearn.report.attacks_folder import Attacks, read_attacks
+from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.explained import Chart, Explained
-from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
+from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
 LEVELS = {"original": (0.93, 0.92), "unlearned": (0.21, 0.81), "control": (0.15, 0.9)}  # forget, the rest
 MakeRun = Callable[..., Path]
+METRICS: dict[str, Metric] = {
+    name: metric
+    for chosen in OmegaConf.load(conf_dir() / "config.yaml")["defaults"]  # type: ignore[index]
+    if "metric" in chosen
+    for file in chosen["metric"]
+    for name, metric in build(OmegaConf.load(conf_dir() / "metric" / f"{file}.yaml"), "metric").items()
+}
+"""Those of a run, in their order."""
 SHAPES = {  # 20 weights
     "model.embed_tokens.weight": (3, 2),
     "model.layers.0.mlp.up_proj.weight": (10,),
@@ -62,7 +73,7 @@ def results(model: str, has_control: bool) -> list[dict[str, Any]]:
     return found
 
 
-def scores(model: str, texts: dict[tuple[str, int], str]) -> Scores:
+def scores(model: str, texts: dict[tuple[str, int], str]) -> Tables:
     """Tables with three probes a set; `texts` replaces what is generated for some."""
     tokens, generations = [], []
     for probe, role in SETS.items():
@@ -73,7 +84,8 @@ def scores(model: str, texts: dict[tuple[str, int], str]) -> Scores:
             said = texts.get((probe, item), f"{model} says {probe} {item}")
             asked = (probe, role, item, "", f"question {probe} {item}?", f"answer {probe} {item}", None, None, said)
             generations.append(dict(zip(GENERATIONS, asked, strict=True)))
-    return Scores(pd.DataFrame(tokens), pd.DataFrame(generations), pd.DataFrame(columns=GRADIENTS))
+    frames = {"tokens": tokens, "generations": generations}
+    return {name: pd.DataFrame(rows) for name, rows in frames.items()} | {"gradients": pd.DataFrame(columns=GRADIENTS)}
 
 
 @pytest.fixture
@@ -146,12 +158,15 @@ def make_run(tmp_path: Path) -> MakeRun:
         for file, value in (
             ("run", about),
             ("metrics", metrics),
+            ("readings", readings(METRICS)),
             ("unlearned/history", history),
             ("unlearned/curve", curve),
         ):
             (folder / f"{file}.json").write_text(json.dumps(value))
         for model in models:
-            scores(model, texts or {}).save(folder / "scores" / model)
+            (folder / "scores" / model).mkdir(parents=True)
+            for table, rows in scores(model, texts or {}).items():
+                Explained(rows).save(folder / "scores" / model / f"{table}.parquet")
         return folder
 
     return make

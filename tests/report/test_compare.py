@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from unlearn.report.compare import Row, compare, compared, pool, table
+from unlearn.report.compare import compare, table
+from unlearn.report.compared import Row, columns_of, compared, pool
 from unlearn.report.folder import read_run
 from unlearn.runtime.errors import UserError
 
@@ -40,12 +41,12 @@ def test_pooled_by_hand() -> None:
 
 
 def test_forget_quality_is_pooled_on_the_log_scale() -> None:
-    value, low, high = pool([1e-2, 1e-4, 1e-6], "forget_quality")
+    value, low, high = pool([1e-2, 1e-4, 1e-6], logarithmic=True)
     reach = 4.3027 * 2 / math.sqrt(3)  # of log10 p: mean -4, standard deviation 2
     assert math.log10(value) == pytest.approx(-4)
     assert math.log10(low) == pytest.approx(-4 - reach, abs=1e-3)
     assert high == 1.0  # 10^(-4 + 4.97), and no p is above 1
-    assert pool([0.0, 0.0], "forget_quality")[0] < 1e-300
+    assert pool([0.0, 0.0], logarithmic=True)[0] < 1e-300
 
 
 def _rows(*folders: Path) -> list[Row]:
@@ -147,9 +148,10 @@ def test_without_any_control_model_the_plot_is_of_probability(make_run: MakeRun,
 def test_the_console_table_fits(make_run: MakeRun, width: int) -> None:
     from rich.console import Console
 
-    rows = _rows(make_run("a"), make_run("b", seed=1))
+    folders = make_run("a"), make_run("b", seed=1)
+    rows, lines = _rows(*folders), columns_of([read_run(folder) for folder in folders])
     console = Console(width=width)
-    made = table(rows, width)
+    made = table(rows, list(lines.values()), width)
     assert len(made.columns) >= 3
     if width >= 80:
         assert console.measure(made).maximum <= width

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.report import figures
-from unlearn.report.figures import Point, pareto, pareto_front
 from unlearn.report.folder import read_run
+from unlearn.report.pareto import Point, pareto, pareto_front
 from unlearn.report.style import to_svg
 from unlearn.runtime.explained import Chart, Explained
 
@@ -70,7 +70,7 @@ def test_tradeoff_without_points_or_control_model(make_run: MakeRun) -> None:
 def test_probes_are_bars_with_intervals(make_run: MakeRun) -> None:
     run = read_run(make_run())
     figure = figures.probes(run)
-    assert [axes.get_title() for axes in figure.axes] == ["Probability", "ROUGE-L recall", "Fact recall", "Truth ratio"]
+    assert [axes.get_title() for axes in figure.axes] == ["Probability", "ROUGE-L recall", "Truth ratio", "Fact recall"]
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["forget", "retain", "world"]  # no holdout
     bars: list[Any] = [container for container in axes.containers if hasattr(container, "patches")]
@@ -134,7 +134,7 @@ def test_pareto_plot_of_forget_quality() -> None:
         _at("run", 0.1, 0.0),
         _at("original", 0.9, 1e-20),
     ]
-    axes = pareto(points, "forget_quality", "model_utility", "a task").axes[0]
+    axes = pareto(points, "forget_quality", "model_utility", "a task", quality=True).axes[0]
     assert _lines(axes)["Pareto front"].tolist() == [[0.7, 1e-3], [0.6, 0.5]]  # the original is no part of it
     assert axes.get_yscale() == "log"
     assert _lines(axes)["original 0.9"].tolist() == [[0.9, 1e-20]]
@@ -144,6 +144,6 @@ def test_pareto_plot_of_forget_quality() -> None:
 
 def test_pareto_plot_of_probability_falls_upwards() -> None:
     points = [_at("run", 0.6, 0.5), _at("run", 0.7, 0.6), _at("run", 0.5, 0.55)]
-    axes = pareto(points, "forget/probability", "model_utility", "a task").axes[0]
+    axes = pareto(points, "forget/probability", "model_utility", "a task", quality=False).axes[0]
     assert _lines(axes)["Pareto front"].tolist() == [[0.7, 0.6], [0.6, 0.5]]
     assert axes.yaxis_inverted()

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from scoring import Scoring
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task
-from unlearn.runtime.components import build, conf_dir
+from unlearn.runtime.components import build, cache_key, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.score.probes import Scoring
-from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Scores
+from unlearn.runtime.explained import Explained
+from unlearn.score.base import Scorer
+from unlearn.score.generations import Generations
+from unlearn.score.gradients import Gradients
+from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables, load_tables, probe_names
+from unlearn.score.tokens import Tokens
 
 Parts = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, PromptFormat, Task]
 
@@ -28,7 +33,7 @@ def parts(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: P
 
 
 def test_every_candidate_has_a_row(parts: Parts) -> None:
-    tokens = Scoring(generate=False).score(*parts).tokens
+    tokens = Scoring(generate=False).score(*parts)["tokens"]
     assert list(tokens.columns) == TOKENS
     assert tokens[["probe", "item", "kind", "choice"]].values.tolist() == [
         *[["forget", i, kind, c] for i in (0, 1) for kind, c in CANDIDATES],
@@ -50,7 +55,7 @@ CANDIDATES = [("answer", 0), ("paraphrase", 0), ("perturbed", 0), ("perturbed", 
 @torch.no_grad()
 def test_log_probabilities_are_those_of_the_text(parts: Parts) -> None:
     model, tokenizer, prompt, _ = parts
-    tokens = Scoring(generate=False).score(*parts).tokens
+    tokens = Scoring(generate=False).score(*parts)["tokens"]
     row = prompt.encode(tokenizer, "When?", "It was July.")
     logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
     expected = [float(logp[t - 1, row.ids[t]]) for t in range(row.n_prompt, len(row.ids))]
@@ -59,26 +64,24 @@ def test_log_probabilities_are_those_of_the_text(parts: Parts) -> None:
 
 
 def test_generations_hold_what_they_are_compared_with(parts: Parts) -> None:
-    table = Scoring().score(*parts).generations
+    table = Scoring().score(*parts)["generations"]
     assert list(table.columns) == GENERATIONS
     assert table["question"].tolist() == ["Where?", "When?", "Who?", "Why?", "How?"]
     assert table.loc[0, ["answer", "paraphrase", "value"]].tolist() == ["In Rome.", "It is Rome.", "Rome"]
     assert table.loc[2, ["paraphrase", "value"]].isna().all()
     assert max(map(len, table["generation"])) <= 5  # the task's limit, a character a token
-    longer = Scoring(max_new_tokens=9).score(*parts).generations["generation"]
+    longer = Scoring(max_new_tokens=9).score(*parts)["generations"]["generation"]
     assert [text[:5] for text in longer] == [text[:5] for text in table["generation"]]
     assert max(map(len, longer)) > 5
 
 
 def test_nothing_is_generated_or_differentiated_unasked(parts: Parts) -> None:
-    scores = Scoring(generate=False).score(*parts)
-    assert scores.generations.empty and list(scores.generations.columns) == GENERATIONS
-    assert scores.gradients.empty and list(scores.gradients.columns) == GRADIENTS
+    assert list(Scoring(generate=False).score(*parts)) == ["tokens"]
 
 
 def test_a_completion_has_no_eos(parts: Parts) -> None:
     model, tokenizer, prompt, task = parts
-    tokens = Scoring(generate=False).score(model, tokenizer, dataclasses.replace(prompt, eos=False), task).tokens
+    tokens = Scoring(generate=False).score(model, tokenizer, dataclasses.replace(prompt, eos=False), task)["tokens"]
     assert not tokens["eos"].any()
     assert [len(logp) for logp in tokens["logp"]] == [len(text) for text in tokens["text"]]
 
@@ -87,13 +90,13 @@ def test_some_sets_are_not_generated_from(parts: Parts) -> None:
     *rest, task = parts
     quiet = dataclasses.replace(task, probes=tuple(dataclasses.replace(p, generate=False) for p in task.probes[:2]))
     scores = Scoring().score(*rest, quiet)
-    assert scores.generations.empty and list(scores.generations.columns) == GENERATIONS
+    assert scores["generations"].empty and list(scores["generations"].columns) == GENERATIONS
     loud = dataclasses.replace(task, probes=(quiet.probes[0], task.probes[1]))
-    assert set(Scoring().score(*rest, loud).generations["probe"]) == {"world"}
+    assert set(Scoring().score(*rest, loud)["generations"]["probe"]) == {"world"}
 
 
 def test_gradients_of_forget_and_holdout_rows(parts: Parts) -> None:
-    gradients = Scoring(generate=False, gradients=True).score(*parts).gradients
+    gradients = Scoring(generate=False, gradients=True).score(*parts)["gradients"]
     assert list(gradients.columns) == GRADIENTS
     assert gradients["aim"].tolist() == ["forget"] * 2 + ["holdout"] * 2
     assert gradients["cluster"].tolist() == ["x", "y", "", ""]
@@ -102,17 +105,17 @@ def test_gradients_of_forget_and_holdout_rows(parts: Parts) -> None:
 
 def test_paraphrased_questions_where_there_are_any(parts: Parts) -> None:
     canonical, paraphrased = (Scoring(question=q).score(*parts) for q in ("canonical", "paraphrased"))
-    assert paraphrased.generations["question"].tolist() == ["What place?", "What month?", "Who?", "Why?", "How?"]
+    assert paraphrased["generations"]["question"].tolist() == ["What place?", "What month?", "Who?", "Why?", "How?"]
     same = [
         len(a) == len(b) and np.allclose(a, b, atol=1e-5)
-        for a, b in zip(canonical.tokens["logp"], paraphrased.tokens["logp"], strict=True)
+        for a, b in zip(canonical["tokens"]["logp"], paraphrased["tokens"]["logp"], strict=True)
     ]
-    assert same == [probe != "forget" for probe in canonical.tokens["probe"]]
+    assert same == [probe != "forget" for probe in canonical["tokens"]["probe"]]
 
 
 def test_limit(parts: Parts) -> None:
     scores = Scoring(limit=1, gradients=True).score(*parts)
-    for table in (scores.tokens, scores.generations, scores.gradients):
+    for table in (scores["tokens"], scores["generations"], scores["gradients"]):
         assert set(table["item"]) == {0}
 
 
@@ -125,12 +128,12 @@ def test_progress_counts_likelihoods_generations_and_gradients(parts: Parts) -> 
 @pytest.mark.parametrize("training", [True, False])
 def test_scores_in_eval_mode_and_puts_the_mode_back(parts: Parts, training: bool) -> None:
     model = parts[0]
-    expected = Scoring(generate=False).score(*parts).tokens["logp"]
+    expected = Scoring(generate=False).score(*parts)["tokens"]["logp"]
     model.config.attention_dropout = 0.9
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.9
     model.train(training)
-    found = Scoring(generate=False).score(*parts).tokens["logp"]
+    found = Scoring(generate=False).score(*parts)["tokens"]["logp"]
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-5)
     assert model.training == training
 
@@ -143,12 +146,18 @@ def test_mode_is_put_back_after_an_error(parts: Parts) -> None:
     assert model.training
 
 
+def save(scores: Tables, folder: Path) -> None:
+    for name, table in scores.items():
+        Explained(table).save(folder / f"{name}.parquet")
+
+
 def test_tables_survive_the_disk(parts: Parts, tmp_path: Path) -> None:
     scores = Scoring(gradients=True).score(*parts)
-    scores.save(tmp_path)
-    loaded = Scores.load(tmp_path)
-    for name in ("tokens", "generations", "gradients"):
-        before, after = getattr(scores, name), getattr(loaded, name)
+    save(scores, tmp_path)
+    loaded = load_tables(tmp_path)
+    assert set(loaded) == {"tokens", "generations", "gradients"}
+    for name, before in scores.items():
+        after = loaded[name]
         assert list(before.columns) == list(after.columns)
         for column in before.columns:
             if column in ("logp", "hit", "mean", "var"):
@@ -161,36 +170,42 @@ def test_tables_survive_the_disk(parts: Parts, tmp_path: Path) -> None:
 
 def test_probe_names(parts: Parts) -> None:
     scores = Scoring(generate=False).score(*parts)
-    assert scores.probe_names() == ["forget", "world", "holdout"]
-    assert scores.probe_names("holdout", "forget") == ["forget", "holdout"]
-    assert scores.probe_names("retain") == []
+    assert probe_names(scores) == ["forget", "world", "holdout"]
+    assert probe_names(scores, "holdout", "forget") == ["forget", "holdout"]
+    assert probe_names(scores, "retain") == []
 
 
 def test_damaged_tables_are_refused(parts: Parts, tmp_path: Path) -> None:
     scores = Scoring().score(*parts)
-    scores.save(tmp_path)
-    scores.tokens.drop(columns="zlib").to_parquet(tmp_path / "tokens.parquet")
+    save(scores, tmp_path)
+    scores["tokens"].drop(columns="zlib").to_parquet(tmp_path / "tokens.parquet")
     with pytest.raises(UserError, match=r"lacks the column.* zlib"):
-        Scores.load(tmp_path)
+        load_tables(tmp_path)
     (tmp_path / "tokens.parquet").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="cannot read the score table"):
-        Scores.load(tmp_path)
+    with pytest.raises(UserError, match="cannot read the table"):
+        load_tables(tmp_path)
 
 
 def test_only_what_changes_the_numbers_is_content() -> None:
-    assert Scoring(token_budget=1, share_prefix=False).cache_key() == Scoring().cache_key()
-    for change in ({"mask_pad": True}, {"question": "paraphrased"}, {"limit": 3}, {"max_new_tokens": 7}):
-        assert Scoring(**change).cache_key() != Scoring().cache_key()  # type: ignore[arg-type]
+    assert cache_key(Tokens(share_prefix=False)) == cache_key(Tokens())
+    for change in (Tokens(mask_pad=True), Tokens(question="paraphrased")):
+        assert cache_key(change) != cache_key(Tokens())
+    assert cache_key(Generations(max_new_tokens=7)) != cache_key(Generations())
 
 
-def test_configuration_holds_exactly_the_fields() -> None:
-    config = OmegaConf.load(conf_dir() / "evaluate" / "default.yaml")
-    assert build(config, "evaluate") == Scoring()
-    assert list(config)[1:] == [field.name for field in dataclasses.fields(Scoring)]
-    with pytest.raises(UserError, match=r"evaluate\.limit"):
-        build({**config, "limit": 0}, "evaluate")
+@pytest.mark.parametrize("scorer", [Tokens(), Generations(), Gradients()])
+def test_configuration_holds_exactly_the_fields(scorer: Scorer) -> None:
+    (name,) = scorer.tables
+    config = OmegaConf.load(conf_dir() / "evaluate" / f"{name}.yaml")
+    assert build(config, "evaluate") == {name: scorer}
+    assert list(config[name])[1:] == [field.name for field in dataclasses.fields(scorer)]  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"evaluate\.{name}\.mask_pad"):
+        build({name: {**config[name], "mask_pad": 3}}, "evaluate")
 
 
 def test_the_configuration_is_checked_without_torch() -> None:
-    code = "import sys, unlearn.score.probes; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        "import sys, unlearn.score.tokens, unlearn.score.generations, unlearn.score.gradients\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

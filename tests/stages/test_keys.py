@@ -23,7 +23,7 @@ from unlearn.runtime.components import build, cache_key, conf_dir
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import OFFERED, Asked, _version, component_key
 from unlearn.stages.prepare import model_key
-from unlearn.stages.references import score_key
+from unlearn.stages.score import score_key
 
 ASKED = Asked({"path": "a model"}, PromptFormat())
 LENT = dict.fromkeys(OFFERED, "lent")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from unlearn.data.task import Role
 from unlearn.metrics.statistics import bootstrap_mean
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,55 @@ class Result:
         return cls(name, probe, math.nan, math.nan, math.nan, 0, np.empty(0) if items is None else items, note)
 
 
+FORGETTING, EDITING, UTILITY = "Forgetting", "Editing", "Utility"
+MEMORISATION, MEMBERSHIP = "Memorisation", "Membership"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one result of a metric is shown among the headline numbers."""
+
+    name: str
+    """The result's name."""
+    title: str
+    """What it is called."""
+    group: str
+    """The heading under which it stands: one of those above, or another."""
+    aims: tuple[str, ...]
+    """Aims of the probe sets on which it is a headline number; "" where it spans several."""
+    words: str
+    """What it says and where it should go, in a sentence or two."""
+    direction: Literal["up", "down"]
+    """Which way a good unlearned model lies from the original, or where it stays: which way is better."""
+    brief: bool = False
+    """True: it is among the few numbers that a console has room for, on the first of its aims."""
+    axis: Literal["", "forgetting", "utility"] = ""
+    """Whether it can be an axis of the plots of forgetting against utility, on the first of its aims."""
+    scale: Literal["plain", "log", "percent"] = "plain"
+    """log: a p-value, drawn and pooled over seeds as its logarithm. percent: shown with its sign and a decimal."""
+    bars: bool = False
+    """True: it is drawn by probe set."""
+    neutral: float | None = None
+    """The value of a model without any trace; beyond it, in the direction, more was removed than was ever there."""
+
+
 class Metric(Protocol):
     """A metric is a small frozen dataclass; its fields are its options."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        """Results for one model. `control` holds the control model's scores, None where there is no such model.
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the names of the tables that it is computed from; where one is missing, it is undefined."""
+        ...
 
-        Where a dataset lacks what the metric reads, the result is undefined with a note, or there is none; no error.
+    @property
+    def reading(self) -> tuple[Reading, ...]:
+        """Return how its results are shown; those that are not named are shown in the table of all results alone."""
+        ...
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables.
+
+        references: the tables of the original, and of the control model where there is one. Where a dataset lacks what
+        the metric reads, the result is undefined with a note, or there is none; no error.
         """
         ...

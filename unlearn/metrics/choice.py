@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.metrics.base import Result
-from unlearn.score.table import Scores
+from unlearn.data.task import Role
+from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
+from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +23,41 @@ class Choice:
     asked about one fact, count once. The note gives the chance level.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        tokens = scores.tokens[scores.tokens["normalise"].astype(bool) & (scores.tokens["kind"] != "paraphrase")]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "choice",
+            "Choice accuracy",
+            FORGETTING,
+            ("forget", "transfer"),
+            "Share of questions of which the true answer is the likeliest option. Chance is one over their "
+            "number; should come down.",
+            "down",
+        ),
+        Reading(
+            "choice",
+            "Choice accuracy",
+            EDITING,
+            ("injected",),
+            "Share of questions of which the injected answer is the likeliest option. Chance is one over their "
+            "number; should come up to 1.",
+            "up",
+        ),
+        Reading(
+            "choice",
+            "Choice accuracy",
+            UTILITY,
+            ("retain", "utility"),
+            "Share of questions of which the true answer is the likeliest option. Chance is one over their "
+            "number; should stay at the original's.",
+            "up",
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        tokens = tables["tokens"][
+            tables["tokens"]["normalise"].astype(bool) & (tables["tokens"]["kind"] != "paraphrase")
+        ]
         options = tokens.assign(logp=[logp.sum() for logp in tokens["logp"]])
         return [
             _result(str(probe), rows)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
+def losses(tables: Tables, probes: Sequence[str]) -> pd.DataFrame:
     """A row for each probe of these sets (index: probe, item), in table order.
 
     answer, paraphrase: the candidate's mean token loss (nats, EOS included; nan where there is none). perturbed: mean
@@ -21,7 +21,7 @@ def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = scores.tokens[scores.tokens["probe"].isin(probes)]
+    table = tables["tokens"][tables["tokens"]["probe"].isin(probes)]
     index = ["probe", "item"]
     loss = pd.Series(-row_means(table["logp"]), index=pd.MultiIndex.from_frame(table[index]))
     kind = table["kind"].to_numpy()
@@ -34,9 +34,9 @@ def losses(scores: Scores, probes: Sequence[str]) -> pd.DataFrame:
     return columns
 
 
-def answers(scores: Scores, aim: str) -> pd.DataFrame:
+def answers(tables: Tables, aim: str) -> pd.DataFrame:
     """The token table's rows of the answers of all probe sets with that role."""
-    return scores.tokens[(scores.tokens["aim"] == aim) & (scores.tokens["kind"] == "answer")]
+    return tables["tokens"][(tables["tokens"]["aim"] == aim) & (tables["tokens"]["kind"] == "answer")]
 
 
 def row_means(column: Iterable[np.ndarray]) -> np.ndarray:

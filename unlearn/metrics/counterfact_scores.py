@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import EDITING, Reading, Result
 from unlearn.metrics.columns import losses
 from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, probe_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +34,49 @@ class CounterFactScores:
     new one. No results where a dataset has no neighbours.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "counterfact_scores",
+            "ROME score S",
+            EDITING,
+            ("",),
+            "Harmonic mean of efficacy, paraphrase and neighbourhood score. Should come up to 1.",
+            "up",
+        ),
+        Reading(
+            "efficacy_score",
+            "Efficacy score",
+            EDITING,
+            ("",),
+            "Share of edited facts whose new answer is likelier than the true one. Should come up to 1.",
+            "up",
+        ),
+        Reading(
+            "paraphrase_score",
+            "Paraphrase score",
+            EDITING,
+            ("",),
+            "The same where the fact is asked in other words: whether the edit generalises. Should come up to 1.",
+            "up",
+        ),
+        Reading(
+            "neighbourhood_score",
+            "Neighbourhood score",
+            EDITING,
+            ("",),
+            "Share of like subjects, not edited, whose true answer is still the likelier. Should stay at the "
+            "original's.",
+            "up",
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         import pandas as pd
 
-        if "neighbourhood" not in scores.probe_names():
+        if "neighbourhood" not in probe_names(tables):
             return []
-        gaps = {name: sign * _new_minus_true(scores, probe) for name, (probe, sign) in SETS.items()}
+        gaps = {name: sign * _new_minus_true(tables, probe) for name, (probe, sign) in SETS.items()}
         shares = {name: _by_record((gap > 0).where(gap.notna()).astype(float)) for name, gap in gaps.items()}
         results = [_overall(pd.DataFrame(shares))]
         for name in SETS:
@@ -46,12 +85,12 @@ class CounterFactScores:
         return results
 
 
-def _new_minus_true(scores: Scores, probe: str) -> pd.Series:
+def _new_minus_true(tables: Tables, probe: str) -> pd.Series:
     """P(new) - P(true) of each prompt of a probe set (index: the record's name)."""
     import pandas as pd
 
-    loss = losses(scores, [probe])
-    answers = scores.tokens[(scores.tokens["probe"] == probe) & (scores.tokens["kind"] == "answer")]
+    loss = losses(tables, [probe])
+    answers = tables["tokens"][(tables["tokens"]["probe"] == probe) & (tables["tokens"]["kind"] == "answer")]
     gap = np.exp(-loss["perturbed"].to_numpy()) - np.exp(-loss["answer"].to_numpy())
     return pd.Series(gap, index=answers["cluster"].to_numpy(), dtype=float)
 

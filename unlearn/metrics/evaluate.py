@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from unlearn.data.task import Role
 from unlearn.metrics.base import Metric, Result
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 _NUMBERS = ("value", "low", "high")
 
 
-def evaluate(metrics: Mapping[str, Metric], scores: Scores, control: Scores | None) -> list[Result]:
-    """The results of all metrics in their order. `control`: the control model's scores, None where there is none."""
-    return [result for metric in metrics.values() for result in metric(scores, control)]
+def evaluate(metrics: Mapping[str, Metric], tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+    """Return the results of all metrics in their order.
+
+    A metric that reads a table which is not there is undefined: one result for each of its readings, on the set that is
+    called as the first of its aims. references: the tables of the original and of the control model, where they are.
+    """
+    results: list[Result] = []
+    for metric in metrics.values():
+        if lacking := sorted(metric.reads - set(tables)):
+            note = f"no table {', '.join(map(repr, lacking))}: no scorer in evaluate= gives it"
+            undefined = (Result.undefined(r.name, r.aims[0], note) for r in metric.reading)
+            results += {result.key: result for result in reversed(list(undefined))}.values()
+        else:
+            results += metric(tables, references)
+    return results
+
+
+def readings(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """Return how the results are shown, as JSON-able rows in the metrics' order."""
+    return [asdict(reading) for metric in metrics.values() for reading in metric.reading]
 
 
 def to_rows(results: Iterable[Result]) -> list[dict[str, Any]]:

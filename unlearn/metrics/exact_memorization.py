@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMORISATION, Reading, Result
 from unlearn.metrics.columns import row_means, without_eos
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,20 @@ class ExactMemorization:
     Tirumala et al. 2022 (arXiv 2205.10770), as OpenUnlearning has it. One result per probe set, mean over its items.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        rows = scores.tokens[scores.tokens["kind"] == "answer"]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "exact_memorization",
+            "Exact memorisation",
+            MEMORISATION,
+            ("forget",),
+            "Share of the true answer's tokens that are the model's first choice, given those before.",
+            "down",
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
         return [
             Result.mean("exact_memorization", str(probe), row_means(without_eos(group, "hit")))
             for probe, group in rows.groupby("probe", sort=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMORISATION, Reading, Result
 from unlearn.metrics.columns import without_eos
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,21 @@ class ExtractionStrength:
     undefined where all answers have one token, which score 1 whatever the model.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        rows = scores.tokens[scores.tokens["kind"] == "answer"]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "extraction_strength",
+            "Extraction strength",
+            MEMORISATION,
+            ("forget",),
+            "Share of the true answer that the model completes word for word, given the rest as its beginning.",
+            "down",
+            brief=True,
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
         return [_result(str(probe), without_eos(group, "hit")) for probe, group in rows.groupby("probe", sort=False)]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import FORGETTING, Reading, Result
 from unlearn.metrics.statistics import ks_test
 from unlearn.metrics.truth_ratio import ratio, right_and_wrong
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, probe_names
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,36 @@ class ForgetQuality:
     Items are paired in the bootstrap: the same questions are drawn for both models.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "forget_quality",
+            "Forget quality (p)",
+            FORGETTING,
+            ("",),
+            "Chance of a gap this large between the truth ratios of this and the control model, were they alike "
+            "(KS test). Near 1: cannot be told apart; below 0.05: can.",
+            "up",
+            brief=True,
+            axis="forgetting",
+            scale="log",
+        ),
+        Reading(
+            "forget_quality_ks",
+            "KS distance",
+            FORGETTING,
+            ("",),
+            "That gap itself: the largest between the two distributions of truth ratios. 0: the same, 1: apart.",
+            "down",
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        control = references.get("control")
         names = ("forget_quality", "forget_quality_ks")
         if control is None:
             return [Result.undefined(name, "", "no control model") for name in names]
-        mine, theirs = (ratios(table) for table in (scores, control))
+        mine, theirs = (ratios(table) for table in (tables, control))
         paired = len(mine) == len(theirs)
         if paired:
             both = ~(np.isnan(mine) | np.isnan(theirs))
@@ -40,6 +68,6 @@ class ForgetQuality:
         ]
 
 
-def ratios(scores: Scores) -> np.ndarray:
+def ratios(tables: Tables) -> np.ndarray:
     """Truth ratio r of every forget item: [n], nan where there are no perturbed answers."""
-    return ratio(*right_and_wrong(scores, scores.probe_names("forget")))
+    return ratio(*right_and_wrong(tables, probe_names(tables, "forget")))

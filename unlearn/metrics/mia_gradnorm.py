@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.membership import membership
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
 class MiaGradnorm:
     """Score of a row: the mean over parameter tensors of the L2 norm of its loss's gradient (after Nasr et al. 2019,
-    arXiv 1812.00910). Needs `evaluate.gradients=true`: one backward pass for each forget and holdout row."""
+    arXiv 1812.00910). Needs the table of gradients (`evaluate=full`)."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        if scores.gradients.empty:
-            return [
-                Result.undefined("mia_gradnorm", "forget", "no gradient norms were taken (evaluate.gradients=true)")
-            ]
-        return [membership("mia_gradnorm", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
+    reads: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "mia_gradnorm",
+            "MIA: gradient norm",
+            MEMBERSHIP,
+            ("forget",),
+            "AUC of telling forgotten from unseen rows by their gradient norm. 0.5, or the control model's: no "
+            "trace; above: known.",
+            "down",
+            neutral=0.5,
+        ),
+    )
 
-    def rows(self, scores: Scores, aim: str) -> np.ndarray:
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        if tables["gradients"].empty:
+            return [Result.undefined("mia_gradnorm", "forget", "no gradient norms were taken (evaluate=full)")]
+        return [membership("mia_gradnorm", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+
+    def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        gradients = scores.gradients
+        gradients = tables["gradients"]
         return gradients.loc[gradients["aim"] == aim, "gradnorm"].to_numpy(dtype=float)

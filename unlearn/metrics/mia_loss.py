@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, row_means
 from unlearn.metrics.membership import membership
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
 class MiaLoss:
     """Score of a row: its mean token loss, EOS included (Yeom et al. 2018, arXiv 1709.01604)."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        return [membership("mia_loss", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "mia_loss",
+            "MIA: loss",
+            MEMBERSHIP,
+            ("forget",),
+            "AUC of telling forgotten from unseen rows by their loss. 0.5, or the control model's: no trace; "
+            "above: known.",
+            "down",
+            neutral=0.5,
+        ),
+    )
 
-    def rows(self, scores: Scores, aim: str) -> np.ndarray:
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        return [membership("mia_loss", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+
+    def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        return -row_means(answers(scores, aim)["logp"])
+        return -row_means(answers(tables, aim)["logp"])

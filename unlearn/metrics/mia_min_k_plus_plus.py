@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, without_eos
 from unlearn.metrics.membership import mean_of_lowest, membership
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,26 @@ class MiaMinKPlusPlus:
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        return [membership("mia_min_k_plus_plus", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "mia_min_k_plus_plus",
+            "MIA: Min-K++",
+            MEMBERSHIP,
+            ("forget",),
+            "AUC of telling forgotten from unseen rows by their least likely tokens, standardised. 0.5, or the "
+            "control model's: no trace; above: known.",
+            "down",
+            neutral=0.5,
+        ),
+    )
 
-    def rows(self, scores: Scores, aim: str) -> np.ndarray:
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        return [membership("mia_min_k_plus_plus", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+
+    def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        table = answers(scores, aim)
+        table = answers(tables, aim)
         columns = (without_eos(table, name) for name in ("logp", "mean", "var"))
         return -np.array(
             [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.membership import membership
 from unlearn.metrics.mia_loss import MiaLoss
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,29 @@ class MiaReference:
     """Score of a row: its mean token loss minus that under the control model (Carlini et al. 2021, arXiv
     2012.07805)."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "mia_reference",
+            "MIA: reference",
+            MEMBERSHIP,
+            ("forget",),
+            "AUC of telling forgotten from unseen rows by their loss beside a reference model's. 0.5, or the "
+            "control model's: no trace; above: known.",
+            "down",
+            neutral=0.5,
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        control = references.get("control")
         if control is None:
             return [Result.undefined("mia_reference", "forget", "no control model")]
         return [
-            membership("mia_reference", self.rows(scores, control, "forget"), self.rows(scores, control, "holdout"))
+            membership("mia_reference", self.rows(tables, control, "forget"), self.rows(tables, control, "holdout"))
         ]
 
-    def rows(self, scores: Scores, control: Scores, aim: str) -> np.ndarray:
+    def rows(self, tables: Tables, control: Tables, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        found: np.ndarray = MiaLoss().rows(scores, aim) - MiaLoss().rows(control, aim)
+        found: np.ndarray = MiaLoss().rows(tables, aim) - MiaLoss().rows(control, aim)
         return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, row_means
 from unlearn.metrics.membership import membership
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,25 @@ class MiaZlib:
     """Score of a row: its mean token loss over the bytes of its zlib-compressed text (Carlini et al. 2021,
     arXiv 2012.07805)."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        return [membership("mia_zlib", self.rows(scores, "forget"), self.rows(scores, "holdout"))]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "mia_zlib",
+            "MIA: zlib",
+            MEMBERSHIP,
+            ("forget",),
+            "AUC of telling forgotten from unseen rows by their loss per compressed byte. 0.5, or the control "
+            "model's: no trace; above: known.",
+            "down",
+            neutral=0.5,
+        ),
+    )
 
-    def rows(self, scores: Scores, aim: str) -> np.ndarray:
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        return [membership("mia_zlib", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+
+    def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """The score of each row of that role: [rows]."""
-        table = answers(scores, aim)
+        table = answers(tables, aim)
         found: np.ndarray = -row_means(table["logp"]) / table["zlib"].to_numpy(dtype=float)
         return found

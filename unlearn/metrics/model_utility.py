@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import UTILITY, Reading, Result
 from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge
 from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
 from unlearn.metrics.truth_ratio import TruthRatio
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, probe_names
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,30 @@ class ModelUtility:
     resamples the items of each probe set, the same ones for the three numbers.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        generated = set(scores.generations["probe"])
-        probes = [p for p in scores.probe_names("retain", "utility") if p in generated or not generated]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens", "generations"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "model_utility",
+            "Model utility",
+            UTILITY,
+            ("",),
+            "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. Should stay at the "
+            "original's.",
+            "up",
+            brief=True,
+            axis="utility",
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        generated = set(tables["generations"]["probe"])
+        probes = [p for p in probe_names(tables, "retain", "utility") if p in generated or not generated]
         parts: dict[str, Probability | Rouge | TruthRatio] = {
             "probability": Probability(),
             "generated answers": Rouge(),
             "perturbed answers": TruthRatio(),
         }
-        groups = [{what: metric.items(scores, probe) for what, metric in parts.items()} for probe in probes]
+        groups = [{what: metric.items(tables, probe) for what, metric in parts.items()} for probe in probes]
         for probe, group in zip(probes, groups, strict=True):
             for what, items in group.items():
                 if np.isnan(items).all():

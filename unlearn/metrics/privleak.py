@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.mia_min_k import MiaMinK
 from unlearn.metrics.statistics import auc, auc_draws, percentiles, resamples
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables
 
 EPSILON = 1e-10
 
@@ -24,8 +26,24 @@ class PrivLeak:
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        sides = [self._rows(table) for table in (scores, control) if table is not None]
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "privleak",
+            "PrivLeak (%)",
+            MEMBERSHIP,
+            ("forget",),
+            "Min-K's AUC against the control model's. 0: like it; below: leaks (−100: fully); above: over-unlearned.",
+            "up",
+            brief=True,
+            scale="percent",
+            neutral=0.0,
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        control = references.get("control")
+        sides = [self._rows(table) for table in (tables, control) if table is not None]
         for name, (forget, holdout) in zip(("model", "control model"), sides, strict=False):
             if not np.isfinite(auc(forget, holdout)):
                 return [Result.undefined("privleak", "forget", f"no Min-K% scores of forget and holdout rows ({name})")]
@@ -35,9 +53,9 @@ class PrivLeak:
         draws = privleak(*(auc_draws(*rows, *counts) for rows in sides))
         return [Result("privleak", "forget", float(value), *percentiles(draws), len(sides[0][0]))]
 
-    def _rows(self, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
         attack = MiaMinK(self.k)
-        return attack.rows(scores, "forget"), attack.rows(scores, "holdout")
+        return attack.rows(tables, "forget"), attack.rows(tables, "holdout")
 
 
 def privleak(model: np.ndarray, control: np.ndarray | float = 0.5) -> np.ndarray:

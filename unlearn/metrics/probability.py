@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import losses
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, probe_names
 
 EPSILON = 1e-10
+READING = (
+    Reading(
+        "probability",
+        "Probability",
+        FORGETTING,
+        ("forget", "transfer"),
+        "Probability of the true answer, per token. Should come down to the control model's.",
+        "down",
+        brief=True,
+        axis="forgetting",
+        bars=True,
+    ),
+    Reading(
+        "probability",
+        "Probability",
+        EDITING,
+        ("injected",),
+        "Probability of the injected answer. Should come up to 1.",
+        "up",
+        bars=True,
+    ),
+    Reading(
+        "probability",
+        "Probability",
+        UTILITY,
+        ("retain", "utility"),
+        "Probability of the true answer. Should stay at the original's.",
+        "up",
+        brief=True,
+        axis="utility",
+        bars=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -25,18 +60,25 @@ class Probability:
 
     candidate: Literal["answer", "paraphrase", "perturbed"] = "answer"
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+
+    @property
+    def reading(self) -> tuple[Reading, ...]:
+        """Return how the metric as it is published is shown; its variants are in the table of all results."""
+        return READING if self.candidate == "answer" else ()
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         name = "probability" if self.candidate == "answer" else f"{self.candidate}_probability"
-        items = {probe: self.items(scores, probe) for probe in scores.probe_names()}
+        items = {probe: self.items(tables, probe) for probe in probe_names(tables)}
         return [Result.mean(name, probe, p) for probe, p in items.items() if not np.isnan(p).all()]
 
-    def items(self, scores: Scores, probe: str) -> np.ndarray:
+    def items(self, tables: Tables, probe: str) -> np.ndarray:
         """Probability of each item of one probe set: [n], nan where it has no such candidate."""
-        loss = losses(scores, [probe])
+        loss = losses(tables, [probe])
         if self.candidate == "perturbed":
             return loss["perturbed_mean"].to_numpy()
         p = np.exp(-loss[self.candidate].to_numpy())
-        normalise = scores.tokens.loc[scores.tokens["probe"] == probe, "normalise"].any()
+        normalise = tables["tokens"].loc[tables["tokens"]["probe"] == probe, "normalise"].any()
         return normalised(p, loss["perturbed_sum"].to_numpy()) if normalise and self.candidate == "answer" else p
 
 

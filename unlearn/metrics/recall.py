@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
-from unlearn.score.table import Scores
+from unlearn.data.task import Role
+from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,40 @@ class Recall:
     probes have values.
     """
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        known = np.array([isinstance(value, str) for value in scores.generations["value"]], dtype=bool)
-        asked = scores.generations[known]
+    reads: ClassVar[frozenset[str]] = frozenset({"generations"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading(
+            "recall",
+            "Fact recall",
+            FORGETTING,
+            ("forget", "transfer"),
+            "Share of generated answers that contain the bare fact. Should come down to the control model's.",
+            "down",
+            bars=True,
+        ),
+        Reading(
+            "recall",
+            "Fact recall",
+            EDITING,
+            ("injected",),
+            "Share of generated answers that contain the injected fact. Should come up to 1.",
+            "up",
+            bars=True,
+        ),
+        Reading(
+            "recall",
+            "Fact recall",
+            UTILITY,
+            ("retain", "utility"),
+            "Share of answers that contain the bare fact. Should stay at the original's.",
+            "up",
+            bars=True,
+        ),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        known = np.array([isinstance(value, str) for value in tables["generations"]["value"]], dtype=bool)
+        asked = tables["generations"][known]
         return [
             Result.mean(
                 "recall", str(probe), np.array([*map(contains, rows["generation"], rows["value"])], dtype=float)

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from unlearn.metrics.base import Result
-from unlearn.score.table import Scores
+from unlearn.data.task import Role
+from unlearn.metrics.base import FORGETTING, UTILITY, Reading, Result
+from unlearn.score.table import Tables
+
+READING = (
+    Reading(
+        "rouge",
+        "ROUGE-L recall",
+        FORGETTING,
+        ("forget",),
+        "Share of the true answer's words found in order in what is generated. Should fall to the control model's.",
+        "down",
+        brief=True,
+        bars=True,
+    ),
+    Reading(
+        "rouge",
+        "ROUGE-L recall",
+        UTILITY,
+        ("retain", "utility"),
+        "Words of the true answer in the generated one. Should stay at the original's.",
+        "up",
+        bars=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -26,19 +49,26 @@ class Rouge:
     statistic: Literal["recall", "f1"] = "recall"
     reference: Literal["answer", "paraphrase"] = "answer"
 
+    reads: ClassVar[frozenset[str]] = frozenset({"generations"})
+
     @property
     def name(self) -> str:
         """ "rouge" is rougeL recall; other choices are named in full."""
         kind = "rouge" if (self.variant, self.statistic) == ("rougeL", "recall") else f"{self.variant}_{self.statistic}"
         return kind if self.reference == "answer" else f"{self.reference}_{kind}"
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
-        items = {probe: self.items(scores, probe) for probe in scores.generations["probe"].unique()}
+    @property
+    def reading(self) -> tuple[Reading, ...]:
+        """Return how the metric as it is published is shown; its variants are in the table of all results."""
+        return READING if self.name == "rouge" else ()
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        items = {probe: self.items(tables, probe) for probe in tables["generations"]["probe"].unique()}
         return [Result.mean(self.name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
 
-    def items(self, scores: Scores, probe: str) -> np.ndarray:
+    def items(self, tables: Tables, probe: str) -> np.ndarray:
         """ROUGE of each item of one probe set: [n], nan where it has no such reference."""
-        asked = scores.generations[scores.generations["probe"] == probe]
+        asked = tables["generations"][tables["generations"]["probe"] == probe]
         return rouge(asked[self.reference], asked["generation"], self.variant, self.statistic)
 
 

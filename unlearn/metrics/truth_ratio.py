@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from unlearn.metrics.base import Result
+from unlearn.data.task import Role
+from unlearn.metrics.base import FORGETTING, Reading, Result
 from unlearn.metrics.columns import losses
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, probe_names
 
 EPSILON = 1e-10
+READING = (
+    Reading(
+        "truth_ratio",
+        "Truth ratio",
+        FORGETTING,
+        ("forget",),
+        "How alike the model rates true and false answers. 1: alike, 0: one is far likelier. Should come up to "
+        "the control model's.",
+        "up",
+        bars=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -27,24 +40,31 @@ class TruthRatio:
 
     aggregate: Literal["paper", "prob_mean"] = "paper"
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+
+    @property
+    def reading(self) -> tuple[Reading, ...]:
+        """Return how the metric as it is published is shown; its variants are in the table of all results."""
+        return READING if self.aggregate == "paper" else ()
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         name = "truth_ratio" if self.aggregate == "paper" else f"truth_ratio_{self.aggregate}"
-        items = {probe: self.items(scores, probe) for probe in scores.probe_names("forget", "retain", "utility")}
+        items = {probe: self.items(tables, probe) for probe in probe_names(tables, "forget", "retain", "utility")}
         return [Result.mean(name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
 
-    def items(self, scores: Scores, probe: str) -> np.ndarray:
+    def items(self, tables: Tables, probe: str) -> np.ndarray:
         """What is averaged, for each item of one probe set: [n], nan where there are no perturbed answers."""
-        right, wrong = right_and_wrong(scores, [probe])
+        right, wrong = right_and_wrong(tables, [probe])
         if self.aggregate == "prob_mean":
             found: np.ndarray = right / (right + wrong + EPSILON)
             return found
         r = ratio(right, wrong)
-        return closer_to_one(r) if probe in scores.probe_names("forget") else true_better(r)
+        return closer_to_one(r) if probe in probe_names(tables, "forget") else true_better(r)
 
 
-def right_and_wrong(scores: Scores, probes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def right_and_wrong(tables: Tables, probes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """c and w of each item: [n] each."""
-    loss = losses(scores, probes)
+    loss = losses(tables, probes)
     right = loss["paraphrase"].fillna(loss["answer"])
     return np.exp(-right.to_numpy()), np.exp(-loss["perturbed"].to_numpy())
 

@@ -15,11 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from unlearn.metrics.base import Result
 from unlearn.report import localization
 from unlearn.report.folder import Run
+from unlearn.report.headline import headline
+from unlearn.report.pareto import REFERENCES, sides, words_of
 from unlearn.report.style import COLOURS, DASHED, OTHERS, Drawn, styled, unit_frame
-
-MARKERS = "osD^vPX"
-REFERENCES = {"original": ("*", 14), "control": ("D", 8)}  # marker and size
-BARS = {"probability": "Probability", "rouge": "ROUGE-L recall", "recall": "Fact recall", "truth_ratio": "Truth ratio"}
 
 
 def figures(run: Run) -> dict[str, Drawn]:
@@ -39,26 +37,45 @@ def figures(run: Run) -> dict[str, Drawn]:
 
 @styled
 def tradeoff(run: Run) -> Figure:
-    """From the target to the unlearned model: metrics over steps (dashed: the control model's), and their plane."""
-    way = _way(run)
-    keys = _curve_keys(run)
-    quality = any(math.isfinite(point.get("forget_quality", math.nan)) for point in way)
-    figure = Figure(figsize=(12.5 if quality else 9.5, 3.9), layout="constrained")
-    over_steps, plane, *rest = figure.subplots(1, 3 if quality else 2)
+    """From the original to the unlearned model: metrics over steps (dashed: the control model's), and their plane."""
+    way, axis = _way(run), plot_keys(run)
+    keys = _curve_keys(run, axis)
+    tests = [key for key in axis.logarithmic if any(math.isfinite(point.get(key, math.nan)) for point in way)]
+    figure = Figure(figsize=(9.5 + 3.0 * len(tests), 3.9), layout="constrained")
+    over_steps, plane, *rest = figure.subplots(1, 2 + len(tests))
     for key, colour in zip(keys, OTHERS * len(keys), strict=False):
         _over_steps(over_steps, run, way, key, colour)
     over_steps.set(title="Along the unlearning", ylabel="value")
     unit_frame(over_steps, "y")
     if "control" in run.results:
         over_steps.plot([], [], color="#555555", linestyle=DASHED, linewidth=1, label="control model")
-    _path(plane, run, way, *_plane_keys(keys))
-    for axes in rest:
-        _over_steps(axes, run, way, "forget_quality", COLOURS["unlearned"])
+    _path(plane, run, way, *_plane_keys(keys, axis))
+    for axes, key in zip(rest, tests, strict=True):
+        _over_steps(axes, run, way, key, COLOURS["unlearned"], dashed=False)
         axes.axhline(0.05, color="#999999", linestyle=":", linewidth=1.2, label="p = 0.05")
-        axes.set(title="Forget quality", ylabel="p (log scale)", yscale="log")
+        axes.set(title=words_of(key).capitalize(), ylabel="p (log scale)", yscale="log")
     for axes in (over_steps, plane, *rest):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
+
+
+@dataclass(frozen=True)
+class PlotKeys:
+    """Keys of the results that stand for forgetting and for utility, the best first, and those on a log scale."""
+
+    forgetting: Sequence[str]
+    utility: Sequence[str]
+    logarithmic: Sequence[str]
+
+
+def plot_keys(run: Run) -> PlotKeys:
+    """Return what the metrics of a run say may be an axis, on the sets of the first aim of each reading."""
+    found: dict[str, list[str]] = {"forgetting": [], "utility": [], "log": []}
+    for line in headline(run, defined=False):
+        if line.reading.axis and line.first:
+            log = line.reading.axis == "forgetting" and line.scale == "log"
+            found["log" if log else line.reading.axis].append(line.key)
+    return PlotKeys(found["forgetting"], found["utility"], found["log"])
 
 
 def _way(run: Run) -> list[Mapping[str, float]]:
@@ -69,26 +86,29 @@ def _way(run: Run) -> list[Mapping[str, float]]:
     return [{"step": 0.0, **ends["original"]}, *between, {"step": last, **ends["unlearned"]}]
 
 
-def _curve_keys(run: Run) -> list[str]:
-    """What is drawn over steps: model utility and the probability on each set, of what the curve has."""
-    kept = [probe for probe, role in run.aims.items() if role != "holdout"]
-    wanted = ["forget/probability", "model_utility", *(f"{probe}/probability" for probe in kept)]
+def _curve_keys(run: Run, axis: PlotKeys) -> list[str]:
+    """Return what is drawn over steps: what may be an axis, on all sets but the held-out one, of what the curve has."""
+    names = dict.fromkeys(key.rpartition("/")[2] for key in axis.forgetting)
+    kept = [f"{probe}/{name}" for name in names for probe, aim in run.aims.items() if aim != "holdout"]
+    wanted = [*axis.forgetting, *axis.utility, *kept]
     return [key for key in dict.fromkeys(wanted) if all(key in point for point in _way(run))]
 
 
-def _plane_keys(keys: Sequence[str]) -> tuple[str, str]:
-    """The keys that stand for forgetting and for utility; "" where there is none."""
-    forget = "forget/probability"
-    utility = [key for key in ("model_utility", "retain/probability", *keys) if key in keys and key != forget]
-    return forget if forget in keys else "", utility[0] if utility else ""
+def _plane_keys(keys: Sequence[str], axis: PlotKeys) -> tuple[str, str]:
+    """Return the keys that stand for forgetting and for utility; "" where there is none."""
+    forget = next((key for key in axis.forgetting if key in keys), "")
+    utility = [key for key in (*axis.utility, *keys) if key in keys and key not in axis.forgetting]
+    return forget, utility[0] if utility else ""
 
 
-def _over_steps(axes: Axes, run: Run, way: Sequence[Mapping[str, float]], key: str, colour: str) -> None:
+def _over_steps(
+    axes: Axes, run: Run, way: Sequence[Mapping[str, float]], key: str, colour: str, dashed: bool = True
+) -> None:
     defined = [point for point in way if math.isfinite(point.get(key, math.nan))]
     steps, values = ([point[name] for point in defined] for name in ("step", key))
-    axes.plot(steps, values, marker="o", markersize=4, color=colour, label=_words(key))
-    if (retain := run.result("control", key)) and math.isfinite(retain.value) and key != "forget_quality":
-        axes.axhline(retain.value, color=colour, linestyle=DASHED, linewidth=1)
+    axes.plot(steps, values, marker="o", markersize=4, color=colour, label=words_of(key))
+    if dashed and (control := run.result("control", key)) and math.isfinite(control.value):
+        axes.axhline(control.value, color=colour, linestyle=DASHED, linewidth=1)
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -118,7 +138,7 @@ def _path(plane: Axes, run: Run, way: Sequence[Mapping[str, float]], forget: str
                 linestyle="",
                 zorder=4,
             )
-    plane.set(title="Forgetting against utility", xlabel=_words(forget), ylabel=_words(utility))
+    plane.set(title="Forgetting against utility", xlabel=words_of(forget), ylabel=words_of(utility))
     unit_frame(plane, "x", "y")
 
 
@@ -146,7 +166,7 @@ def probes(run: Run) -> Figure:
                 error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
             )
         axes.set_xticks(range(len(sets)), [probe.replace("_", " ") for probe in sets])
-        axes.set(title=BARS[name])
+        axes.set(title=names[name])
         unit_frame(axes, "y")
         axes.grid(axis="x", visible=False)
     for axes in list(grid):
@@ -177,102 +197,17 @@ def losses(run: Run) -> Figure:
     return figure
 
 
-@dataclass(frozen=True)
-class Point:
-    """A setting or a reference model in the plane of utility and forgetting, each as (value, low, high).
-
-    kind: "original" and "control" are references, marked but no part of the front; any other is a setting.
-    """
-
-    kind: str
-    label: str
-    utility: tuple[float, float, float]
-    forgetting: tuple[float, float, float]
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other beats (both coordinates no smaller, one larger), first coordinate falling."""
-    finite = [i for i, point in enumerate(points) if all(map(math.isfinite, point))]
-    front: list[int] = []
-    best = -math.inf
-    last = (math.nan, math.nan)
-    for i in sorted(finite, key=lambda i: points[i], reverse=True):
-        if points[i][1] > best or points[i] == last:
-            front.append(i)
-            best, last = points[i][1], points[i]
-    return front
-
-
-@styled
-def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str) -> Figure:
-    """Utility (right is better) against forgetting (up is better), with the front of the best settings.
-
-    forgetting: "forget_quality" is drawn on a log scale, another key (a probability) on an axis that falls upwards.
-    """
-    quality = forgetting == "forget_quality"
-    points = [p for p in points if math.isfinite(p.utility[0] + p.forgetting[0])]
-    positive = [p.forgetting[0] for p in points if p.forgetting[0] > 0]
-    floor = min(positive, default=1.0) / 10 if quality else -math.inf  # 0 has no place on a log scale
-    settings = [p for p in points if p.kind not in REFERENCES]
-    longest = max((len(p.label) for p in points), default=0)
-    figure = Figure(figsize=(5.8 + 0.08 * longest, max(4.6, 0.5 + 0.21 * len(points))), layout="constrained")
-    axes = figure.subplots()
-    for i, p in enumerate(settings):
-        axes.errorbar(
-            p.utility[0],
-            max(p.forgetting[0], floor),
-            xerr=_sides(*p.utility),
-            yerr=_sides(*(max(end, floor) for end in p.forgetting)),
-            fmt=MARKERS[i // len(OTHERS) % len(MARKERS)],
-            color=OTHERS[i % len(OTHERS)],
-            markersize=7,
-            elinewidth=1,
-            capsize=2.5,
-            label=p.label,
-            zorder=3,
-        )
-        if p.forgetting[0] < floor:
-            axes.annotate("p = 0", (p.utility[0], floor), xytext=(6, -3), textcoords="offset points", fontsize=7.5)
-    best = [
-        settings[i] for i in pareto_front([(p.utility[0], (1 if quality else -1) * p.forgetting[0]) for p in settings])
-    ]
-    x, y = [p.utility[0] for p in best], [max(p.forgetting[0], floor) for p in best]
-    if len(best) > 1:
-        axes.step(x, y, where="post", color="#999999", linestyle="--", linewidth=1.1, zorder=1, label="Pareto front")
-    for p in points:
-        if p.kind in REFERENCES:
-            marker, size = REFERENCES[p.kind]
-            at = p.utility[0], max(p.forgetting[0], floor)
-            axes.plot(*at, marker, color="white", markeredgecolor="#222222", markersize=size, label=p.label, zorder=2)
-    if quality:
-        axes.set_yscale("log")
-    else:
-        axes.invert_yaxis()
-    axes.margins(0.1)
-    axes.set(title=title, xlabel=f"{_words(utility)} (right is better)", ylabel=f"{_words(forgetting)} (up is better)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    return figure
-
-
-def _bars(run: Run) -> list[str]:
-    """The metrics that are drawn as bars and that this run has."""
-    return [name for name in BARS if any(r.name == name and r.probe for r in run.results.get("unlearned", {}).values())]
+def _bars(run: Run) -> dict[str, str]:
+    """Return the metrics that are drawn by probe set and that this run has, with their titles."""
+    there = {result.name for result in run.results.get("unlearned", {}).values() if result.probe}
+    return {reading.name: reading.title for reading in run.readings if reading.bars and reading.name in there}
 
 
 def _errors(results: Sequence[Result | None]) -> np.ndarray:
     """Distances [2, n] from the values to the ends of their intervals, 0 where there is none."""
-    sides = [_sides(r.value, r.low, r.high) if r else np.zeros((2, 1)) for r in results]
+    sides = [sides(r.value, r.low, r.high) if r else np.zeros((2, 1)) for r in results]
     return np.concatenate(sides, axis=1)
-
-
-def _sides(value: float, low: float, high: float) -> np.ndarray:
-    return np.nan_to_num(np.maximum([[value - low], [high - value]], 0.0), nan=0.0, posinf=0.0)
 
 
 def _column(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
     return [row.get(key, math.nan) for row in history]
-
-
-def _words(key: str) -> str:
-    """A metric's key in words: "forget/truth_ratio" as "forget truth ratio"."""
-    return key.replace("/", " ").replace("_", " ")

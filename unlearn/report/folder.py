@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import LEAK
-from unlearn.metrics.base import Result
+from unlearn.metrics.base import Reading, Result
 from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
 from unlearn.report.files import Number, columns, parsed
 from unlearn.report.localization_folder import LOCALIZE, Localization, read_localization
@@ -20,6 +20,7 @@ from unlearn.runtime.errors import UserError, nearest
 from unlearn.score.table import GENERATIONS
 
 MODELS = ("original", "unlearned", "control")  # the order in which they are shown everywhere
+READINGS = "readings.json"  # how the metrics are to be shown
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
 
 
@@ -67,7 +68,8 @@ class Run:
     results: by model ("original", "unlearned" and, where there is one, "control"), then by `Result.key`; empty where
     only a mask was made, or only an attack. aims: by probe set. history: the log of the unlearning, a row per optimizer
     step; curve: a row of metrics per point of the trade-off curve; both are empty where the method does not train.
-    localization: None where none was chosen. attacks: None where there were none.
+    localization: None where none was chosen. attacks: None where there were none. readings:
+    how the results are shown.
     """
 
     folder: Path
@@ -79,6 +81,7 @@ class Run:
     curve: Sequence[Mapping[str, float]]
     localization: Localization | None = None
     attacks: Attacks | None = None
+    readings: Sequence[Reading] = ()
 
     @property
     def leaks(self) -> Leaks | None:
@@ -111,7 +114,7 @@ class Run:
         return self.results.get(model, {}).get(key)
 
     def generations(self, model: str) -> pd.DataFrame:
-        """The model's answers (see `Scores.generations`), without rows where none were saved."""
+        """The model's answers (see the scorer's table), without rows where none were saved."""
         path = _scores(self.folder, model, "generations")
         return columns(path, GENERATIONS) if path.exists() else pd.DataFrame(columns=GENERATIONS)
 
@@ -160,6 +163,7 @@ def read_run(folder: Path) -> Run:
         curve=_log(folder / UNLEARNED / "curve.json"),
         localization=read_localization(folder / LOCALIZE),
         attacks=read_attacks(folder / ATTACKS) if attacked else None,
+        readings=_readings(folder / READINGS),
     )
 
 
@@ -185,6 +189,10 @@ def _log(path: Path) -> list[dict[str, float]]:
         if "step" not in row:
             raise UserError(f"{path} is damaged: row {i} has no step")
     return sorted(rows, key=lambda row: row["step"])
+
+
+def _readings(path: Path) -> tuple[Reading, ...]:
+    return tuple(parsed(path, list[Reading])) if path.exists() else ()
 
 
 def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:

@@ -171,8 +171,8 @@ def _line(run: Run, line: Line) -> dict[str, Any]:
         cells.append(
             {
                 "model": model,
-                "value": show(result.value, result.name) if result else "–",
-                "interval": show_interval(result) if result else "",
+                "value": show(result.value, line.scale) if result else "–",
+                "interval": show_interval(result, line.scale) if result else "",
                 "over": model == "unlearned" and line.over_unlearned,
                 "note": result.note if result and math.isnan(result.value) else "",
             }

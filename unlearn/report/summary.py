@@ -47,8 +47,8 @@ def summary(run: Run) -> Table:
             cells = []
             for model in run.models:
                 result = line.results.get(model)
-                cell = Text(show(result.value, result.name) if result else "–")
-                if result and (interval := show_interval(result)):
+                cell = Text(show(result.value, line.scale) if result else "–")
+                if result and (interval := show_interval(result, line.scale)):
                     cell.append(f" {interval}", style="not bold dim")
                 cells.append(cell)
             table.add_row(f"  {line.title}", *cells, str(line.n), "over-unlearned" if line.over_unlearned else "")

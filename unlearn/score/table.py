@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,50 +30,26 @@ TOKENS = [
 ]
 GENERATIONS = ["probe", "aim", "item", "cluster", "question", "answer", "paraphrase", "value", "generation"]
 GRADIENTS = ["probe", "aim", "item", "cluster", "gradnorm"]
+COLUMNS = {"tokens": TOKENS, "generations": GENERATIONS, "gradients": GRADIENTS}
+"""Columns of the tables that this package's metrics read."""
+
+Tables = Mapping[str, "pd.DataFrame"]
+"""What one model said, by the name that a scorer gives each table."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What one model said to all probes.
+def probe_names(tables: Tables, *aims: str) -> list[str]:
+    """Return the names of the probe sets with one of those aims (of all where none is named), in table order."""
+    tokens = tables["tokens"]
+    rows = tokens[tokens["aim"].isin(aims)] if aims else tokens
+    return list(rows["probe"].unique())
 
-    tokens: a row per candidate answer. probe, role, normalise, item (index in its probe set), cluster; kind: "answer",
-        "paraphrase" or "perturbed"; choice: index among the perturbed answers (0 otherwise); text: the candidate; eos:
-        whether its last labelled token is EOS; logp: float32 array [n] of the labelled tokens' log-probabilities
-        (nats), EOS included; hit: bool array [n], whether the token was the most probable one; mean, var: float32
-        arrays [n], mean and variance of log p under the model's own next-token distribution; zlib: bytes of the
-        compressed candidate.
-    generations: a row per probe asked of the sets that are generated from: the greedy answer beside the reference
-        answer, its paraphrase and bare value.
-    gradients: a row per probe of the forget and holdout sets with its gradient norm; empty where not asked for.
-    """
 
-    tokens: pd.DataFrame
-    generations: pd.DataFrame
-    gradients: pd.DataFrame
-
-    def save(self, folder: Path) -> None:
-        """Write the three tables as Parquet files into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("tokens", "generations", "gradients"):
-            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
-
-    @classmethod
-    def load(cls, folder: Path) -> Scores:
-        """Read what `save` wrote; UserError where a table is missing or unreadable."""
-        import pandas as pd
-
-        tables = {}
-        for name, columns in (("tokens", TOKENS), ("generations", GENERATIONS), ("gradients", GRADIENTS)):
-            path = folder / f"{name}.parquet"
-            try:
-                tables[name] = pd.read_parquet(path)
-            except (OSError, ValueError) as error:
-                raise UserError(f"cannot read the score table {path}: {error}") from error
-            if missing := set(columns) - set(tables[name].columns):
-                raise UserError(f"the score table {path} lacks the column(s) {', '.join(sorted(missing))}")
-        return cls(**tables)
-
-    def probe_names(self, *aims: str) -> list[str]:
-        """Names of the probe sets with one of those roles (of all where none is named), in table order."""
-        rows = self.tokens[self.tokens["aim"].isin(aims)] if aims else self.tokens
-        return list(rows["probe"].unique())
+def load_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables that scorers left in a folder; UserError where one is unreadable, or there is none."""
+    found = {path.stem: Explained.load(path).frame for path in sorted(folder.glob("*.parquet"))}
+    if not found:
+        raise UserError(f"there are no score tables in {folder}")
+    for name, columns in COLUMNS.items():
+        if missing := set(columns) - set(found[name].columns) if name in found else set():
+            raise UserError(f"the score table {folder / name}.parquet lacks the column(s) {', '.join(sorted(missing))}")
+    return found

@@ -175,7 +175,7 @@ def _load(experiment: Experiment, model: AttackedModel, device: torch.device) ->
         load_on(model.path, device),
         load_tokenizer(model.path),
         experiment.model.prompt,
-        experiment.evaluate.token_budget,
+        experiment.token_budget,
         base=model.base,
     )
 

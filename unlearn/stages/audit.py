@@ -23,7 +23,7 @@ from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import progress
-from unlearn.score.table import Scores
+from unlearn.score.table import load_tables
 from unlearn.stages.audit_pools import IGNORANT, KNOWING, Bench, variants
 from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
@@ -97,7 +97,8 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
         check_method(replace(experiment, method=method), task)
     experiment = replace(experiment.for_device(device.type).with_prompt_of(task), localize=NoLocalization())
     compared = references(experiment, task, device, threads)
-    bench = Bench(experiment, task, Scores.load(compared["control"].scores), device)
+    tables = {role: load_tables(reference.scores) for role, reference in compared.items()}
+    bench = Bench(experiment, task, tables, device)
     original, control = (bench.measure("reference", role, compared[role].scores) for role in ("original", "control"))
     added = variants(task, experiment.seed)
     scored: list[Scored] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn.attacks.items import forget_items
 from unlearn.attacks.setting.placebo import placebo
-from unlearn.data.task import Example, Probe, Task
+from unlearn.data.task import Example, Probe, Role, Task
 from unlearn.methods.base import Method
 from unlearn.metrics.evaluate import evaluate
 from unlearn.metrics.metric_quality import Scored
@@ -17,7 +17,7 @@ from unlearn.metrics.model_utility import ModelUtility
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.store import MANIFEST, read_json
-from unlearn.score.table import Scores
+from unlearn.score.table import Tables, load_tables, probe_names
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Learning, Model, cache, fit, learned
 from unlearn.stages.score import score_key, score_loaded
@@ -69,7 +69,7 @@ class Bench:
 
     experiment: Experiment
     task: Task
-    control: Scores
+    references: Mapping[Role, Tables]
     device: torch.device
 
     def at(self, seed: int) -> Bench:
@@ -131,10 +131,10 @@ class Bench:
 
     def measure(self, pool: str, name: str, tables: Path) -> Scored:
         """What the metrics say about forgetting: results on forget and transfer sets, and those that span sets."""
-        scores = Scores.load(tables)
-        about = {"", *scores.probe_names("forget", "transfer")}
-        results = evaluate(self.experiment.metric, scores, self.control)
-        (utility,) = ModelUtility()(scores, None)
+        scores = load_tables(tables)
+        about = {"", *probe_names(scores, "forget", "transfer")}
+        results = evaluate(self.experiment.metric, scores, self.references)
+        (utility,) = ModelUtility()(scores, {})
         values = {result.key: result.value for result in results if result.probe in about}
         return Scored(pool, name, self.experiment.seed, values, utility.value)
 

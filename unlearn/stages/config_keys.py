@@ -16,6 +16,8 @@ KEYS: Mapping[str, Decides] = {
     "update": "models",
     "finetune_update": "models",
     "evaluate": "models",
+    "token_budget": "models",
+    "probe_limit": "models",
     "metric": "models",
     "seed": "models",
     "lora": "models",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol
 
-from annotated_types import Ge, Lt, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import StringConstraints
 
 from unlearn.attacks.base import Attack
@@ -19,7 +19,7 @@ from unlearn.models.base import ModelFamily, Threads
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracking
-from unlearn.score.probes import Scoring
+from unlearn.score.base import Scorer
 from unlearn.training.update import Update
 
 Stage = Literal["prepare", "localize", "unlearn", "score", "attack", "report"]
@@ -55,8 +55,8 @@ class Experiment:
     """How gradients change weights as the method trains."""
     finetune_update: Update
     """The same where original and control models are trained."""
-    evaluate: Scoring
-    """How models are scored."""
+    evaluate: dict[str, Scorer]
+    """What models are asked, by name: each scorer gives tables, from which metrics are computed."""
     metric: dict[str, Metric]
     """What to report, by name."""
     attack: dict[str, Attack]
@@ -75,6 +75,10 @@ class Experiment:
     """With stages=[attack]: the earlier run's folder, or any model or adapter folder, to attack."""
     output: Annotated[str, MinLen(1)] | None = None
     """The run folder; None: named after the choices and the configuration, under outputs/."""
+    token_budget: Annotated[int, Gt(0)] = 16384
+    """Most padded tokens of a batch of questions; a batch that does not fit in memory is cut in half."""
+    probe_limit: Annotated[int, Gt(0)] | None = None
+    """Score only the first so many probes of each set; None: all."""
     cache: Annotated[str, MinLen(1)] = "outputs/.cache"
     """Original and control models and their scores, shared by all runs."""
     lora: Lora | None = None
@@ -89,6 +93,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
             raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
+        makers: dict[str, str] = {}
+        for name, scorer in self.evaluate.items():
+            for table in scorer.tables:
+                if (other := makers.setdefault(table, name)) != name:
+                    raise ValueError(f"evaluate.{other} and evaluate.{name} both give the table '{table}': choose one")
 
     @property
     def localizes(self) -> bool:

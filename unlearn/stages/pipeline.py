@@ -57,8 +57,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
                 mask = mask_in(folder) if experiment.localizes else None
                 stages += unlearn(experiment, task, known, mask, store, device, tracker)
             if "score" in experiment.stages:
-                tables = {role: reference.scores for role, reference in known.items()}
-                stages += score_unlearned(experiment, task, tables, store, device)
+                scored = {role: (reference.path, reference.scores) for role, reference in known.items()}
+                stages += score_unlearned(experiment, task, scored, store, device)
                 evaluate_metrics(experiment, folder)
             if distributed.is_main():
                 record(experiment, choices, task, folder, device, known, stages)

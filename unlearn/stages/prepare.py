@@ -89,7 +89,7 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: torch.
         from unlearn.score.first_token import first_token_probabilities
 
         model: Any = load_model(path)
-        tokenizer, budget = load_tokenizer(path), experiment.evaluate.token_budget
+        tokenizer, budget = load_tokenizer(path), experiment.token_budget
         with progress("asking what the model knows", total=None) as advance:
             found = first_token_probabilities(model.to(device), tokenizer, COMPLETION, pairs, budget, advance)
         write_json(folder / "known.json", found)
@@ -204,7 +204,7 @@ def fit(
         setup = Setup(recipe, seed, learning.update or experiment.finetune_update)
         watch = Watch(advance=advance, notify=notify)
         if learning.stop:
-            prompt, budget = experiment.model.prompt, experiment.evaluate.token_budget
+            prompt, budget = experiment.model.prompt, experiment.token_budget
             watch = replace(watch, enough=learning.stop.enough(model, tokenizer, prompt, budget))
         return train_answers(model, plan, setup, folder, watch).history
 

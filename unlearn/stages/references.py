@@ -16,7 +16,7 @@ from unlearn.runtime import distributed
 from unlearn.runtime.progress import progress
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Model, cache, has_control, history, is_there, require_trained, trained
-from unlearn.stages.score import score_key, score_model
+from unlearn.stages.score import score_key, score_reference
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ def reference(experiment: Experiment, task: Task, role: Role, device: torch.devi
     scored = cache(experiment).stage(
         f"scores-{role}",
         score_key(experiment, task, model.key),
-        lambda folder: score_model(experiment, task, model.path, f"scoring the {role} model", device, folder),
+        lambda folder: score_reference(experiment, task, model.path, role, device, folder),
     )
     return Reference(model.path, model.key, (*model.stages, scored), scored.folder)
 

@@ -6,7 +6,6 @@ of the only one; what comes of the n-th before it stays in `requests/N/unlearned
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Mapping
@@ -160,10 +159,16 @@ def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
 def _curve_point(experiment: Experiment, task: Task, model: Any, tokenizer: Any, known: References) -> dict[str, float]:
     """Return the metrics that need no generated text, at one moment of the training."""
     from unlearn.metrics.evaluate import evaluate
-    from unlearn.score.table import Scores
+    from unlearn.models.subject import References as Beside
+    from unlearn.models.subject import Subject
+    from unlearn.score.table import load_tables
+    from unlearn.stages.score import asked_of, score
 
-    scoring = dataclasses.replace(experiment.evaluate, generate=False, gradients=False)
-    scores = scoring.score(model, tokenizer, experiment.model.prompt, task)
-    control = Scores.load(known["control"].scores) if "control" in known else None
-    results = evaluate(experiment.metric, scores, control)
+    scorers = {name: scorer for name, scorer in experiment.evaluate.items() if scorer.along}
+    subject = Subject("unlearned", model, tokenizer, experiment.model.prompt, experiment.token_budget)
+    scored = score(scorers, subject, asked_of(experiment, task), Beside(lambda: subject, lambda: None))
+    tables = {name: table.frame for name, table in scored.items()}
+    references = {role: load_tables(reference.scores) for role, reference in known.items()}
+    computed = {name: metric for name, metric in experiment.metric.items() if metric.reads <= set(tables)}
+    results = evaluate(computed, tables, references)
     return {result.key: result.value for result in results if not math.isnan(result.value)}

@@ -150,7 +150,7 @@ class UnlearningWork:
         module: Any = load_model(path)
         processor = self.processor if role == "original" else load_tokenizer(path)
         variant = f"request-{self.request - 1}" if role == "original" and self.request > 1 else ""
-        budget = self.experiment.evaluate.token_budget
+        budget = self.experiment.token_budget
         return Subject(
             role, module.to(device=self.device, dtype=dtype), processor, prompt, budget, variant, base=below(path)
         )

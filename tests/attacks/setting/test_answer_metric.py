@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from black_box import setting, subject
+from scoring import Scoring
 
 from unlearn.attacks.base import AnswerMetric
 from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, evaluate_attacked, read
@@ -14,7 +15,6 @@ from unlearn.data.task import Probe, ProbeSet
 from unlearn.models.sampling import Sampling
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import Decoding, generate
-from unlearn.score.probes import Scoring
 
 PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))
 
@@ -38,10 +38,10 @@ def test_probability_and_answers_are_those_of_the_one_scoring() -> None:
         asked.task, probes=(ProbeSet("asked", "forget", asked.questions, max_new_tokens=asked.task.max_new_tokens),)
     )
     scores = Scoring().score(model.module, model.processor, model.prompt, task)
-    answers = scores.tokens[scores.tokens["kind"] == "answer"]
+    answers = scores["tokens"][scores["tokens"]["kind"] == "answer"]
     expected = [np.exp(logp.astype(float).mean()) for logp in answers["logp"]]
     assert ask(model, asked, asked.questions, "prob").known == pytest.approx(expected, rel=1e-5)
-    assert ask(model, asked, asked.questions, "gen").texts == tuple(scores.generations["generation"])
+    assert ask(model, asked, asked.questions, "gen").texts == tuple(scores["generations"]["generation"])
 
 
 def test_answers_are_drawn_where_the_suspect_is_sampled() -> None:
@@ -62,7 +62,7 @@ def test_choice_is_corrected_for_chance() -> None:
         task = replace(
             asked.task, probes=(ProbeSet("one", "forget", tuple(Probe(probe.question, o) for o in options)),)
         )
-        tokens = Scoring(generate=False).score(model.module, model.processor, model.prompt, task).tokens
+        tokens = Scoring(generate=False).score(model.module, model.processor, model.prompt, task)["tokens"]
         sums = [logp.astype(float).sum() for logp in tokens["logp"]]
         m, winners = len(options), [i for i, s in enumerate(sums) if s == max(sums)]
         assert k == pytest.approx(((0 in winners) / len(winners) - 1 / m) / (1 - 1 / m), abs=1e-6)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from unlearn.metrics.base import Result
-from unlearn.score.table import Scores
+from unlearn.data.task import Role
+from unlearn.metrics.base import Reading, Result
+from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,16 @@ class AnswerLength:
     unit: str = "words"
     """words or characters."""
 
-    def __call__(self, scores: Scores, control: Scores | None) -> list[Result]:
+    reads: ClassVar[frozenset[str]] = frozenset({"generations"})
+    reading: ClassVar[tuple[Reading, ...]] = (
+        Reading("answer_length", "Answer length", "Style", ("forget",), "How long answers are.", "up"),
+    )
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the mean length of the answers to each probe set."""
         return [
             Result.mean("answer_length", str(probe), np.array([self._length(text) for text in rows["generation"]]))
-            for probe, rows in scores.generations.groupby("probe", sort=False)
+            for probe, rows in tables["generations"].groupby("probe", sort=False)
         ]
 
     def _length(self, text: str) -> float:

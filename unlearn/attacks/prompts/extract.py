@@ -87,9 +87,8 @@ def extraction_strength(hit: np.ndarray) -> float:
 def _hits(subject: Subject, setting: AttackSetting) -> list[np.ndarray]:
     """For each scored answer, whether each of its tokens but EOS is the most probable one."""
     from unlearn.metrics.columns import without_eos
-    from unlearn.score.probes import Scoring
+    from unlearn.score.tokens import tokens_of
 
     probes = tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in setting.questions)
-    scoring = Scoring(token_budget=subject.token_budget, generate=False)
     task = replace(setting.task, probes=(ProbeSet("asked", "forget", probes),))
-    return without_eos(scoring.score(subject.module, subject.processor, subject.prompt, task).tokens, "hit")
+    return without_eos(tokens_of(subject, task), "hit")

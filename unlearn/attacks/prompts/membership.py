@@ -18,7 +18,8 @@ from unlearn.runtime.explained import Chart, Explained
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unlearn.score.table import Scores
+    from unlearn.score.base import Scorer
+    from unlearn.score.table import Tables
 
 Signal = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm", "reference"]
 Sides = tuple[np.ndarray, np.ndarray]  # of the forget and of the holdout rows
@@ -159,17 +160,18 @@ class Membership:
         return references.control()
 
     @staticmethod
-    def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Scores:
+    def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Tables:
         """Likelihoods of the answers alone, one text a row."""
-        from unlearn.score.probes import Scoring
+        from unlearn.score.gradients import Gradients
+        from unlearn.score.tokens import Tokens
 
         def bare(probes: Sequence[Probe]) -> tuple[Probe, ...]:
             return tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in probes)
 
         sets = ProbeSet("forget", "forget", bare(setting.questions)), ProbeSet("holdout", "holdout", bare(held))
-        scoring = Scoring(token_budget=subject.token_budget, generate=False, gradients=gradients)
-        task = replace(setting.task, probes=sets)
-        return scoring.score(subject.module, subject.processor, subject.prompt, task)
+        task, alone = replace(setting.task, probes=sets), References(lambda: subject, lambda: None)
+        scorers: list[Scorer] = [Tokens(), Gradients()] if gradients else [Tokens()]
+        return {name: table.frame for scorer in scorers for name, table in scorer.score(subject, task, alone).items()}
 
 
 def balanced(n: int, draws: int = DRAWS) -> np.ndarray:

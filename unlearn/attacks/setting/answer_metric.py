@@ -107,16 +107,14 @@ def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str
 
 def _likelihood(subject: Subject, task: Task, probes: Sequence[Probe], answer_metric: AnswerMetric) -> np.ndarray:
     from unlearn.metrics.columns import row_means
-    from unlearn.score.probes import Scoring
+    from unlearn.score.tokens import tokens_of
 
     asked = tuple(
         replace(probe, answer=options_of(probe)[0]) if answer_metric == "mcq" else replace(probe, perturbed_answers=())
         for probe in probes
     )
     asked = tuple(replace(probe, paraphrased_answer=None) for probe in asked)
-    scoring = Scoring(token_budget=subject.token_budget, generate=False)
-    task = replace(task, probes=(ProbeSet("asked", "forget", asked),))
-    tokens = scoring.score(subject.module, subject.processor, subject.prompt, task).tokens
+    tokens = tokens_of(subject, replace(task, probes=(ProbeSet("asked", "forget", asked),)))
     if answer_metric == "prob":
         found: np.ndarray = np.exp(row_means(tokens["logp"]))
         return found

@@ -1,0 +1,71 @@
+"""Greedy answers to every question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt
+
+from unlearn.data.task import Task
+from unlearn.models.base import RunSetting
+from unlearn.models.subject import References, Subject
+from unlearn.runtime.explained import Explained
+from unlearn.score.base import Progress, Wording, ask_all, evaluating, frame
+from unlearn.score.table import GENERATIONS
+
+
+@dataclass(frozen=True)
+class Generations:
+    """Table `generations`: a row per probe of the sets that are generated from, the greedy answer beside the reference
+    answer, its paraphrase and bare value."""
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    tables: ClassVar[tuple[str, ...]] = ("generations",)
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
+    along: ClassVar[bool] = False
+
+    mask_pad: bool = False
+    """True: hide tokens equal to the pad token inside the text, to reproduce OpenUnlearning's numbers."""
+    question: Wording = "canonical"
+    """canonical, or paraphrased: ask the other wording."""
+    max_new_tokens: Annotated[int, Gt(0)] | None = None
+    """Longest generated answer; null: the dataset's."""
+
+    def check(self, task: Task, setting: RunSetting) -> None:
+        """Any task will do."""
+
+    def score(
+        self, subject: Subject, task: Task, references: References, progress: Progress | None = None
+    ) -> Mapping[str, Explained]:
+        """Return the table."""
+        from unlearn.score.generate import Decoding, generate
+
+        asked = [a for a in ask_all(task, self.question) if a.set.generate]
+        texts: list[str] = []
+        if asked:
+            with evaluating(subject.module):
+                texts = generate(
+                    subject.module,
+                    subject.processor,
+                    subject.prompt.encode_prompts(subject.processor, [a.question for a in asked]),
+                    self.max_new_tokens or task.max_new_tokens,
+                    subject.token_budget,
+                    Decoding(mask_pad=self.mask_pad),
+                    progress,
+                )
+        rows = [
+            {
+                **a.place,
+                "question": a.question,
+                "answer": a.probe.answer,
+                "paraphrase": a.probe.paraphrased_answer,
+                "value": a.probe.value,
+                "generation": text,
+            }
+            for a, text in zip(asked, texts, strict=True)
+        ]
+        words = "What the model answers, greedily, beside what is right."
+        return {"generations": Explained(frame(rows, GENERATIONS), "Generated answers", words)}
