@@ -26,6 +26,8 @@ def test_what_an_audit_takes() -> None:
         "finetune_update",
         "relearn",
         "evaluate",
+        "token_budget",
+        "probe_limit",
         "metric",
         "lora",
         "seed",

@@ -205,8 +205,8 @@ def _bars(run: Run) -> dict[str, str]:
 
 def _errors(results: Sequence[Result | None]) -> np.ndarray:
     """Distances [2, n] from the values to the ends of their intervals, 0 where there is none."""
-    sides = [sides(r.value, r.low, r.high) if r else np.zeros((2, 1)) for r in results]
-    return np.concatenate(sides, axis=1)
+    found = [sides(r.value, r.low, r.high) if r else np.zeros((2, 1)) for r in results]
+    return np.concatenate(found, axis=1)
 
 
 def _column(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
