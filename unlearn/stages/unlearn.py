@@ -6,6 +6,7 @@ of the only one; what comes of the n-th before it stays in `requests/N/unlearned
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Mapping
