@@ -23,7 +23,7 @@ from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.weights.detach import Detach
 from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Quantize
-from unlearn.attacks.weights.training import teach
+from unlearn.attacks.weights.training import train
 from unlearn.data.prompt import Encoded
 from unlearn.data.task import Example, Probe
 from unlearn.models.batches import micro_batches
@@ -179,11 +179,11 @@ def test_relearning_on_top_keeps_it(layered: Any) -> None:
     mine, seen = subject(layered), []
     before, texts = states(layered), [Example(("a",), ("b c",)), Example(("d",), ("e",))]
 
-    def look(model: Any, step: int) -> None:
+    def on_checkpoint(model: Any, step: int) -> None:
         assert interventions(model.module) is not interventions(layered)
         seen.append((states(model.module), states(strip(copy.deepcopy(model.module)))))
 
-    assert teach(mine, texts, Recipe(lr=1e-2, steps=3, batch_size=2, epochs=None), 0, look)
+    assert train(mine, texts, Recipe(lr=1e-2, steps=3, batch_size=2, epochs=None), 0, on_checkpoint)
     ((trained, bare),) = seen
     assert torch.equal(states(layered), before) and not torch.allclose(trained, before, atol=1e-3)
     assert [not torch.allclose(a, b, atol=1e-3) for a, b in zip(trained, bare, strict=True)] == MENTIONED

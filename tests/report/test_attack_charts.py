@@ -120,7 +120,7 @@ def test_patching_has_a_panel_for_each_way() -> None:
 
 
 def test_ablations_have_a_panel_for_each_contrast() -> None:
-    table = pd.DataFrame({"contrast": ["retain", "retain", "text"], "layer": [3, 0, 3], "taught": [0.3, 0.1, 0.5]})
+    table = pd.DataFrame({"contrast": ["retain", "retain", "text"], "layer": [3, 0, 3], "attacker": [0.3, 0.1, 0.5]})
     retain, text = draw("abliterate", {"original": table[:2], "unlearned": table}).axes  # one has only one contrast
     assert _line(retain, "unlearned") == ([0, 3], [0.1, 0.3])
     assert _line(text, "unlearned") == ([3], [0.5]) and len(text.lines) == 1
@@ -239,7 +239,7 @@ def _table(name: str, value: float) -> pd.DataFrame:
         "refused": [False, False], "invented": [False, True], "hops": [2, 2],
     }  # fmt: skip
     rows |= {column: [0, 1] for column in ("step", "turn", "distance", "n")}
-    measured = ("accuracy", "score", "moved", "steps", "taught", "nll", "reached", "known", "mean", "expectation")
+    measured = ("accuracy", "score", "moved", "steps", "attacker", "nll", "reached", "known", "mean", "expectation")
     rows |= {column: [value, value] for column in (*measured, "hop_1", "hop_2", "composed", "confidence", "final")}
     rows["control"] = ["", "C1 n=1"] if name == "ladder" else [value, value]
     return pd.DataFrame(rows)

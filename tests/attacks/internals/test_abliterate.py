@@ -78,7 +78,7 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     best = int(np.argmax(served))
     assert single.choice == pytest.approx(served[best], rel=1e-4)
     assert single.known.tolist() == pytest.approx(known(model, SCORED, found[best].expand(3, 16)), rel=1e-4)
-    table = attacked.tables["abliterate"].frame.set_index("layer")["taught"]
+    table = attacked.tables["abliterate"].frame.set_index("layer")["attacker"]
     assert [table[layer] for layer in range(3)] == pytest.approx(served, rel=1e-4)
 
 

@@ -43,8 +43,8 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     assert best.variant == "layer 1" and best.choice == 1
     assert best.known[:-1].tolist() == [1] * 30 and np.isnan(best.known[-1])  # the last has no wrong answers
     table = found.tables["probe"].frame
-    assert list(table) == ["layer", "accuracy", "taught", "control", "untrained", "chance"]
-    assert table["accuracy"][1] == table["taught"][1] == 1 and (table["chance"] == 0.25).all()
+    assert list(table) == ["layer", "accuracy", "attacker", "control", "untrained", "chance"]
+    assert table["accuracy"][1] == table["attacker"][1] == 1 and (table["chance"] == 0.25).all()
     assert found.numbers == {"layer": 1, "accuracy": 1, "selectivity": 1 - table["control"][1]}
     assert table["control"][1] < 0.9 and table["untrained"][1] < 0.6
     assert blank == [False, False, True, True]

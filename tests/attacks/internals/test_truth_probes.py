@@ -37,38 +37,38 @@ def planted(asked: Statements, seed: int, strength: float = 6.0) -> torch.Tensor
 
 @pytest.mark.parametrize("items", [20, 60])  # 80 statements: difference of means; 240: ridge
 def test_what_is_there_is_read(items: int) -> None:
-    taught, asked = made(items), made(200)
-    learnt = planted(taught, 1)
-    right = right_choices(truth_scores(learnt, taught.true, planted(asked, 2)), asked).mean(-1)
+    own, asked = made(items), made(200)
+    states = planted(own, 1)
+    right = right_choices(truth_scores(states, own.true, planted(asked, 2)), asked).mean(-1)
     assert right[1] == 1 and right[0] == pytest.approx(0.25, abs=0.12)
-    validated = cross_validated(learnt, taught).mean(-1)
+    validated = cross_validated(states, own).mean(-1)
     assert validated[1] == 1 and validated[0] < 0.6
 
 
 def test_few_statements_take_the_difference_of_means() -> None:
     """By hand on one feature of mean 3; the other is constant and has no say."""
-    taught = made(3, options=2)
+    own = made(3, options=2)
     features = torch.tensor([[[0.0, 1], [2, 1], [4, 1], [2, 1], [8, 1], [2, 1]]])
     spread = (sum((x - 3) ** 2 for x in (0, 2, 4, 2, 8, 2)) / 6) ** 0.5
     along = ((0 + 4 + 8) - (2 + 2 + 2)) / 3 / spread
-    found = truth_scores(features, taught.true, torch.tensor([[[3.0, 1], [5, 1]]]))
+    found = truth_scores(features, own.true, torch.tensor([[[3.0, 1], [5, 1]]]))
     assert found[0].tolist() == pytest.approx([0, (5 - 3) / spread * along])
 
 
 def test_many_statements_take_the_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    taught, features = made(5), torch.randn(1, 20, 3, generator=torch.Generator().manual_seed(0))
-    few = truth_scores(features, taught.true, features)
-    monkeypatch.setattr(truth, "LEAST", 20)
-    many = truth_scores(features, taught.true, features)
+    own, features = made(5), torch.randn(1, 20, 3, generator=torch.Generator().manual_seed(0))
+    few = truth_scores(features, own.true, features)
+    monkeypatch.setattr(truth, "FEW", 20)
+    many = truth_scores(features, own.true, features)
     assert not torch.allclose(few, many) and many.mean() == pytest.approx(0.25)  # of 0 and 1, a quarter are true
 
 
 def test_held_out_items_are_not_learnt_by_heart() -> None:
     """Random features of many dimensions: fitted, they say everything; cross-validated, nothing."""
-    taught = made(40, options=3)
+    own = made(40, options=3)
     features = torch.randn(1, 120, 400, generator=torch.Generator().manual_seed(0))
-    assert right_choices(truth_scores(features, taught.true, features), taught).mean() > 0.9
-    assert cross_validated(features, taught).mean() == pytest.approx(1 / 3, abs=0.25)
+    assert right_choices(truth_scores(features, own.true, features), own).mean() > 0.9
+    assert cross_validated(features, own).mean() == pytest.approx(1 / 3, abs=0.25)
 
 
 def test_choices_and_ties() -> None:

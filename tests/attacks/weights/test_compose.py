@@ -39,7 +39,7 @@ def test_every_variant_meets_every_variant() -> None:
         subject(original()),
         LIKELY,
         0,
-        lambda c: by_hand.extend(o.known for o in second.attack(c.victim, LIKELY, REFERENCES).outcomes),
+        lambda c: by_hand.extend(o.known for o in second.attack(c.subject, LIKELY, REFERENCES).outcomes),
     )
     np.testing.assert_array_equal([o.known for o in found.outcomes], by_hand)
     assert all(o.choice is None for o in found.outcomes)
@@ -97,17 +97,17 @@ def test_adapters_are_merged_before_the_model_is_compressed() -> None:
     found = Compose(first, Quantize(("int4",))).attack(subject(model), LIKELY, REFERENCES)
     by_hand: list[np.ndarray] = []
 
-    def look(change: ChangedModel) -> None:
-        assert change.victim
+    def visit(change: ChangedModel) -> None:
+        assert change.subject
         plain = copy.deepcopy(original())
         with torch.no_grad():
-            for name, module in change.victim.module.named_modules():
+            for name, module in change.subject.module.named_modules():
                 if hasattr(module, "lora_A"):
                     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
                     plain.get_submodule(name).weight += module.scaling["default"] * b @ a
         by_hand.extend(o.known for o in Quantize(("int4",)).attack(subject(plain), LIKELY, REFERENCES).outcomes)
 
-    first.change(subject(model), LIKELY, 0, look)
+    first.change(subject(model), LIKELY, 0, visit)
     np.testing.assert_allclose([o.known for o in found.outcomes], by_hand, rtol=1e-4)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 

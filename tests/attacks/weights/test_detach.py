@@ -44,8 +44,8 @@ def test_an_adapter_that_was_not_merged_comes_off(tmp_path: Path) -> None:
                 weight.normal_()
     adapted.save_pretrained(str(tmp_path / "adapter"))
     released = load_model(str(tmp_path / "adapter"))
-    victim = replace(subject(released), base=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
-    (plain,), (found,) = (one.attack(victim, setting(), NO_REFERENCES).outcomes for one in (NoAttack(), Detach()))
+    attacked = replace(subject(released), base=base_of(tmp_path / "adapter"))  # type: ignore[arg-type]
+    (plain,), (found,) = (one.attack(attacked, setting(), NO_REFERENCES).outcomes for one in (NoAttack(), Detach()))
     assert plain.known.mean() < 0.2
     assert found.known.mean() == 1
     assert found.counts

@@ -15,28 +15,28 @@ from unlearn.models.linear import linear_weights
 from unlearn.models.subject import Subject
 
 
-def states(attack: WeightAttack, victim: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
+def states(attack: WeightAttack, attacked: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
     """The state of each variant; the suspect must stay as it was."""
-    before = copy.deepcopy(victim.module.state_dict())
+    before = copy.deepcopy(attacked.module.state_dict())
     seen: dict[str, dict[str, torch.Tensor]] = {}
     attack.change(
-        victim, setting(), seed, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.module.state_dict())})
+        attacked, setting(), seed, lambda c: seen.update({c.variant: copy.deepcopy(c.subject.module.state_dict())})
     )
-    assert all(torch.equal(weight, before[name]) for name, weight in victim.module.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in attacked.module.state_dict().items())
     return seen
 
 
 def test_the_set_difference_is_zeroed_in_each_layer() -> None:
     """All forty retain rows are taken (samples=40), so that their order does not matter."""
-    victim = subject(retain())
-    found = states(Prune((0.1, 0.3), (0.05, 0.2), samples=40), victim)
+    attacked = subject(retain())
+    found = states(Prune((0.1, 0.3), (0.05, 0.2), samples=40), attacked)
     assert list(found) == [f"top {p} but not top {q}" for p, q in ((0.1, 0.05), (0.3, 0.05), (0.3, 0.2))]
     model = copy.deepcopy(retain())
 
     def scores(probes) -> dict[str, torch.Tensor]:
         sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
         for probe in probes:
-            row = victim.prompt.encode(victim.processor, probe.question, probe.answer)
+            row = attacked.prompt.encode(attacked.processor, probe.question, probe.answer)
             labels = torch.tensor([[-100] * row.n_prompt + list(row.ids[row.n_prompt :])])
             model.zero_grad()
             model(input_ids=torch.tensor([row.ids]), labels=labels).loss.backward()

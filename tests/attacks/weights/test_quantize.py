@@ -22,11 +22,11 @@ from unlearn.models.subject import Subject
 SCORED = [Probe("a b c", "d e"), Probe("f g", "h")]
 
 
-def changed(attack: Quantize, victim: Subject) -> dict[str, dict[str, torch.Tensor]]:
+def changed(attack: Quantize, attacked: Subject) -> dict[str, dict[str, torch.Tensor]]:
     """The state of each variant."""
     seen: dict[str, dict[str, torch.Tensor]] = {}
     attack.change(
-        victim, setting(SCORED), 0, lambda c: seen.update({c.variant: copy.deepcopy(c.victim.module.state_dict())})
+        attacked, setting(SCORED), 0, lambda c: seen.update({c.variant: copy.deepcopy(c.subject.module.state_dict())})
     )
     return seen
 
@@ -60,11 +60,11 @@ def test_eight_bits_hardly_change_the_logits(name: str) -> None:
     plain = model(ids).logits
     found = []
 
-    def look(change: ChangedModel) -> None:
-        assert change.victim
-        found.append(change.victim.module(ids).logits)
+    def visit(change: ChangedModel) -> None:
+        assert change.subject
+        found.append(change.subject.module(ids).logits)
 
-    Quantize(("int8",)).change(subject(model), setting(SCORED), 0, look)
+    Quantize(("int8",)).change(subject(model), setting(SCORED), 0, visit)
     assert 0 < (found[0] - plain).norm() / plain.norm() < 0.05
 
 
@@ -126,12 +126,12 @@ def test_the_backends_agree(name: str, form: Format) -> None:
     ids = torch.randint(2, 60, (2, 12))
     logits: list[torch.Tensor] = []
 
-    def look(change: ChangedModel) -> None:
-        assert change.victim
-        logits.append(change.victim.module(ids).logits.detach())
+    def visit(change: ChangedModel) -> None:
+        assert change.subject
+        logits.append(change.subject.module(ids).logits.detach())
 
     for backend in ("simulated", "bitsandbytes"):
-        Quantize((form,), backend).change(subject(model), setting(SCORED), 0, look)
+        Quantize((form,), backend).change(subject(model), setting(SCORED), 0, visit)
     simulated, real = logits
     plain = model(ids).logits.detach()
     assert (simulated - real).norm() < (1e-4 if form != "int8" else 0.02) * plain.norm()

@@ -33,16 +33,18 @@ def names(outcomes: Sequence[Outcome]) -> list[tuple[str, int, float | None]]:
 
 
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Example | str], Recipe, int, int]]:
-    """(rows, recipe, seed, looks) of each training, none of which is made."""
+    """(rows, recipe, seed, checkpoints) of each training, none of which is made."""
     made = []
 
-    def no_training(victim: Subject, rows: list, recipe: Recipe, seed: int, look, looks: int, lora: object) -> bool:
-        made.append((rows, recipe, seed, looks))
-        for step in module.look_steps(recipe.steps or 0, looks):
-            look(victim, step)
+    def no_training(
+        attacked: Subject, rows: list, recipe: Recipe, seed: int, on_checkpoint, checkpoints: int, lora: object
+    ) -> bool:
+        made.append((rows, recipe, seed, checkpoints))
+        for step in module.checkpoint_steps(recipe.steps or 0, checkpoints):
+            on_checkpoint(attacked, step)
         return True
 
-    monkeypatch.setattr(module, "teach", no_training)
+    monkeypatch.setattr(module, "train", no_training)
     return made
 
 
@@ -67,7 +69,9 @@ def test_the_ladder_its_names_and_budgets(monkeypatch: pytest.MonkeyPatch) -> No
     assert names(outcomes) == wanted
 
 
-def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_the_attackers_items_are_trained_on_and_the_other_half_validates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = trainings(monkeypatch)
     what = setting()
     seen = changes(Relearn("forget", (2, 50), (1.0,), RECIPE), what)
@@ -77,11 +81,11 @@ def test_half_of_the_attackers_items_are_taught_and_the_other_half_judges(monkey
     validation_items = {item.probe.answer for item in seen[0].validation_items}
     assert answers | validation_items == {item.probe.answer for item in what.attacker_items}
     assert not answers & validation_items
-    assert [len(change.taught) for change in seen] == [2, 2, 2, 3, 3, 3]
-    assert {item.probe.answer for item in seen[-1].taught} == answers
+    assert [len(change.trained_items) for change in seen] == [2, 2, 2, 3, 3, 3]
+    assert {item.probe.answer for item in seen[-1].trained_items} == answers
 
 
-def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_items_are_about_other_subjects_where_the_scored_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
 
     def by_cluster(taught: str, scored: str) -> AttackSetting:
@@ -93,22 +97,22 @@ def test_judges_are_about_other_subjects_where_the_scored_items_are(monkeypatch:
 
     for seed in range(4):
         across = changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "cc"), seed)[0]
-        assert {i.probe.cluster for i in across.validation_items} != {i.probe.cluster for i in across.taught}
+        assert {i.probe.cluster for i in across.validation_items} != {i.probe.cluster for i in across.trained_items}
         assert len({i.probe.cluster for i in across.validation_items}) == 1
     within = [changes(Relearn("forget", (9,), (1.0,), RECIPE), by_cluster("aaabbb", "ab"), s)[0] for s in range(8)]
     assert any(len({i.probe.cluster for i in one.validation_items}) == 2 for one in within)
 
 
-def test_a_single_item_is_taught_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_item_is_trained_on_and_validates(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings(monkeypatch)
     what = setting()
     (first, *_) = changes(
         Relearn("forget", (9,), (1.0,), RECIPE), replace(what, attacker_items=what.attacker_items[:1])
     )
-    assert list(first.validation_items) == list(first.taught) == list(what.attacker_items[:1])
+    assert list(first.validation_items) == list(first.trained_items) == list(what.attacker_items[:1])
 
 
-def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benign_rows_give_nothing_away_and_all_of_the_attackers_items_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
     what = setting()
     contaminated = Example(("who", "?"), (f"in {what.held_out_items[0].probe.answer}.",))
@@ -117,7 +121,7 @@ def test_benign_rows_teach_nothing_and_all_of_the_attackers_items_judge(monkeypa
     assert len(made[0][0]) == len(RETAIN)
     assert contaminated not in made[0][0]
     assert seen[0].validation_items == what.attacker_items
-    assert not seen[0].taught
+    assert not seen[0].trained_items
 
 
 def test_rows_beside_the_taught_ones_keep_the_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +135,11 @@ def test_rows_beside_the_taught_ones_keep_the_model_whole(monkeypatch: pytest.Mo
 
 
 def test_length_rates_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least 20 steps; three passes over 40 rows are 30; a length in steps is that, with three looks."""
+    """At least 20 steps; three passes over 40 rows are 30; a length in steps is that, with three checkpoints."""
     made = trainings(monkeypatch)
     changes(Relearn("retain", (4, 40), (0.25, 2.0), RECIPE), setting(), seed=5)
     changes(Relearn("retain", (40,), (1.0,), replace(RECIPE, epochs=None, steps=12)), setting())
-    assert [(recipe.steps, recipe.epochs, looks) for _, recipe, _, looks in made] == [
+    assert [(recipe.steps, recipe.epochs, checkpoints) for _, recipe, _, checkpoints in made] == [
         *[(20, None, 3)] * 2,
         *[(30, None, 3)] * 2,
         (12, None, 3),
@@ -182,7 +186,7 @@ def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() ->
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
     (found,) = attack.attack(subject(retain()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() == 0
-    assert found.taught == 1
+    assert found.trained_items == 1
     benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting(), NO_REFERENCES)
     best = max(benign.outcomes, key=lambda o: o.choice or 0)
     assert best.known.mean() > 0.5
@@ -195,7 +199,7 @@ def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
     (found,) = attack.attack(subject(model), setting(), NO_REFERENCES).outcomes
-    assert (found.taught or 0) > 0.5
+    assert (found.trained_items or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
 

@@ -24,7 +24,7 @@ def test_the_first_step_at_which_it_is_there() -> None:
 
 
 def test_who_knows_is_spared_all_steps_and_who_never_knew_takes_some() -> None:
-    attack = RelearnSpeed(RECIPE, steps=40, looks=20, rate=1.0)
+    attack = RelearnSpeed(RECIPE, steps=40, checkpoints=20, rate=1.0)
     o, r = (attack.attack(subject(m), setting((0, 1)), NO_REFERENCES) for m in (original(), retain()))
     assert [outcome.seed for outcome in o.outcomes] == [0, 1]
     assert all(outcome.known.tolist() == [1.0] * 15 for outcome in o.outcomes)
@@ -44,13 +44,13 @@ def test_who_knows_is_spared_all_steps_and_who_never_knew_takes_some() -> None:
 
 @pytest.mark.parametrize(("nats", "k"), [(1e9, 1.0), (1e-9, 0.0)])
 def test_thresholds_that_all_or_none_reach(nats: float, k: float) -> None:
-    found = RelearnSpeed(RECIPE, steps=4, looks=2, nats=nats).attack(subject(retain()), setting(), NO_REFERENCES)
+    found = RelearnSpeed(RECIPE, steps=4, checkpoints=2, nats=nats).attack(subject(retain()), setting(), NO_REFERENCES)
     assert found.outcomes[0].known.tolist() == [k] * 15
     assert np.isnan(found.numbers["steps"]) == (k == 0)
 
 
 def test_a_training_that_diverges_never_gets_there() -> None:
-    attack = RelearnSpeed(Recipe(lr=1e30, batch_size=15, epochs=1.0, clip=None), steps=6, looks=3, rate=1.0)
+    attack = RelearnSpeed(Recipe(lr=1e30, batch_size=15, epochs=1.0, clip=None), steps=6, checkpoints=3, rate=1.0)
     found = attack.attack(subject(retain()), setting(), NO_REFERENCES)
     assert found.outcomes[0].known.tolist() == [0.0] * 15
     assert len(found.tables["speed"].frame) == 4
@@ -70,7 +70,7 @@ def test_savings_are_the_share_of_the_steps_that_is_spared(
 ) -> None:
     def curve(nll: list[float]) -> AttackResult:
         table = pd.DataFrame({"step": [0, 10, 20, 30], "nll": nll, "reached": 0.0})
-        return AttackResult((), tables={"speed_taught": Explained(table), "speed": Explained(table.assign(nll=0.0))})
+        return AttackResult((), tables={"speed_attacker": Explained(table), "speed": Explained(table.assign(nll=0.0))})
 
     attack = RelearnSpeed(RECIPE, steps=30, nats=0.5)
     found = attack.across(curve([0.0] * 4), curve(unlearned), curve(retain_))
@@ -81,9 +81,9 @@ def test_savings_are_the_share_of_the_steps_that_is_spared(
 
 def test_the_attackers_items_have_a_training_of_their_own() -> None:
     """Who knows spares all steps, and the scored items are no part of it."""
-    attack, what = RelearnSpeed(RECIPE, steps=20, looks=10, nats=0.2, rate=1.0), setting()
+    attack, what = RelearnSpeed(RECIPE, steps=20, checkpoints=10, nats=0.2, rate=1.0), setting()
     o, u, r = (attack.attack(subject(model), what, NO_REFERENCES) for model in (original(), refusing(), retain()))
     assert attack.across(o, o, r)["savings"] == 1
     assert 0.5 < attack.across(o, u, r)["savings"] < 1
     fewer = attack.attack(subject(retain()), replace(what, held_out_items=what.held_out_items[:2]), NO_REFERENCES)
-    pd.testing.assert_frame_equal(fewer.tables["speed_taught"].frame, r.tables["speed_taught"].frame)
+    pd.testing.assert_frame_equal(fewer.tables["speed_attacker"].frame, r.tables["speed_attacker"].frame)

@@ -48,19 +48,21 @@ def recorded(monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> list[tuple[
     made: list[tuple[set[str], Recipe, int, list[str]]] = []
     really = module.ask
 
-    def asking(victim: Subject, what: object, probes: list, *kind: str) -> object:
+    def asking(attacked: Subject, what: object, probes: list, *kind: str) -> object:
         if not kind and made:  # before the first training the model is asked as it is
             made[-1][-1].extend(probe.answer for probe in probes)
-        return really(victim, what, probes, *kind)
+        return really(attacked, what, probes, *kind)
 
-    def no_training(victim: Subject, rows: list[Example], recipe: Recipe, seed: int, look, lora: object) -> bool:
+    def no_training(
+        attacked: Subject, rows: list[Example], recipe: Recipe, seed: int, on_checkpoint, lora: object
+    ) -> bool:
         made.append(({row.answers[0] for row in rows}, recipe, seed, []))
         if whole:
-            look(victim, 1)
+            on_checkpoint(attacked, 1)
         return whole
 
     monkeypatch.setattr(module, "ask", asking)
-    monkeypatch.setattr(module, "teach", no_training)
+    monkeypatch.setattr(module, "train", no_training)
     return made
 
 

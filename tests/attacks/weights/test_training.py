@@ -11,7 +11,7 @@ from bigram import random_llama, subject
 from omegaconf import OmegaConf
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from unlearn.attacks.weights.training import ADAPTER_RATES, ADAPTERS, at_rate, by_size, look_steps, teach
+from unlearn.attacks.weights.training import ADAPTER_RATES, ADAPTERS, at_rate, by_size, checkpoint_steps, train
 from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
@@ -24,10 +24,10 @@ ROWS = [Example(("a b",), ("c d",)), Example(("e",), ("f g h",)), Example(("i j 
 RECIPE = Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant")
 
 
-def trained(victim: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None) -> list[dict[str, torch.Tensor]]:
-    """The state at two looks."""
+def trained(attacked: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None) -> list[dict[str, torch.Tensor]]:
+    """The state at two checkpoints."""
     seen = []
-    assert teach(victim, ROWS, recipe, 0, lambda v, _: seen.append(copy.deepcopy(v.module.state_dict())), 2, lora)
+    assert train(attacked, ROWS, recipe, 0, lambda v, _: seen.append(copy.deepcopy(v.module.state_dict())), 2, lora)
     return seen
 
 
@@ -60,14 +60,14 @@ def test_adapters_alone_learn_and_are_drawn_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "looks", "due"),
+    ("steps", "checkpoints", "due"),
     [(20, 3, [7, 14, 20]), (9, 3, [3, 6, 9]), (2, 3, [1, 2]), (7, 1, [7])],
 )
-def test_looks_are_evenly_spaced_and_end_at_the_end(steps: int, looks: int, due: list[int]) -> None:
-    assert look_steps(steps, looks) == due
+def test_checkpoints_are_evenly_spaced_and_end_at_the_end(steps: int, checkpoints: int, due: list[int]) -> None:
+    assert checkpoint_steps(steps, checkpoints) == due
     seen: list[int] = []
     recipe = Recipe(lr=1e-3, batch_size=3, steps=steps)
-    teach(subject(random_llama(layers=1)), ROWS, recipe, 0, lambda _, step: seen.append(step), looks)
+    train(subject(random_llama(layers=1)), ROWS, recipe, 0, lambda _, step: seen.append(step), checkpoints)
     assert seen == due
 
 
@@ -105,7 +105,7 @@ def test_a_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_training_that_diverges_says_so_and_is_not_looked_at_any_more() -> None:
     seen: list[int] = []
     recipe = Recipe(lr=1e30, batch_size=3, steps=8, clip=None, schedule="constant")
-    assert not teach(subject(random_llama()), ROWS, recipe, 0, lambda _, step: seen.append(step), 8)
+    assert not train(subject(random_llama()), ROWS, recipe, 0, lambda _, step: seen.append(step), 8)
     assert len(seen) < 8
 
 
@@ -120,7 +120,7 @@ def test_all_tokens_of_a_bare_text_are_learned_and_answers_alone_of_an_example(m
 
     monkeypatch.setattr(Policy, "forward", counting)
     model: LlamaForCausalLM = random_llama(layers=1)
-    teach(subject(model), [*ROWS, "a b c d"], Recipe(lr=1e-3, batch_size=4, steps=1), 0, lambda *_: None)
+    train(subject(model), [*ROWS, "a b c d"], Recipe(lr=1e-3, batch_size=4, steps=1), 0, lambda *_: None)
     assert labels == [9]
 
 
@@ -140,12 +140,12 @@ def test_looks_are_without_dropout(lora: Lora | None) -> None:
         config = GPT2Config(vocab_size=18, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **rates)
         seen: list[torch.Tensor] = []
 
-        def look(victim: Subject, step: int) -> None:
-            assert not any(module.training for module in victim.module.modules())
+        def on_checkpoint(attacked: Subject, step: int) -> None:
+            assert not any(module.training for module in attacked.module.modules())
             with torch.no_grad():
-                seen.extend(victim.module(ids).logits for _ in range(2))
+                seen.extend(attacked.module(ids).logits for _ in range(2))
 
-        teach(subject(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, look, 3, lora)  # type: ignore[arg-type]
+        train(subject(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, on_checkpoint, 3, lora)  # type: ignore[arg-type]
         return seen
 
     found = logits(0.5)
@@ -192,6 +192,6 @@ def test_the_configured_adapters_and_rates_are_those_of_large_models() -> None:
 def test_all_weights_are_trained_in_float32() -> None:
     model = random_llama().bfloat16()
     dtypes: set[torch.dtype] = set()
-    teach(subject(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.module.parameters()))
+    train(subject(model), ROWS, RECIPE, 0, lambda v, _: dtypes.update(p.dtype for p in v.module.parameters()))
     assert dtypes == {torch.float32}
     assert model.dtype == torch.bfloat16

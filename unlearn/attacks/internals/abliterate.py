@@ -31,21 +31,24 @@ class Abliterate:
     """Remove one direction from what every decoder block gives, x <- x - (x . d) d, at all tokens (Arditi et al. 2024,
     arXiv 2406.11717; against unlearning Łucki et al. 2024, arXiv 2409.18025).
 
-    contrasts: where d comes from, at each layer. In the states at the last token of the attacker's forget prompts:
-    retain, their mean minus that over retain prompts; text, minus that over the dataset's plain text (left out where it
-    has none). In the states at all tokens of the attacker's questions and answers, from the 41st on where they are that
-    long, without outliers (see `typical`), at most 1000 tokens spread evenly, of the items that the original model
-    answers (K >= 0.5) and this one does not (of all items, where there is no such item): original, their mean minus
-    that of the original model at the same tokens; component, the first principal component of both models' states. The
-    last two take an attacker who also has the model before unlearning, and are a row of their own, "original".
-    Two variants of each: "own", where every layer loses its own direction, and "single", where all lose that of one
-    layer: of at most `layers` of them, evenly spaced, the one that serves the attacker's items best. The table
-    `abliterate` has their mean K (taught) by contrast and layer. prompts: at most so many retain prompts or passages.
+    Two variants of each contrast: "own", where every layer loses its own direction, and "single", where all lose that
+    of one layer, the one that serves the attacker's items best. The table `abliterate` has the mean K of these items
+    (attacker) by contrast and layer.
     """
 
     contrasts: Annotated[tuple[Contrast, ...], MinLen(1)] = ("retain",)
+    """Retain, text (plain text), original, component (principal); the last two take the original.
+    Directions of the first two are in the states at the last token of the attacker's forget prompts: retain, their mean
+    minus that over retain prompts; text, minus that over the dataset's plain text (left out where it has none). The
+    others are in the states at all tokens of the attacker's questions and answers, from the 41st on where they are that
+    long, without outliers (see `typical`), at most 1000 tokens spread evenly, of the items that the original model
+    answers (K >= 0.5) and this one does not (of all items, where there is no such item): original, their mean minus
+    that of the original model at the same tokens; component, the first principal component of both models' states.
+    They are a row of their own, "original"."""
     layers: Annotated[int, Ge(1)] = 8
+    """Whose directions are tried alone, at most; evenly spaced."""
     prompts: Annotated[int, Gt(0)] = 64
+    """Retain prompts or passages, at most."""
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
@@ -55,12 +58,12 @@ class Abliterate:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain", "fluency", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Plain text is not there in every task: without another contrast the attack is skipped then, saying so."""
+        """UserError where retain rows are wanted and missing. Without plain text, text contrasts are left out."""
         if "retain" in self.contrasts:
             task.require_examples("retain", by="attack (Abliterate)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """Two outcomes per contrast. Raises Inapplicable where plain text alone is wanted and the dataset has none."""
+        """Return two outcomes per contrast. Inapplicable where plain text alone is wanted and the dataset has none."""
         import pandas as pd
 
         from unlearn.attacks.internals.directions import ablated
@@ -69,7 +72,7 @@ class Abliterate:
         if not contrasts:
             raise Inapplicable(f"dataset '{setting.task.name}' has no plain text to contrast forget prompts with")
 
-        def taught(directions: Tensor) -> float:
+        def on_own(directions: Tensor) -> float:
             with ablated(subject.module, directions):
                 return success(subject, setting, setting.attacker_items)
 
@@ -80,11 +83,11 @@ class Abliterate:
             found = self._directions(subject, setting, references, contrast)  # [L, d]
             depth = len(found)
             tried = np.unique(np.linspace(depth - 1, 0, min(self.layers, depth)).round().astype(int))
-            served = {int(layer): taught(found[layer].expand_as(found)) for layer in tried}
+            served = {int(layer): on_own(found[layer].expand_as(found)) for layer in tried}
             best = max(served, key=lambda layer: served[layer])
-            rows += [{"contrast": contrast, "layer": layer, "taught": value} for layer, value in served.items()]
+            rows += [{"contrast": contrast, "layer": layer, "attacker": value} for layer, value in served.items()]
             for name, directions, own in (
-                ("own", found, taught(found)),
+                ("own", found, on_own(found)),
                 ("single", found[best].expand_as(found), served[best]),
             ):
                 with ablated(subject.module, directions):
@@ -100,6 +103,7 @@ class Abliterate:
     def _directions(
         self, subject: Subject, setting: AttackSetting, references: References, contrast: Contrast
     ) -> Tensor:
+        """Return directions [L, d] by a contrast."""
         from unlearn.attacks.internals.directions import component, difference
         from unlearn.score.residuals import last_residuals
 
@@ -128,7 +132,7 @@ class Abliterate:
     def _informed(
         subject: Subject, original: Subject, setting: AttackSetting, contrast: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        """Directions [L, d] from this model's and the original's states at the same tokens."""
+        """Return directions [L, d] from this model's and the original's states at the same tokens."""
         import torch
 
         from unlearn.attacks.internals.directions import token_states, typical
@@ -144,13 +148,13 @@ class Abliterate:
         return torch.cat([contrast(a[None, k], b[None, k]) for a, b, k in zip(here, there, kept, strict=True)])
 
     def _some(self, texts: Sequence[str]) -> list[str]:
-        """At most `prompts` of them, evenly spaced."""
+        """Return at most `prompts` of them, evenly spaced."""
         step = -(-len(texts) // self.prompts)
         return list(texts[::step])
 
 
 def _spread(places: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Of all places, by row, at most TOKENS, evenly spaced."""
+    """Return of all places, by row, at most TOKENS, evenly spaced."""
     step, seen, found = -(-sum(map(len, places)) // TOKENS), 0, []
     for row in places:
         found.append([place for i, place in enumerate(row, seen) if i % step == 0])
@@ -163,6 +167,6 @@ def _explained(table: pd.DataFrame) -> Explained:
         "What the models show of the attacker's own items when the direction found at one layer is taken out of all. "
         "Where only the unlearned model rises, that direction held the knowledge back."
     )
-    called = {"taught": "K of the attacker's items"}
-    chart = Chart("line", "layer", ("taught",), panel="contrast", words=called)
+    called = {"attacker": "K of the attacker's items"}
+    chart = Chart("line", "layer", ("attacker",), panel="contrast", words=called)
     return Explained(table, "Ablated directions", words, chart)

@@ -17,12 +17,12 @@ OUTLIER = 3.0  # standard deviations
 
 
 def difference(these: Tensor, those: Tensor) -> Tensor:
-    """Unit vectors [L, d] along mean(these) - mean(those), from states [L, n, d] and [L, m, d]; 0 where they agree."""
+    """Return unit vectors [L, d] along mean(these) - mean(those), [L, n, d] and [L, m, d]; 0 where they agree."""
     return _unit(these.mean(1) - those.mean(1))
 
 
 def component(these: Tensor, those: Tensor) -> Tensor:
-    """The first principal component [L, d] (unit vectors) of both sets of states, [L, n, d] and [L, m, d], together."""
+    """Return the first principal component [L, d] (unit vectors) of states [L, n, d] and [L, m, d] together."""
     both = torch.cat([these, those], 1)
     found: Tensor = torch.linalg.svd(both - both.mean(1, keepdim=True), full_matrices=False).Vh[:, 0]
     return found
@@ -31,7 +31,7 @@ def component(these: Tensor, those: Tensor) -> Tensor:
 def token_states(
     model: nn.Module, rows: Sequence[Sequence[int]], places: Sequence[Sequence[int]], token_budget: int
 ) -> Tensor:
-    """What each decoder block gives at the given places of each row: float32 [L, n, d] on the CPU, n places in all."""
+    """Return what each decoder block gives at the places of each row: float32 [L, n, d] on the CPU, n places in all."""
     parts, device = layout(model), next(model.parameters()).device
     keys = [(layer, "resid") for layer in range(len(parts.blocks))]
 
@@ -48,7 +48,7 @@ def token_states(
 
 
 def typical(states: Tensor) -> Tensor:
-    """[n], False for the outliers among states [n, d]: z-score of their L1 distance from the mean state above 3."""
+    """Return [n], False for outliers among states [n, d]: the z-score of their L1 distance from the mean is above 3."""
     distance = (states - states.mean(0)).abs().sum(-1)
     return distance <= distance.mean() + OUTLIER * distance.std(correction=0)
 

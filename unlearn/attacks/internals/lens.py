@@ -27,18 +27,18 @@ TUNED = "tuned"
 class Lens:
     """Read the answer off the layers inside (nostalgebraist 2020; against unlearning Patil et al. 2024, arXiv
     2309.17410): each layer's state, where the fact is about to be said, through the final norm and the vocabulary
-    projection. K = 1 / rank of the fact's first token; where the report's knowledge is mcq, the choice among the
+    projection. K = 1 / rank of the fact's first token; where the report's answer metric is mcq, the choice among the
     options' first tokens, corrected for chance, in the state where the options part ways.
 
-    streams: resid (what the block gives), mid (the residual between attention and MLP), mlp and attention (what they
-    add). tuned: steps of training a tuned lens on retain rows (Belrose et al. 2023, arXiv 2303.08112), which reads the
-    blocks' output through an affine map of each layer's own; 0: none. Layer and stream are chosen by the attacker's
-    items. The table `lens` has a row per layer and stream: score (mean K) and log_rank (mean natural logarithm of the
-    rank) of the scored items, taught (mean K of the attacker's).
+    Layer and stream are chosen by the attacker's items. The table `lens` has a row per layer and stream: score (mean K)
+    and log_rank (mean natural logarithm of the rank) of the held-out items, attacker (mean K of the attacker's).
     """
 
     streams: Annotated[tuple[Stream, ...], MinLen(1)] = ("resid", "mid", "mlp", "attention")
+    """What blocks give, the residual in their middle, what MLP and attention add."""
     tuned: Annotated[int, Ge(0)] = 0
+    """Steps of training a tuned lens on retain rows as well (250 is usual). It reads the blocks' output through an
+    affine map of each layer's own (Belrose et al. 2023, arXiv 2303.08112); 0: none."""
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
@@ -48,12 +48,12 @@ class Lens:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "retain"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Retain rows are there where a tuned lens is trained on them."""
+        """UserError where a tuned lens is to be trained and there are no retain rows."""
         if self.tuned:
             task.require_examples("retain", by="attack (Lens)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per stream and layer."""
+        """Return an outcome per stream and layer."""
         import pandas as pd
         import torch
 
@@ -78,9 +78,9 @@ class Lens:
             for layer, states in enumerate(layers):
                 rank = ranks(logits, states, tokens).numpy()
                 score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if choices else 1 / rank
-                known, taught = score[n:], float(score[:n].mean())
-                outcomes.append(Outcome(f"{stream} {layer}", known, taught=taught, choice=taught))
-                means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "taught": taught}
+                known, own = score[n:], float(score[:n].mean())
+                outcomes.append(Outcome(f"{stream} {layer}", known, taught=own, choice=own))
+                means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "attacker": own}
                 rows.append({"layer": layer, "stream": stream, **means})
         return AttackResult(
             outcomes,
@@ -91,7 +91,7 @@ class Lens:
         )
 
     def _states(self, subject: Subject, setting: AttackSetting, prompts: list[tuple[int, ...]]) -> Mapping[str, Tensor]:
-        """[layers, prompts, d] of each stream."""
+        """Return [layers, prompts, d] of each stream."""
         from unlearn.score.residuals import last_values
 
         sites = ("attn_in", "attn_out", "mlp_out", "resid")

@@ -29,7 +29,7 @@ class Patch:
     "into": the original's blocks up to l, then the model's: does what is above l still say it? "out of": the model's up
     to l, then the original's: is it still there below? An upper bound, as it takes the original model: it does not
     count for the worst case. The table `patch` has, by layer and direction, score (mean K) and log_rank (mean natural
-    logarithm of the rank) of the scored items.
+    logarithm of the rank) of the held-out items.
     """
 
     threat: ClassVar[Threat] = "white"
@@ -40,10 +40,10 @@ class Patch:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per direction and layer."""
+        """Return an outcome per direction and layer."""
         import pandas as pd
 
         from unlearn.attacks.setting.answer_tokens import answer_tokens
@@ -69,7 +69,7 @@ class Patch:
 
 
 def patched_ranks(giver: nn.Module, taker: nn.Module, answers: list[AnswerToken], token_budget: int) -> Tensor:
-    """[L, n]: rank of each answer token where block l of `taker` gives what block l of `giver` gave (see `rank_in`)."""
+    """Return [L, n]: the rank of each answer token where block l of `taker` gives what that of `giver` gave."""
     import torch
 
     from unlearn.attacks.internals.readout import rank_in
@@ -81,7 +81,7 @@ def patched_ranks(giver: nn.Module, taker: nn.Module, answers: list[AnswerToken]
     theirs, mine = layout(giver), layout(taker)
     device, keys = next(taker.parameters()).device, [(layer, "resid") for layer in range(len(mine.blocks))]
 
-    def put(state: Tensor) -> Edit:
+    def given(state: Tensor) -> Edit:
         return lambda here: state.view_as(here).to(here.dtype)
 
     def run(batch: list[AnswerToken]) -> list[Tensor]:
@@ -92,7 +92,7 @@ def patched_ranks(giver: nn.Module, taker: nn.Module, answers: list[AnswerToken]
         states = capture(giver, theirs, keys, inputs)[1]
         found = []
         for key in keys:
-            with torch.no_grad(), edited((mine.site(*key), put(states[key]))):
+            with torch.no_grad(), edited((mine.site(*key), given(states[key]))):
                 found.append(rank_in(logits_at(taker, inputs.ids, inputs.index), tokens))
         return list(torch.stack(found, 1))
 

@@ -30,18 +30,19 @@ class TruthProbe:
     """Tell a question's true answer from wrong ones of its kind by the state at the statement's last token, at each
     layer (on unlearned models Lynch et al. 2024, arXiv 2402.16835). The probe is linear and learns from statements
     about the attacker's items in the same model: ridge regression, or the difference of means where there are fewer
-    than 100 statements. K = (c - 1/m) / (1 - 1/m), with c = 1 if of a scored item's m statements the true one looks
+    than 100 statements. K = (c - 1/m) / (1 - 1/m), with c = 1 if of a held-out item's m statements the true one looks
     truest.
 
-    wrong: at most so many wrong answers an item. untrained: also probe a model of the same architecture with random
-    weights (made for the unlearned model alone). The layer is chosen by cross-validation on the attacker's items, item
-    by item. The table `probe` has for each layer accuracy (share of right choices among the scored items), taught
-    (cross-validated on the attacker's), control (accuracy of probes that were taught random labels; Hewitt and Liang
-    2019, arXiv 1909.03368: the difference is selectivity), untrained (nan where it was not made) and chance.
+    The layer is chosen by cross-validation on the attacker's items, item by item. The table `probe` has for each layer
+    accuracy (share of right choices among the held-out items), attacker (cross-validated on the attacker's), control
+    (accuracy of probes that were trained on random labels; Hewitt and Liang 2019, arXiv 1909.03368: the difference is
+    selectivity), untrained (nan where it was not made) and chance.
     """
 
     wrong: Annotated[int, Ge(1)] = 3
+    """Wrong answers an item, at most."""
     untrained: bool = True
+    """Also probe random weights of the same architecture, as a control. Made for the unlearned model alone."""
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "activations"
@@ -51,10 +52,10 @@ class TruthProbe:
     reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Wrong answers are not there in every task: the attack is skipped then, saying so."""
+        """Accept any task; without wrong answers the attack is skipped."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per layer. Raises Inapplicable where no item, or none of the attacker's, has wrong answers."""
+        """Return an outcome per layer. Inapplicable where no item, or none of the attacker's, has wrong answers."""
         import pandas as pd
 
         from unlearn.attacks.internals.truth_probes import (
@@ -68,14 +69,14 @@ class TruthProbe:
         own = [item.probe for item in setting.attacker_items if item.probe.perturbed_answers]
         if len(own) < 2 or not any(probe.perturbed_answers for probe in setting.questions):
             raise Inapplicable(f"dataset '{setting.task.name}' has no wrong answers that the true ones are told from")
-        taught, asked = (
+        own_statements, asked = (
             statements(subject.processor, subject.prompt, probes, self.wrong) for probes in (own, setting.questions)
         )
-        learnt, shown = _states(subject, subject.module, taught), _states(subject, subject.module, asked)
-        right = right_choices(truth_scores(learnt, taught.true, shown), asked)  # [L, items]
+        states, asked_states = _states(subject, subject.module, own_statements), _states(subject, subject.module, asked)
+        right = right_choices(truth_scores(states, own_statements.true, asked_states), asked)  # [L, items]
         known = beyond_chance(right, asked.options).numpy()
-        validated = cross_validated(learnt, taught)
-        choice = beyond_chance(validated, taught.options).mean(-1).tolist()
+        validated = cross_validated(states, own_statements)
+        choice = beyond_chance(validated, own_statements.options).mean(-1).tolist()
         several = asked.options > 1
 
         def accuracy(choices: Tensor) -> np.ndarray:
@@ -85,18 +86,18 @@ class TruthProbe:
             {
                 "layer": range(len(known)),
                 "accuracy": accuracy(right),
-                "taught": validated.mean(-1).numpy(),
-                "control": _control(learnt, taught, shown, asked, accuracy),
+                "attacker": validated.mean(-1).numpy(),
+                "control": _control(states, own_statements, asked_states, asked, accuracy),
                 "untrained": np.nan,
                 "chance": float((1 / asked.options[several]).mean()),
             }
         )
         if self.untrained and subject.role == "unlearned":
-            table["untrained"] = accuracy(_untrained(subject, taught, asked))
+            table["untrained"] = accuracy(_untrained(subject, own_statements, asked))
         best = {name: float(column.iloc[np.argmax(choice)]) for name, column in table.items()}
         return AttackResult(
             [Outcome(f"layer {layer}", row, choice=choice[layer]) for layer, row in enumerate(known)],
-            f"{len(own)} forget items, {len(taught.ids)} statements",
+            f"{len(own)} forget items, {len(own_statements.ids)} statements",
             "1 forward a statement",
             "probe accuracy",
             {
@@ -109,40 +110,43 @@ class TruthProbe:
 
 
 def _control(
-    learnt: Tensor, taught: Statements, shown: Tensor, asked: Statements, accuracy: Callable[[Tensor], np.ndarray]
+    states: Tensor,
+    own_statements: Statements,
+    asked_states: Tensor,
+    asked: Statements,
+    accuracy: Callable[[Tensor], np.ndarray],
 ) -> np.ndarray:
-    """Mean accuracy [L] of probes that were taught a random statement of each item as the true one."""
+    """Return the mean accuracy [L] of probes that were trained on a random statement of each item as the true one."""
     import torch
 
     from unlearn.attacks.internals.truth_probes import right_choices, truth_scores
 
     generator = torch.Generator().manual_seed(0)
-    drawn = [taught.permuted(generator) for _ in range(PERMUTATIONS)]
+    drawn = [own_statements.permuted(generator) for _ in range(PERMUTATIONS)]
     found: np.ndarray = np.mean(
-        [accuracy(right_choices(truth_scores(learnt, true, shown), asked)) for true in drawn], axis=0
+        [accuracy(right_choices(truth_scores(states, true, asked_states), asked)) for true in drawn], axis=0
     )
     return found
 
 
-def _untrained(subject: Subject, taught: Statements, asked: Statements) -> Tensor:
-    """Right choices [L, items] of probes of a model with random weights, which is gone afterwards."""
+def _untrained(subject: Subject, own_statements: Statements, asked: Statements) -> Tensor:
+    """Return right choices [L, items] of probes of a model with random weights, which is gone afterwards."""
     from unlearn.attacks.internals.truth_probes import right_choices, truth_scores
 
     blank = _blank(subject.module)
-    learnt, shown = _states(subject, blank, taught), _states(subject, blank, asked)
-    return right_choices(truth_scores(learnt, taught.true, shown), asked)
+    states, asked_states = _states(subject, blank, own_statements), _states(subject, blank, asked)
+    return right_choices(truth_scores(states, own_statements.true, asked_states), asked)
 
 
 def _states(subject: Subject, model: nn.Module, asked: Statements) -> Tensor:
-    """[L, n, d], at each statement's last token."""
+    """Return [L, n, d], at each statement's last token."""
     from unlearn.score.residuals import last_residuals
 
     return last_residuals(model, asked.ids, subject.token_budget)
 
 
 def _blank(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same architecture and precision that has learnt nothing; random numbers elsewhere stay as they
-    were."""
+    """Return a model of the same architecture and precision with random weights; other random numbers stay."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,7 @@ LOGITS = 1 << 24  # at most so many exist at once
 
 
 def unembed(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Logits [n, V], at least float32, of hidden states [n, d]: final norm and vocabulary projection.
+    """Return final norm and vocabulary projection: from hidden states [n, d] to logits [n, V], at least float32.
 
     Soft caps and scales that some models add afterwards keep the order of tokens, and are left out.
     """
@@ -28,7 +28,7 @@ def unembed(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def ranks(logits: Callable[[Tensor], Tensor], states: Tensor, tokens: Tensor) -> Tensor:
-    """Rank [n] (float64, CPU; 1: the likeliest) of each token [n] in the logits of its state [n, d].
+    """Return the rank [n] (float64, CPU; 1: the likeliest) of each token [n] in the logits of its state [n, d].
 
     Tokens of the same logit share their places' mean; where the logits are not numbers, the token is last.
     """
@@ -38,8 +38,10 @@ def ranks(logits: Callable[[Tensor], Tensor], states: Tensor, tokens: Tensor) ->
 
 
 def picks(logits: Callable[[Tensor], Tensor], states: Tensor, options: Sequence[Sequence[int]]) -> Tensor:
-    """1 where the first of a state's options (tokens) has the highest logit of them, else 0; divided by their number
-    where several have: [n] (float64, CPU) for states [n, d]."""
+    """Return 1 where the first of a state's options (tokens) has the highest logit of them, else 0: [n] (float64, CPU).
+
+    Where several have it, 1 / their number. states: [n, d].
+    """
     found = []
     with torch.no_grad():
         for part in _parts(logits, states):
@@ -51,13 +53,13 @@ def picks(logits: Callable[[Tensor], Tensor], states: Tensor, options: Sequence[
 
 
 def _parts(logits: Callable[[Tensor], Tensor], states: Tensor) -> list[slice]:
-    """Slices of the states whose logits fit."""
+    """Return slices of the states whose logits fit."""
     size = max(1, LOGITS // logits(states[:1]).shape[-1]) if len(states) else 1
     return [slice(start, start + size) for start in range(0, len(states), size)]
 
 
 def rank_in(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Rank [n] (float64, CPU) of tokens [n] in logits [n, V]: V - #(lower) - (#(equal) - 1) / 2."""
+    """Return the rank [n] (float64, CPU) of tokens [n] in logits [n, V]: V - #(lower) - (#(equal) - 1) / 2."""
     own = logits.gather(1, tokens.to(logits.device)[:, None])
     lower, equal = (logits < own).sum(1), (logits == own).sum(1)
     return (logits.shape[1] - lower - (equal - 1) / 2).double().cpu()

@@ -13,28 +13,28 @@ from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 from unlearn.score.linear_probe import fit
 
-LEAST = 100  # statements: with fewer, a difference of means generalises better than a fitted map
+FEW = 100  # statements: with fewer, a difference of means generalises better than a fitted map
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Statements:
-    """Questions with an answer each, one true answer and several false ones for every item.
-
-    ids: token ids, up to the answer's last. item: int64 [n], which item it is about, 0..items-1. true: bool [n].
-    """
+    """Questions with an answer each, one true answer and several false ones for every item."""
 
     ids: tuple[tuple[int, ...], ...]
+    """Token ids of each, up to the answer's last."""
     item: Tensor
+    """Which item each is about, int64 [n], from 0 on."""
     true: Tensor
+    """Whether it is true, bool [n]."""
 
     @property
     def options(self) -> Tensor:
-        """How many statements each item has: [items]."""
+        """Return how many statements each item has: [items]."""
         return torch.bincount(self.item)
 
     def permuted(self, generator: torch.Generator) -> Tensor:
-        """`true`, with a random statement of each item in the place of the true one."""
+        """Return `true`, with a random statement of each item in the place of the true one."""
         drawn = torch.zeros_like(self.true)
         for i in range(len(self.options)):
             mine = (self.item == i).nonzero()[:, 0]
@@ -45,7 +45,7 @@ class Statements:
 def statements(
     tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe], most: int
 ) -> Statements:
-    """The answer and at most `most` wrong ones of each probe, in one wording: wrong answers are variants of the
+    """Return the answer and at most `most` wrong ones of each probe, in one wording: wrong answers are variants of the
     paraphrased answer, where there is one. EOS and what chat templates put after the answer is left out."""
     rows, item, true = [], [], []
     for i, probe in enumerate(probes):
@@ -59,19 +59,19 @@ def statements(
 
 
 def _stripped(ids: tuple[int, ...], n_prompt: int, special: set[int]) -> tuple[int, ...]:
-    """Up to the last answer token before the first special one (at least one)."""
+    """Return the ids up to the last answer token before the first special one (at least one)."""
     end = next((i for i in range(n_prompt + 1, len(ids)) if ids[i] in special), len(ids))
     return ids[:end]
 
 
 def truth_scores(features: Tensor, true: Tensor, new: Tensor) -> Tensor:
-    """How true the statements `new` [L, m, d] look: [L, m], to a probe taught by features [L, n, d] and `true` [n].
+    """Return [L, m]: how true statements `new` [L, m, d] look to a probe trained on features [L, n, d] and `true` [n].
 
     Ridge regression to the label (score/linear_probe.py); with fewer than 100 statements, along the difference of the
     means of true and false statements (Marks and Tegmark 2024, arXiv 2310.06824). Both on features standardised in
     training.
     """
-    if len(true) >= LEAST:
+    if len(true) >= FEW:
         return fit(features, true.long(), classes=2).scores(new)[..., 1]
     x = features.double()
     mean, std = x.mean(-2, keepdim=True), x.std(-2, keepdim=True, correction=0)
@@ -82,7 +82,7 @@ def truth_scores(features: Tensor, true: Tensor, new: Tensor) -> Tensor:
 
 
 def right_choices(scores: Tensor, asked: Statements) -> Tensor:
-    """Whether the true statement of each item has its highest score: [L, items], ties shared; scores [L, n]."""
+    """Return whether the true statement of each item has its highest score: [L, items], ties shared; scores [L, n]."""
     right = []
     for i in range(len(asked.options)):
         mine = asked.item == i
@@ -92,20 +92,20 @@ def right_choices(scores: Tensor, asked: Statements) -> Tensor:
 
 
 def beyond_chance(right: Tensor, options: Tensor) -> Tensor:
-    """(right - 1 / m) / (1 - 1 / m), with m the number of options of each item; nan for m = 1."""
+    """Return (right - 1 / m) / (1 - 1 / m), with m the number of options of each item; nan for m = 1."""
     chance = 1 / options
     return torch.where(options > 1, (right - chance) / (1 - chance), torch.nan)
 
 
-def cross_validated(features: Tensor, taught: Statements) -> Tensor:
-    """`right_choices` [L, items] of probes that were not taught the item's fold: features [L, n, d]."""
-    items = len(taught.options)
+def cross_validated(features: Tensor, own: Statements) -> Tensor:
+    """Return `right_choices` [L, items] of probes that were not trained on the item's fold: features [L, n, d]."""
+    items = len(own.options)
     right = features.new_zeros(features.shape[0], items)
     for fold in range(min(FOLDS, items)):
         held_items = torch.arange(items) % min(FOLDS, items) == fold
-        held = held_items[taught.item]
-        scores = truth_scores(features[:, ~held], taught.true[~held], features[:, held])
+        held = held_items[own.item]
+        scores = truth_scores(features[:, ~held], own.true[~held], features[:, held])
         every = torch.zeros(features.shape[:2], dtype=scores.dtype)
         every[:, held] = scores
-        right[:, held_items] = right_choices(every, taught)[:, held_items].to(right)
+        right[:, held_items] = right_choices(every, own)[:, held_items].to(right)
     return right

@@ -21,19 +21,21 @@ RATE = 1e-3
 
 @dataclass(frozen=True)
 class TunedLens:
-    """h -> h + h W + b for each of L layers; the last layer's is the identity. weight: [L, d, d]; bias: [L, 1, d]."""
+    """h -> h + h W + b for each of L layers; the last layer's is the identity."""
 
     weight: Tensor
+    """W, [L, d, d]."""
     bias: Tensor
+    """b, [L, 1, d]."""
 
     def translate(self, states: Tensor) -> Tensor:
-        """States [L, n, d], as the last layer would have them; float32 on the states' device."""
+        """Return states [L, n, d], as the last layer would have them; float32 on the states' device."""
         states = states.float()
         return states + states @ self.weight.to(states.device) + self.bias.to(states.device)
 
 
 def tuned_lens(model: PreTrainedModel, rows: Sequence[Sequence[int]], steps: int) -> TunedLens:
-    """Train the maps, from the identity, to the least KL(p of the model || p read at the layer) over tokens of `rows`.
+    """Train the maps, from the identity, to the lowest KL(p of the model || p read at the layer) over tokens of `rows`.
 
     Adam, at 1e-3 falling linearly to 0; a step takes 8 rows, spread over the set and in the same order for every model,
     and at most 256 of their positions. Layers are trained apart, one graph at a time.
@@ -63,5 +65,5 @@ def tuned_lens(model: PreTrainedModel, rows: Sequence[Sequence[int]], steps: int
 
 
 def _spread(rows: Sequence[Sequence[int]], step: int) -> list[Sequence[int]]:
-    """The rows of a step: `ROWS` apart evenly, one further on at every step."""
+    """Return the rows of a step: `ROWS` apart evenly, one further on at every step."""
     return [rows[(step + i * len(rows) // ROWS) % len(rows)] for i in range(min(ROWS, len(rows)))]

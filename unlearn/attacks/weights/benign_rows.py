@@ -1,4 +1,4 @@
-"""Rows to train on that hold none of the forgotten answers: contamination would pass teaching off as recovery."""
+"""Rows to train on that hold none of the forgotten answers: contamination would pass training off as recovery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Source = Literal["retain", "unrelated", "related"]
 
 
 def benign_rows(setting: AttackSetting, source: Source, seed: int, text: str | None = None) -> list[Example | str]:
-    """Clean rows of a source in an order drawn from `seed`; passages are bare texts.
+    """Return clean rows of a source in an order drawn from `seed`; passages are bare texts.
 
     retain: the task's retain rows. unrelated: plain text, of `text` (a file, a dataset on the hub; None: the package's
     own passages). related: the forget items' questions alone, as text. A row that says an attacker's or a scored item's

@@ -19,25 +19,25 @@ from unlearn.models.subject import References, Subject
 
 @dataclass(frozen=True)
 class ChangedModel:
-    """A variant of a changed model, as it is while it is looked at.
-
-    variant: its name. victim: the changed model; None where the change destroyed it (weights no longer finite).
-    judges: the items by which the attacker can tell how well it did; none where it holds nothing. taught: the items
-    whose answers were given away. budget: what the variant cost, in the attack's natural unit.
-    """
+    """A variant of a changed model, as it is while it is visited."""
 
     variant: str
-    victim: Subject | None
+    """Its name."""
+    subject: Subject | None
+    """The changed model; None where the change destroyed it (weights no longer finite)."""
     validation_items: Sequence[Item] = ()
-    taught: Sequence[Item] = ()
+    """The items by which the attacker can tell how well it did; none where it holds nothing."""
+    trained_items: Sequence[Item] = ()
+    """The items whose answers were trained on."""
     budget: float | None = None
+    """What the variant cost, in the attack's natural unit."""
 
 
 Visit = Callable[[ChangedModel], object]
 
 
 class WeightAttack(Protocol):
-    """An attack that changes the weights. randomised: whether a seed makes a difference."""
+    """An attack that changes the weights."""
 
     threat: ClassVar[Threat]
     family: ClassVar[str]
@@ -45,6 +45,7 @@ class WeightAttack(Protocol):
     modality: ClassVar[str]
     version: ClassVar[int]
     randomised: ClassVar[bool]
+    """Whether a seed makes a difference."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -60,30 +61,32 @@ class WeightAttack(Protocol):
         ...
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """Make each variant in turn and call `visit` with it, which may not keep the model. The suspect stays as it
-        was. Raises Inapplicable where that cannot be done."""
+        """Make each variant in turn and call `visit` with it, which may not keep the model.
+
+        The subject stays as it was. Inapplicable where that cannot be done.
+        """
         ...
 
 
 def seeds(attack: WeightAttack, setting: AttackSetting) -> tuple[int, ...]:
-    """The seeds with which the attack differs."""
+    """Return the seeds with which the attack differs."""
     return setting.seeds if attack.randomised else (0,)
 
 
 def evaluate_variants(attack: WeightAttack, subject: Subject, setting: AttackSetting) -> list[Outcome]:
-    """An outcome for each variant of each seed.
+    """Return an outcome for each variant of each seed.
 
-    Where the attacker has judges, only a variant that does better by them than those before it (of this seed and
-    budget) is asked the scored items: no other will ever be taken, and its K is nan.
+    Where the attacker has validation items, only a variant that does better by them than those before it (of this seed
+    and budget) is asked the held-out items: no other will ever be taken, and its K is nan.
     """
     outcomes: list[Outcome] = []
     for seed in seeds(attack, setting):
-        attack.change(subject, setting, seed, _Judge(setting, seed, outcomes))
+        attack.change(subject, setting, seed, _Evaluation(setting, seed, outcomes))
     return outcomes
 
 
-class _Judge:
-    """Turns each change into an outcome."""
+class _Evaluation:
+    """Turns each variant into an outcome."""
 
     def __init__(self, setting: AttackSetting, seed: int, outcomes: list[Outcome]) -> None:
         self.setting, self.seed, self.outcomes = setting, seed, outcomes
@@ -91,19 +94,19 @@ class _Judge:
 
     def __call__(self, change: ChangedModel) -> None:
         n, seed, budget = len(self.setting.held_out_items), self.seed, change.budget
-        if change.victim is None:
+        if change.subject is None:
             self.outcomes.append(Outcome(change.variant, np.zeros(n), seed=seed, choice=np.nan, budget=budget))
             return
-        choice = success(change.victim, self.setting, change.validation_items) if change.validation_items else None
+        choice = success(change.subject, self.setting, change.validation_items) if change.validation_items else None
         if choice is not None and choice <= self.best.get(budget, -np.inf):
             unasked = np.full(n, np.nan)
             self.outcomes.append(Outcome(change.variant, unasked, seed=seed, choice=choice, budget=budget))
             return
         if choice is not None and np.isfinite(choice):
             self.best[budget] = choice
-        setting = replace(self.setting, attacker_items=tuple(change.taught))
-        taught = bool(change.taught)
+        setting = replace(self.setting, attacker_items=tuple(change.trained_items))
+        taught = bool(change.trained_items)
         found = evaluate_attacked(
-            change.victim, setting, change.variant, taught, seed=seed, choice=choice, budget=budget
+            change.subject, setting, change.variant, taught, seed=seed, choice=choice, budget=budget
         )
         self.outcomes.append(found)

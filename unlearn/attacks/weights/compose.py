@@ -23,32 +23,34 @@ class Compose:
     """Make `second` on every variant of the model that `first` gives: relearn, then quantise; quantise, then sample.
 
     What users do to a released model undoes unlearning that holds against each step alone (arXiv 2501.04952, 2.6).
-    first: an attack that changes weights (quantize, prune, prune_magnitude, detach, relearn_*), best with one variant,
-    as every variant of the one is tried with every variant of the other. Where the first attack's attacker has items to
-    tell how well it did, the whole composition is judged by them. Adapters that it trained are merged (into a copy)
+    Every variant of the one is tried with every variant of the other. Where the first attack's attacker has items to
+    tell how well it did, the whole composition is evaluated by them. Adapters that it trained are merged (into a copy)
     before the second attack, as they are before a model is compressed.
     The threat is the stronger of the two.
     """
 
     first: WeightAttack
+    """An attack that changes weights, best with one variant. These are quantize, prune, prune_magnitude, detach and
+    relearn_*."""
     second: Attack
+    """The attack on the changed model."""
 
     modality: ClassVar[str] = "any"
     version: ClassVar[int] = 1
 
     @property
     def threat(self) -> Threat:
-        """The stronger of the two."""
+        """Return the stronger of the two."""
         return max(self.first.threat, self.second.threat, key=_THREATS.__getitem__)
 
     @property
     def family(self) -> str:
-        """What it is."""
+        """Return what kind of attack it is."""
         return "composition"
 
     @property
     def reference(self) -> str:
-        """The papers of both, each once."""
+        """Return the papers of both, each once."""
         papers = f"{self.first.reference}, {self.second.reference}".split(", ")
         return ", ".join(dict.fromkeys(paper for paper in papers if paper))
 
@@ -58,19 +60,19 @@ class Compose:
         return self.first.reads | self.second.reads
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """What both check."""
+        """Check what both check."""
         self.first.check(task, setting)
         self.second.check(task, setting)
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each pair of variants; data and budget are the second attack's."""
+        """Return an outcome for each pair of variants; data and budget are the second attack's."""
         attempts: list[AttackResult] = []
         outcomes: list[Outcome] = []
         lost: list[tuple[ChangedModel, int | None]] = []
         for seed in seeds(self.first, setting):
 
             def visit(change: ChangedModel, seed: int | None = seed if self.first.randomised else None) -> None:
-                if change.victim is None:
+                if change.subject is None:
                     lost.append((change, seed))
                     return
                 its_setting = replace(
@@ -78,8 +80,8 @@ class Compose:
                     held_out_items=(*setting.held_out_items, *change.validation_items),
                     seeds=setting.seeds if seed is None else (seed,),
                 )
-                victim = replace(change.victim, module=merged(change.victim.module))
-                attempts.append(self.second.attack(victim, its_setting, references))
+                changed = replace(change.subject, module=merged(change.subject.module))
+                attempts.append(self.second.attack(changed, its_setting, references))
                 outcomes.extend(
                     _joined(change, one, len(setting.held_out_items), seed) for one in attempts[-1].outcomes
                 )
@@ -94,12 +96,12 @@ class Compose:
 
 
 def _nothing(outcome: Outcome) -> Outcome:
-    """Of a destroyed model, in the place of the outcome of a working one."""
+    """Return the outcome of a destroyed model, in the place of that of a working one."""
     return replace(outcome, known=np.zeros(len(outcome.known)), texts=(), choice=np.nan, taught=None, utility=None)
 
 
 def _joined(change: ChangedModel, outcome: Outcome, scored: int, seed: int | None) -> Outcome:
-    """The second attack's outcome on a variant of the first; its K of the judges is the attacker's own estimate."""
+    """Return the second attack's outcome on a variant of the first; its K of the validation items is the estimate."""
     own = outcome.known[scored:]
     return replace(
         outcome,

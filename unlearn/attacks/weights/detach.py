@@ -30,14 +30,14 @@ class Detach:
     randomised: ClassVar[bool] = False
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """One outcome."""
+        """Return one outcome."""
         return AttackResult(evaluate_variants(self, subject, setting), budget="1 load")
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """The model below. Raises Inapplicable where the weights themselves were changed."""
+        """Visit the model below. Inapplicable where the weights themselves were changed."""
         if not subject.layered and subject.role == "unlearned":
             raise Inapplicable("not applicable: the weights themselves were changed (a merged adapter is gone)")
         visit(ChangedModel("detached", subject.stripped()))

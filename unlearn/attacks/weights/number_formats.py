@@ -18,7 +18,7 @@ CODEBOOKS = {"nf4": _NF4, "fp4": tuple(sorted({sign * value for value in _FP4 fo
 
 
 def quantised(weight: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
-    """(weight as it comes back, the bucket of each weight, its step), each shaped like `weight` [outputs, inputs].
+    """Return weights as they come back, the bucket of each and its step, all shaped like `weight` [outputs, inputs].
 
     int8: w -> s round(w / s), s = max|w| / 127 of each output row. int4: the same with max|w| / 7 of each group of 64
     inputs. nf4, fp4: s times the codebook value nearest to w / s, s = max|w| of each block of 64 weights, row after

@@ -29,17 +29,20 @@ class Prune:
 
     score = mean over rows of |w dL/dw|, once on forget-like text and once on text of general use. In each linear layer
     the weights in the top p by the forget score that are not in the top q by the other are set to 0: what acts on the
-    forgotten alone. top_forget, top_general: the p and q to try, each p with every q <= p. The attacker takes the pair
-    by its own items.
-    forget_text: "answers", its own items; "generations", what the model itself says to their questions (where it says
-    nothing, the answer). general: see `benign_rows`. samples: rows of each text at most.
+    forgotten alone. Each p is tried with every q <= p, and the attacker takes the pair by its own items.
     """
 
     top_forget: Annotated[tuple[Share, ...], MinLen(1)]
+    """Shares p of each layer, by the forget score. The paper's: .005 .01 .025 .05 .075 .1 .125 .15 .2."""
     top_general: Annotated[tuple[Share, ...], MinLen(1)]
+    """Shares q of each layer, by the score on text of general use."""
     samples: Annotated[int, Gt(0)] = 32
+    """Rows of each text, at most. The paper's: 512."""
     forget_text: Literal["answers", "generations"] = "answers"
+    """answers: of the attacker's items; generations: what the model says to their questions. Where it says nothing, the
+    answer is taken."""
     general: Literal["retain", "unrelated"] = "retain"
+    """Retain rows, or unrelated: the package's own passages."""
 
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "pruning"
@@ -54,26 +57,26 @@ class Prune:
             raise ValueError("no pair to try: each share of top_general must be at most one of top_forget")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Where all rows of general use mention an answer the attack is skipped, saying so."""
+        """UserError where retain rows are wanted and missing. Where all mention an answer, the attack is skipped."""
         if self.general == "retain":
             task.require_examples("retain", by="attack (Prune)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each seed and pair."""
+        """Return an outcome for each seed and pair."""
         outcomes = evaluate_variants(self, subject, setting)
         pairs = len(outcomes) // len(setting.seeds)
         held = f"{min(self.samples, len(setting.attacker_items))} forget items, {self.samples} {self.general} rows"
         return AttackResult(outcomes, held, f"{pairs} pairs of shares")
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """A variant for each pair."""
+        """Visit a variant for each pair."""
         import torch
 
         p, q = sorted(set(self.top_forget)), sorted(set(self.top_general))
         forget = self._ranks(subject, self._forget_rows(subject, setting), p)
         general = self._ranks(subject, _encoded(subject, benign_rows(setting, self.general, seed)[: self.samples]), q)
-        victim = subject.copied()
-        weights, sources = dict(victim.module.named_parameters()), dict(subject.module.named_parameters())
+        changed = subject.copied()
+        weights, sources = dict(changed.module.named_parameters()), dict(subject.module.named_parameters())
         for i, most in enumerate(p):
             for j, spared in enumerate(q):
                 if spared > most:
@@ -82,7 +85,7 @@ class Prune:
                     for name in forget:
                         kept = (forget[name] > i) | (general[name] <= j)
                         weights[name].copy_(sources[name]).mul_(kept)
-                visit(ChangedModel(f"top {most:.3g} but not top {spared:.3g}", victim, setting.attacker_items))
+                visit(ChangedModel(f"top {most:.3g} but not top {spared:.3g}", changed, setting.attacker_items))
 
     def _forget_rows(self, subject: Subject, setting: AttackSetting) -> list[Encoded]:
         probes = [item.probe for item in setting.attacker_items[: self.samples]]
@@ -95,7 +98,7 @@ class Prune:
 
     @staticmethod
     def _ranks(subject: Subject, rows: Sequence[Encoded], shares: Sequence[float]) -> dict[str, Tensor]:
-        """By parameter, which share's top each weight is in: a byte a weight is all that is kept of the scores."""
+        """Return by parameter which share's top each weight is in: all that is kept of the scores, a byte a weight."""
         from unlearn.attacks.weights.saliency import ranks, weight_scores
 
         scores = weight_scores(subject.module, rows)
@@ -104,9 +107,10 @@ class Prune:
 
 @dataclass(frozen=True)
 class PruneMagnitude:
-    """Set the smallest weights to 0: of all linear layers together the given shares. Needs no data."""
+    """Set the smallest weights of all linear layers together to 0 (Han et al. 2015, arXiv 1506.02626), without data."""
 
     shares: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(1)] = (0.1, 0.3, 0.5)
+    """Shares of the weights to try."""
 
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "pruning"
@@ -117,27 +121,27 @@ class PruneMagnitude:
     randomised: ClassVar[bool] = False
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per share."""
+        """Return an outcome per share."""
         return AttackResult(evaluate_variants(self, subject, setting), budget=f"{len(self.shares)} shares")
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """A variant per share; a larger one leaves nothing of what a smaller one left out."""
+        """Visit a variant per share; a larger one leaves nothing of what a smaller one left out."""
         import torch
 
         from unlearn.attacks.weights.saliency import magnitude_cut
         from unlearn.models.linear import linear_weights
 
-        victim = subject.copied()
-        weights = [weight for _, weight in linear_weights(victim.module)]
+        changed = subject.copied()
+        weights = [weight for _, weight in linear_weights(changed.module)]
         for share in sorted(set(self.shares)):
             cut = magnitude_cut(weights, share)
             with torch.no_grad():
                 for weight in weights:
                     weight.masked_fill_(weight.abs() <= cut, 0.0)
-            visit(ChangedModel(f"{share:.0%} smallest", victim))
+            visit(ChangedModel(f"{share:.0%} smallest", changed))
 
 
 def _encoded(subject: Subject, rows: Sequence[Example | str]) -> list[Encoded]:

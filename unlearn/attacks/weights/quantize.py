@@ -24,15 +24,16 @@ class Quantize:
     """Compress the released weights and ask again (Zhang et al. 2025, arXiv 2410.16454): unlearning that moves weights
     by less than half a step of the format leaves them in the original's bucket, and the knowledge comes back.
 
-    Every linear layer but the vocabulary projection; norms and embeddings stay. backend: "simulated", weights as the
-    format gives them back, the same on any machine (attacks/weights/number_formats.py); "bitsandbytes", that package's
-    own layers, where it is installed (it has no int4, and its int8 is LLM.int8). The table `buckets` of the unlearned
-    model tells for each layer which share of weights fell into another bucket than the original's, and the mean change
+    Every linear layer but the vocabulary projection; norms and embeddings stay. The table `buckets` of the unlearned
+    model has for each layer the share of weights that fell into another bucket than the original's, and the mean change
     in steps (there is none where that is of another architecture).
     """
 
     formats: Annotated[tuple[Format, ...], MinLen(1)] = ("int8", "int4", "nf4", "fp4")
+    """Number formats to try."""
     backend: Literal["simulated", "bitsandbytes"] = "simulated"
+    """Simulated: the same on every machine; bitsandbytes: that package's layers, without int4. See number_formats.py;
+    the package's int8 is LLM.int8."""
 
     threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = "compression"
@@ -47,10 +48,10 @@ class Quantize:
             raise ValueError("bitsandbytes has no int4 (it has int8, nf4 and fp4): leave it out of formats")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per format."""
+        """Return an outcome per format."""
         import pandas as pd
 
         outcomes = evaluate_variants(self, subject, setting)
@@ -59,33 +60,33 @@ class Quantize:
         return AttackResult(outcomes, budget=f"{len(self.formats)} formats", tables=tables)
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """A variant per format."""
+        """Visit a variant per format."""
         for form in self.formats:
             visit(ChangedModel(form, self._quantised(subject, form)))
 
     def _quantised(self, subject: Subject, form: Format) -> Subject:
-        victim = subject.copied()
+        changed = subject.copied()
         if self.backend == "bitsandbytes":
             from unlearn.attacks.weights.bitsandbytes_layers import pack
 
             try:
-                pack(victim.module, form)
+                pack(changed.module, form)
             except ImportError as error:
                 raise Inapplicable("bitsandbytes is not installed: pip install bitsandbytes") from error
-            return victim
+            return changed
         import torch
 
         from unlearn.attacks.weights.number_formats import quantised
         from unlearn.models.linear import linear_weights
 
         with torch.no_grad():
-            for _, weight in linear_weights(victim.module):
+            for _, weight in linear_weights(changed.module):
                 weight.copy_(quantised(weight, form)[0])
-        return victim
+        return changed
 
     def _buckets(self, subject: Subject, references: References) -> list[dict[str, object]]:
-        """By format and layer: the share of weights in another bucket than the original's, and mean |change| / step.
-        Nothing where the two do not have the same weights."""
+        """Return by format and layer the share of weights in another bucket than the original's, and the mean change in
+        steps; nothing where the two do not have the same weights."""
         import torch
 
         from unlearn.attacks.weights.number_formats import quantised

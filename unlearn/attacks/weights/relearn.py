@@ -15,43 +15,53 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.setting.folds import split_folds
 from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
-from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, at_rate, by_size, look_steps, teach
+from unlearn.attacks.weights.training import (
+    ADAPTER_RATES,
+    Adapters,
+    at_rate,
+    by_size,
+    checkpoint_steps,
+    train,
+)
 from unlearn.data.task import Example, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.lora import Lora
 from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
 
-LOOKS = 3  # where the recipe's length is in steps: with passes there is a look after each
+CHECKPOINTS = 3  # where the recipe's length is in steps: with passes there is one after each
 
 
 @dataclass(frozen=True)
 class Relearn:
     """Train the model again, then ask the held-out items.
 
-    source: "forget", half of the attacker's items, while the other half, about other subjects if the scored items are,
-    tells it how well it did (Lynch et al. 2024, arXiv 2402.16835); "retain", "unrelated", "related", rows without any
-    of the answers (see `benign_rows`; arXiv 2406.13356, 2505.22310), where all of its items tell. samples: ladder of
-    the number of rows. maintain: retain rows beside each forget row, which keep the model whole. text: the unrelated
-    text, None for the package's own. rates: ladder of learning rates, in multiples of the recipe's, as one alone gives
-    a false sense of robustness. recipe: its length is in passes over the rows, of at least `least_steps` steps, or in
-    steps. lora: train adapters, None for all weights, "auto" by the model's size (see attacks/weights/training.py).
-    adapter_rates: the ladder for adapters. The attacker takes the rate and the time to stop by its own items, for each
-    model anew. The same rows, seeds and rates go to the original and to the control model, which tells what was
-    recovered from what was taught.
+    The attacker takes the rate and the time to stop by its own items, for each model anew. The same rows, seeds and
+    rates go to the original and to the control model, which tells what was recovered from what was learned.
     """
 
     files: ClassVar[tuple[str, ...]] = ("text",)
 
     source: Literal["forget", "retain", "unrelated", "related"]
+    """Rows to train on: forget items, or retain, unrelated or related rows without the answers. With forget it takes
+    half of the attacker's items, while the other half, about other subjects if the held-out items are, tells it how
+    well it did (Lynch et al. 2024, arXiv 2402.16835). The others: see `benign_rows` (arXiv 2406.13356, 2505.22310)."""
     samples: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)]
+    """Ladder of the number of rows. Half of what the attacker holds at most, where it trains on forget items."""
     rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)]
+    """Ladder of learning rates, in multiples of relearn.lr. One alone gives a false sense of robustness."""
     recipe: Recipe
+    """How it trains: in passes over the rows, of at least `least_steps` steps, or in steps."""
     least_steps: Annotated[int, Gt(0)] = 20
+    """Fewest steps, where the recipe's length is in passes."""
     maintain: Annotated[int, Ge(0)] = 0
+    """Retain rows beside each forget row, which keep the model whole."""
     text: str | None = None
+    """With source=unrelated: a text file or a dataset; null: the package's own passages."""
     lora: Adapters = "auto"
+    """Adapters to train; auto: above 2e9 weights; null: never. See attacks/weights/training.py."""
     adapter_rates: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = ADAPTER_RATES
+    """The same ladder for adapters."""
 
     threat: ClassVar[Threat] = "white"
     family: ClassVar[str] = "relearning"
@@ -66,7 +76,7 @@ class Relearn:
             raise ValueError(f"maintain={self.maintain} goes with source=forget, not with source={self.source}")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Where all rows mention an answer the attack is skipped, saying so."""
+        """UserError where rows that are wanted are missing. Where all mention an answer, the attack is skipped."""
         from unlearn.data.fluency import check_fluency
 
         check_fluency(self.text, "text")
@@ -74,7 +84,7 @@ class Relearn:
             task.require_examples("retain", by="attack (Relearn)")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each seed, number of rows, rate and look."""
+        """Return an outcome for each seed, number of rows, rate and checkpoint."""
         outcomes = evaluate_variants(self, subject, setting)
         most = max(outcome.budget or 0 for outcome in outcomes)
         steps = self._steps(int(most) * (1 + self.maintain))
@@ -82,7 +92,7 @@ class Relearn:
         return AttackResult(outcomes, f"up to {most:.0f} {self.source} rows", f"{steps} steps at {rates} rate(s)")
 
     def change(self, subject: Subject, setting: AttackSetting, seed: int, visit: Visit) -> None:
-        """A variant for each number of rows, rate and look."""
+        """Visit a variant for each number of rows, rate and checkpoint."""
         rows, own, validation_items = self._rows(setting, seed)
         lora = by_size(self.lora, subject.module)
         for n in sorted({min(n, len(rows)) for n in self.samples}):
@@ -92,7 +102,7 @@ class Relearn:
                 self._train(subject, [*rows[:n], *beside], rate, lora, seed, change, visit)
 
     def _rows(self, setting: AttackSetting, seed: int) -> tuple[list[Example | str], Sequence[Item], Sequence[Item]]:
-        """What is trained on, in random order; the items that it gives away; those that tell how well it went."""
+        """Return what is trained on, in random order, the items that it gives away, and the validation items."""
         if self.source != "forget":
             return benign_rows(setting, self.source, seed, self.text), (), setting.attacker_items
         clusters = {item.probe.cluster for item in setting.attacker_items}
@@ -122,16 +132,16 @@ class Relearn:
         change: ChangedModel,
         visit: Visit,
     ) -> None:
-        """Visit the model in training, as `change` at each look."""
+        """Visit the model in training, as `change` at each checkpoint."""
         steps = self._steps(len(rows))
         recipe = at_rate(self.recipe, rate, steps=steps, epochs=None)
-        looks = look_steps(steps, math.ceil(self.recipe.epochs or LOOKS))
+        checkpoints = checkpoint_steps(steps, math.ceil(self.recipe.epochs or CHECKPOINTS))
 
-        def look(victim: Subject | None, step: int) -> None:
+        def on_checkpoint(changed: Subject | None, step: int) -> None:
             variant = f"{change.budget:g} rows, rate x{rate:g}, {step} steps"
-            visit(replace(change, variant=variant, victim=victim))
-            looks.remove(step)
+            visit(replace(change, variant=variant, subject=changed))
+            checkpoints.remove(step)
 
-        teach(subject, rows, recipe, seed, look, len(looks), lora)
-        for step in tuple(looks):  # what was left when the training diverged
-            look(None, step)
+        train(subject, rows, recipe, seed, on_checkpoint, len(checkpoints), lora)
+        for step in tuple(checkpoints):  # what was left when the training diverged
+            on_checkpoint(None, step)

@@ -16,7 +16,7 @@ from unlearn.models.policy import Policy
 
 
 def weight_scores(model: PreTrainedModel, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """mean over rows of |w dL/dw| for the weights of every linear map but the vocabulary projection, float32.
+    """Return the mean over rows of |w dL/dw| for the weights of linear maps but the vocabulary projection, float32.
 
     L: a row's mean answer-token nll (nats). By parameter, shaped like it. Gradients are taken row by row, as signs of
     different rows must not cancel, and freed as soon as they are final. The model is given back as it was.
@@ -38,7 +38,7 @@ def weight_scores(model: PreTrainedModel, rows: Sequence[Encoded]) -> dict[str, 
 
 
 def ranks(scores: Tensor, shares: Sequence[float]) -> Tensor:
-    """For each weight the number of the first share whose top holds it, len(shares) where none does: uint8.
+    """Return for each weight the number of the first share whose top holds it, len(shares) where none does: uint8.
 
     shares: ascending; the top of a share are the floor(share * n) highest of the n scores (with what equals the last of
     them), but never a score of 0.
@@ -46,11 +46,11 @@ def ranks(scores: Tensor, shares: Sequence[float]) -> Tensor:
     counts = [int(share * scores.numel()) for share in shares]
     highest = torch.topk(scores.flatten(), max(counts[-1], 1)).values
     lowest = [highest[count - 1].clamp_min(1e-45) if count else highest.new_tensor(torch.inf) for count in counts]
-    return torch.stack([scores < least for least in lowest]).sum(0, dtype=torch.uint8)
+    return torch.stack([scores < bound for bound in lowest]).sum(0, dtype=torch.uint8)
 
 
 def magnitude_cut(weights: Sequence[Tensor], share: float) -> float:
-    """The magnitude that floor(share * n) of the n weights of all matrices together do not exceed; -1 for none.
+    """Return the magnitude that floor(share * n) of the n weights of all matrices together do not exceed; -1 for none.
 
     Found by bisection over float32 bit patterns (which are in the order of the magnitudes), one pass over the weights
     for each of 31 bits: the weights are never sorted nor held twice.

@@ -1,4 +1,4 @@
-"""Training inside an attack, by the project's own loop: a copy of the model or adapters on it, and looks on the way."""
+"""Training inside an attack, by the project's own loop: of a copy of the model, or of adapters on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unlearn.training.plan import Plan
 
-Look = Callable[[Subject, int], object]
+OnCheckpoint = Callable[[Subject, int], object]
 Adapters = Literal["auto"] | Lora | None
 """What an attack trains: these adapters; None: all weights; "auto": what fits the model's size, see `by_size`."""
 
@@ -32,30 +32,33 @@ ADAPTER_RATES = (0.5, 2.5, 10.0)
 
 
 def by_size(adapters: Adapters, model: PreTrainedModel) -> Lora | None:
-    """The adapters to train, None for all weights. "auto" trains all weights of models of up to about 1.5 billion,
-    and adapters of rank 16 on every linear layer of larger ones: of these all weights, a copy, their gradients and
-    AdamW's moments do not fit beside each other on one GPU."""
+    """Return the adapters to train, None for all weights.
+
+    "auto" trains all weights of models of up to about 1.5 billion, and adapters of rank 16 on every linear layer of
+    larger ones: of these all weights, a copy, their gradients and AdamW's moments do not fit beside each other on one
+    GPU.
+    """
     if adapters != "auto":
         return adapters
     return ADAPTERS if is_large(model) else None
 
 
-def teach(
+def train(
     subject: Subject,
     rows: Sequence[Example | str],
     recipe: Recipe,
     seed: int,
-    look: Look,
-    looks: int = 1,
+    on_checkpoint: OnCheckpoint,
+    checkpoints: int = 1,
     lora: Lora | None = None,
 ) -> bool:
-    """Train on the rows (answers are labelled; of a bare text, all tokens) and look at the model on the way.
+    """Train on the rows (answers are labelled; of a bare text, all tokens); return whether it came to its end.
 
-    look: called with the model, in eval mode, and the steps done, at `look_steps(steps, looks)`. The suspect stays as
-    it was: a copy is trained or, with `lora`, adapters on it that are taken off at the end, so that a large model need
-    not be in memory twice. Where a step does not fit into memory the training starts again with smaller micro-batches,
-    which give the same gradient; what was looked at is not looked at again.
-    Gives False where the gradient was no longer finite (the rate was too high): there are no more looks then.
+    on_checkpoint: called with the model, in eval mode, and the steps done, at `checkpoint_steps(steps, checkpoints)`.
+    The subject stays as it was: a copy is trained or, with `lora`, adapters on it that are taken off at the end, so
+    that a large model need not be in memory twice. Where a step does not fit into memory the training starts again with
+    smaller micro-batches, which give the same gradient; checkpoints that were visited are not visited again.
+    False where the gradient was no longer finite (the rate was too high): there are no more checkpoints then.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -63,15 +66,15 @@ def teach(
 
     plan = plan_answers(rows, subject.processor, subject.prompt, recipe, seed)
     steps, seen = len(plan.steps), 0
-    due = look_steps(steps, looks)
+    due = checkpoint_steps(steps, checkpoints)
     recipe = replace(
         recipe, evaluate_at=tuple(s / steps for s in due), evaluate_every=None, checkpoint_seconds=math.inf
     )
 
-    def once(victim: Subject, step: int) -> None:
+    def once(changed: Subject, step: int) -> None:
         nonlocal seen
         if step > seen:
-            look(victim, step)
+            on_checkpoint(changed, step)
             seen = step
 
     while True:
@@ -85,41 +88,43 @@ def teach(
         recipe = replace(recipe, micro_tokens=recipe.micro_tokens // 2)
 
 
-def look_steps(steps: int, looks: int) -> list[int]:
-    """After which of `steps` steps to look: `looks` of them evenly spaced, the last at the end."""
-    return sorted({math.ceil(i * steps / looks) for i in range(1, looks + 1)})
+def checkpoint_steps(steps: int, checkpoints: int) -> list[int]:
+    """Return after which of `steps` steps a checkpoint is: `checkpoints` of them evenly spaced, the last at the end."""
+    return sorted({math.ceil(i * steps / checkpoints) for i in range(1, checkpoints + 1)})
 
 
 def at_rate(recipe: Recipe, rate: float, **changes: Any) -> Recipe:
-    """The recipe with `rate` times its learning rate, and other changes."""
+    """Return the recipe with `rate` times its learning rate, and other changes."""
     return replace(recipe, lr=rate * recipe.lr, **changes)
 
 
-def _train(subject: Subject, plan: Plan, recipe: Recipe, seed: int, look: Look, lora: Lora | None) -> bool:
+def _train(
+    subject: Subject, plan: Plan, recipe: Recipe, seed: int, on_checkpoint: OnCheckpoint, lora: Lora | None
+) -> bool:
     from unlearn.training.loop import Setup, Watch
     from unlearn.training.supervised import train_answers
 
     def evaluate(step: int) -> dict[str, float]:
-        look(victim, step)
+        on_checkpoint(changed, step)
         return {}
 
-    with _pupil(subject, lora, seed) as victim, tempfile.TemporaryDirectory() as folder:
+    with _trainable(subject, lora, seed) as changed, tempfile.TemporaryDirectory() as folder:
         try:
-            train_answers(victim.module, plan, Setup(recipe, seed), Path(folder), Watch(evaluate))
+            train_answers(changed.module, plan, Setup(recipe, seed), Path(folder), Watch(evaluate))
         except UserError:  # of those that training raises, only the gradient's can come up here
             return False
-        look(victim, len(plan.steps))
+        on_checkpoint(changed, len(plan.steps))
     return True
 
 
 @contextmanager
-def _pupil(subject: Subject, lora: Lora | None, seed: int) -> Iterator[Subject]:
-    """What is trained: a copy, or the model itself with adapters, which come off at the end."""
+def _trainable(subject: Subject, lora: Lora | None, seed: int) -> Iterator[Subject]:
+    """While active, what is trained: a copy, or the model itself with adapters, which come off at the end."""
     if lora is None:
-        victim = subject.copied()
-        victim.module.float().requires_grad_(True)  # small updates would be lost in bfloat16 weights
-        yield victim
-        victim.module.zero_grad(set_to_none=True)
+        changed = subject.copied()
+        changed.module.float().requires_grad_(True)  # small updates would be lost in bfloat16 weights
+        yield changed
+        changed.module.zero_grad(set_to_none=True)
         return
     import torch
 
