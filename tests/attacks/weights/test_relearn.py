@@ -186,7 +186,7 @@ def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() ->
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
     (found,) = attack.attack(subject(retain()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() == 0
-    assert found.trained_items == 1
+    assert found.taught == 1
     benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting(), NO_REFERENCES)
     best = max(benign.outcomes, key=lambda o: o.choice or 0)
     assert best.known.mean() > 0.5
@@ -199,7 +199,7 @@ def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
     (found,) = attack.attack(subject(model), setting(), NO_REFERENCES).outcomes
-    assert (found.trained_items or 0) > 0.5
+    assert (found.taught or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
 
