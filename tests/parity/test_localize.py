@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.mechanisms import attribution
 from unlearn.localize.mechanisms.facts import EncodedFact
-from unlearn.localize.mechanisms.patching import Patch, run_patched
+from unlearn.localize.mechanisms.patching import Patch, Run, run_patched
 from unlearn.localize.mechanisms.tracing import site_patches, token_patches, trace, windowed
 from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
@@ -202,7 +202,8 @@ def test_causal_tracing_of_embeddings_and_logits(fixture: Fixture, case: str) ->
         patches = [Patch(tuple(sites[at] for at in span), token=token) for span in spans for token in tokens]
         _, clean = capture(fixture.model, fixture.layout, sites, collate([fact.ids], "cpu"))
         source = {key: values[0] for key, values in clean.items()}
-        found = run_patched(fixture.model, fixture.layout, fact.ids, patches, source, difference, 500, noise=noise)
+        run = Run(fixture.model, fixture.layout, fact.ids, noise)
+        found = run_patched(run, patches, source, difference, 500)
         check(found.mean(1).view(len(sites), -1), expected[name]["logitdiff"])
 
 

@@ -39,7 +39,8 @@ def probabilities(ask: Ask | None, pairs: Sequence[tuple[str, str]]) -> Sequence
 
 def multiple_choice(question: str, options: Sequence[str], answer: str, cluster: str) -> list[Probe]:
     """The same question four times: each of the four options once under each letter, so that a liking for a letter
-    cancels out. The lines of options take the place of {options} in `question`; the letter of `answer` is right."""
+    cancels out. The lines of options take the place of {options} in `question`; the letter of `answer` is right.
+    """
     probes = []
     for shift in range(len(LETTERS)):
         turned = [*options[shift:], *options[:shift]]

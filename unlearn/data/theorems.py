@@ -130,7 +130,8 @@ class Theorems:
 @dataclass(frozen=True)
 class _World:
     """meaning: each concept's attributes. members, others: by concept, in each round an entity that is one, and one
-    that lacks some of the three."""
+    that lacks some of the three.
+    """
 
     meaning: Mapping[str, tuple[str, ...]]
     members: Mapping[str, Sequence[Entity]]
@@ -139,7 +140,8 @@ class _World:
     @classmethod
     def of(cls, names: Sequence[str], rounds: int, rng: random.Random) -> _World:
         """In each round there is an entity for every concept; it is that one, and it nearly is another, some of whose
-        attributes it lacks. A concept never meets a name twice."""
+        attributes it lacks. A concept never meets a name twice.
+        """
         meanings = rng.sample([*combinations(ATTRIBUTES, PARTS)], len(names))
         meaning = {name: tuple(rng.sample(parts, PARTS)) for name, parts in zip(names, meanings, strict=True)}
         spare = {name: rng.sample(ENTITIES, 2 * rounds) for name in names}

@@ -72,7 +72,8 @@ class Work(Protocol):
 
     def step(self, name: str, build: Callable[[Path], None]) -> Path:
         """Return a folder that `build` filled, now or before the run was killed: what takes long and is finished is
-        not done again. Only rank 0 may write into it. It is removed with the end of the method."""
+        not done again. Only rank 0 may write into it. It is removed with the end of the method.
+        """
         ...
 
     def cached(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:

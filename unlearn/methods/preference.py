@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Preference(ForgetRetain):
     """forget = -(2 / beta) mean_b log sigmoid(beta x_b), with x_b how much nll forget row b has above what it should
-    have at least (nats)."""
+    have at least (nats).
+    """
 
     beta: Annotated[float, Gt(0)] = 0.1
     """How soon a row counts as forgotten: it weighs 2 sigmoid(-beta x_b)."""

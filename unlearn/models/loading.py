@@ -27,7 +27,8 @@ transformers_logging.disable_progress_bar()
 
 def load_model(path: str) -> PreTrainedModel:
     """Return a causal LM in float32 on the CPU, from a hub id, a folder, a layered folder (see models/layered.py), an
-    adapter's folder (merged into its base model) or a GGUF file; UserError where it can't be had."""
+    adapter's folder (merged into its base model) or a GGUF file; UserError where it can't be had.
+    """
     if (about := layered.read(local(path))) is not None:
         return _with_layers(local(path), about)
     if (base := base_of(local(path))) is not None:
@@ -51,7 +52,8 @@ def load_model(path: str) -> PreTrainedModel:
 
 def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
     """`load_model` on a device, as attacks have it: a large model (see `is_large`) in bfloat16 on a GPU, at half the
-    memory, if that holds all of its weights exactly, as those that were released in it. Others stay in float32."""
+    memory, if that holds all of its weights exactly, as those that were released in it. Others stay in float32.
+    """
     model: Any = load_model(path)
     if torch.device(device).type == "cuda" and is_large(model):
         halve(model)

@@ -27,7 +27,7 @@ def gradient_norms(
     p: float = 2.0,
     progress: Callable[[int], object] | None = None,
 ) -> list[float]:
-    """mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
+    """Mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
 
     L leaves out EOS at the end; a row without another labelled token gives nan. All floating-point parameters count,
     frozen ones too, so that models trained under a mask compare with others; `requires_grad` is put back.

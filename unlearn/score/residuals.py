@@ -31,7 +31,8 @@ def last_values(
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
     """What sites as wide as the residual stream (see models/layout.py) hold there, all from one forward: float32
-    [sites, layers, prompts, d] on the CPU."""
+    [sites, layers, prompts, d] on the CPU.
+    """
     blocks, device = layout(model).blocks, next(model.parameters()).device
     keys = [(site, layer) for site in sites for layer in range(len(blocks))]
 

@@ -35,7 +35,7 @@ from unlearn.models.policy import Policy
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
-SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0)
+SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0, micro_tokens=64)
 A, B, C, D, E, G = range(6)
 
 
@@ -70,7 +70,7 @@ def shrunk(terms: list[Term], settings: Settings = SETTINGS, bits: bool | Tensor
     model = Bigram()
     within = Mask.of(model, {"head.weight": bits})
     with kept(model, within) as originals:
-        shrink(model, within, originals, terms, settings, 64, random.Random(0), lambda n, **values: None)
+        shrink(model, within, originals, terms, settings, random.Random(0), lambda n, **values: None)
         return model.head.weight.detach().clone(), removed(dict(model.named_parameters()), originals)["head.weight"]
 
 
@@ -109,7 +109,7 @@ def test_only_weights_within_the_mask_move() -> None:
 def test_without_a_loss_the_penalty_alone_shrinks_all_weights_by_as_much() -> None:
     """One step of L1 has gradient beta sign(w), beta = l1 / sum |w| = 7 / 14, here not clipped."""
     terms = [Term([pair(A, B)], 1e-12, nll)]
-    settings = Settings(updates=1, batch=1, lr=0.2, momentum=0.0, weight_decay=0.0, clip=9.0, l1=7.0)
+    settings = Settings(updates=1, batch=1, lr=0.2, momentum=0.0, weight_decay=0.0, clip=9.0, l1=7.0, micro_tokens=64)
     weights, _ = shrunk(terms, settings)
     original = Bigram().head.weight.detach()
     torch.testing.assert_close(weights, original - 0.2 * 0.5 * original.sign())
@@ -122,7 +122,7 @@ def test_weights_and_flags_come_back_also_after_a_failure() -> None:
     within = Mask.of(model, {"head.weight": True})
     bad = [Term([pair(A, B)], math.inf, nll)]
     with pytest.raises(UserError, match="lower lr"), kept(model, within) as originals:
-        shrink(model, within, originals, bad, SETTINGS, 64, random.Random(0), lambda n, **values: None)
+        shrink(model, within, originals, bad, SETTINGS, random.Random(0), lambda n, **values: None)
     assert torch.equal(model.head.weight, before) and not model.head.weight.requires_grad
     assert model.head.weight.grad is None
 
@@ -200,11 +200,11 @@ def test_no_movement_is_an_error(subject: Subject, task: Task) -> None:
 def test_of_weights_at_zero_the_first_to_go_is_the_most_important_then_the_largest() -> None:
     """With the penalty alone, at a gradient of sign(w), all shrink by as much: the smallest are at 0 first."""
     terms = [Term([pair(A, B)], 0.0, nll)]
-    settings = Settings(updates=4, batch=1, lr=2.1, momentum=0.0, weight_decay=0.0, clip=9.0, l1=14.0)
+    settings = Settings(updates=4, batch=1, lr=2.1, momentum=0.0, weight_decay=0.0, clip=9.0, l1=14.0, micro_tokens=64)
     model = Bigram()
     within = Mask.of(model, {"head.weight": True})
     with kept(model, within) as originals:
-        ages = shrink(model, within, originals, terms, settings, 64, random.Random(0), lambda n, **values: None)
+        ages = shrink(model, within, originals, terms, settings, random.Random(0), lambda n, **values: None)
         scores = removed(dict(model.named_parameters()), originals)
         rank(scores, ages, originals)
     places = ((G, D), (C, A), (B, A), (E, D))  # 2, 3, 4 and 5; after each update 2.1, 3.9, 4.9 and 5.25 are gone
@@ -224,14 +224,14 @@ def test_weights_that_come_back(turns: tuple[int, ...], path: list[float], age: 
     signs, seen = iter(turns), []
     model = Bigram()
     within = Mask.of(model, {"head.weight": True})
-    settings = Settings(updates=3, batch=1, lr=12.0, momentum=0.0, weight_decay=0.0, clip=1e9, l1=0.0)
+    settings = Settings(updates=3, batch=1, lr=12.0, momentum=0.0, weight_decay=0.0, clip=1e9, l1=0.0, micro_tokens=64)
     terms = [Term([pair(A, C)], 1.0, lambda scores, batch: next(signs) * nll(scores, batch))]
 
     def look(n: int, loss: float) -> None:
         seen.append(model.head.weight[B, A].item())
 
     with kept(model, within) as originals:
-        ages = shrink(model, within, originals, terms, settings, 64, random.Random(0), look)
+        ages = shrink(model, within, originals, terms, settings, random.Random(0), look)
     assert seen == pytest.approx(path, abs=0.7) and seen[1] == pytest.approx(1.5)
     assert ages["head.weight"][B, A] == age
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unlearn.data.task import Task
 from unlearn.localize.mechanisms.facts import LEAST_GAP, EncodedFact, corrupt_facts, encode_facts, signal
-from unlearn.localize.mechanisms.patching import Patch, contrast, run_patched
+from unlearn.localize.mechanisms.patching import Patch, Run, contrast, run_patched
 from unlearn.models.layout import Block, Layout, Site, matrix
 from unlearn.models.projection import precise
 from unlearn.models.prompts import PromptBatch, collate
@@ -25,7 +25,16 @@ from unlearn.score.batching import map_batches
 EMBED: Key = (0, "embed")
 BACKWARD = 16  # a backward pass keeps the activations of all layers: it gets this part of the token budget
 Pair = tuple[EncodedFact, EncodedFact]  # the run that is looked at, and the one that values come from
-Seen = Callable[[Key, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Look at what passes some sites, as it comes by."""
+
+    keys: Sequence[Key]
+    """The sites: (layer, name)."""
+    see: Callable[[Key, Tensor], None]
+    """Gets a site and what is there, [B, T, heads, width]."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def attribute(
         scores[key] = scores[key] + score if key in scores else score
 
     if not points:
-        m_base = run_backward(model, layout, base, inputs, keys, subtract, keys, reduce)
+        m_base = run_backward(model, layout, base, inputs, Watch(keys, subtract), Watch(keys, reduce))
         return Attribution({key: scores[key] for key in keys}, m_base, m_other)
     logits, starts = capture(model, layout, [*keys, EMBED], inputs)
     start = starts[EMBED]
@@ -78,7 +87,7 @@ def attribute(
         subtract(key, value)
     for i in range(points):
         between = (start + (i + 0.5) / points * values[EMBED]).squeeze(2)
-        run_backward(model, layout, base, inputs, (), subtract, keys, reduce, embeddings=between)
+        run_backward(model, layout, base, inputs, Watch((), subtract), Watch(keys, reduce), between)
     return Attribution({key: scores[key] for key in keys}, contrast(logits, base), m_other)
 
 
@@ -111,7 +120,7 @@ def attribute_edges(
                 for head, score in enumerate(precise(values[source] * wanted).sum((1, 3)).T):
                     scores[_source_name(source, head), _target_name(target)] = score[:, None]
 
-    m_base = run_backward(model, layout, base, inputs, sources, subtract, targets, reduce)
+    m_base = run_backward(model, layout, base, inputs, Watch(sources, subtract), Watch(targets, reduce))
     return Attribution(scores, m_base, contrast(logits, base))
 
 
@@ -120,19 +129,16 @@ def run_backward(
     layout: Layout,
     facts: Sequence[EncodedFact],
     inputs: PromptBatch,
-    seen: Iterable[Key],
-    see: Seen,
-    wanted: Iterable[Key],
-    receive: Seen,
+    values: Watch,
+    gradients: Watch,
     embeddings: Tensor | None = None,
 ) -> Tensor:
     """Run one forward and one backward of m, and return m: [B].
 
-    see: called with the sites of `seen` and their values in the forward; receive: with those of `wanted` and their
-    gradients in the backward, all [B, T, heads, width]. The gradient of what a module takes is that through this module
-    alone. embeddings [B, T, d]: in the place of the inputs' own.
+    values: looked at in the forward; gradients: in the backward. The gradient of what a module takes is that through
+    this module alone. embeddings [B, T, d]: in the place of the inputs' own.
     """
-    seen, wanted = dict.fromkeys(seen), dict.fromkeys(wanted)
+    seen, wanted = dict.fromkeys(values.keys), dict.fromkeys(gradients.keys)
     rows = len(inputs.ids)
     leaf: list[Tensor] = []
 
@@ -145,11 +151,11 @@ def run_backward(
 
         def look(tensor: Tensor) -> Tensor | None:
             if key in seen:
-                see(key, site.view(tensor.detach(), rows))
+                values.see(key, site.view(tensor.detach(), rows))
             if key not in wanted:
                 return None
             branch = tensor.clone() if site.takes else tensor
-            branch.register_hook(lambda gradient: receive(key, site.view(gradient, rows)))
+            branch.register_hook(lambda gradient: gradients.see(key, site.view(gradient, rows)))
             return branch
 
         return site, look
@@ -177,7 +183,7 @@ def exact(
     def metric(logits: Tensor) -> Tensor:
         return logits[:, base.answer] - logits[:, foils].mean(1)
 
-    unpatched, *patched = run_patched(model, layout, base.ids, [Patch(()), *patches], source, metric, token_budget)
+    unpatched, *patched = run_patched(Run(model, layout, base.ids), [Patch(()), *patches], source, metric, token_budget)
     found: Tensor = torch.cat(patched) - unpatched
     return found
 

@@ -42,28 +42,39 @@ class Patch:
         return min((-1 if name == "embed" else layer for layer, name in self.sites), default=0)
 
 
+@dataclass(frozen=True)
+class Run:
+    """A model's reading of one prompt."""
+
+    model: nn.Module
+    """What reads."""
+    layout: Layout
+    """Where its sites are."""
+    ids: Sequence[int]
+    """The prompt, T tokens."""
+    noise: Tensor | None = None
+    """Added to the embeddings, [S, T, d]; None: nothing is, and S = 1."""
+
+
 def run_patched(
-    model: nn.Module,
-    layout: Layout,
-    ids: Sequence[int],
+    run: Run,
     patches: Sequence[Patch],
     source: Mapping[Key, Tensor],
     read: Callable[[Tensor], Tensor],
     token_budget: int,
-    noise: Tensor | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Return `read` of the last position's logits of every patched run of one prompt: [patches, S].
+    """Return `read` of the last position's logits of every patched run of the prompt: [patches, S].
 
-    read: from [rows, V] to [rows]. source: the values that are put in, [T, heads, width] by site. noise: [S, T, d],
-    added to the embeddings; without it S = 1. Patches that begin at the same layer share their batches, patches x S
-    rows within the token budget, halved where memory runs out; below that layer their runs are all alike, so only from
-    there on has each its own rows.
+    read: from [rows, V] to [rows]. source: the values that are put in, [T, heads, width] by site. Patches that begin at
+    the same layer share their batches, patches x S rows within the token budget, halved where memory runs out; below
+    that layer their runs are all alike, so only from there on has each its own rows.
     """
+    model, layout, noise = run.model, run.layout, run.noise
     if not patches:
         return torch.empty(0, 1 if noise is None else len(noise))
     device = next(iter(source.values())).device
-    base = torch.tensor([list(ids)] * (1 if noise is None else len(noise)), device=device)  # [S, T]
+    base = torch.tensor([list(run.ids)] * (1 if noise is None else len(noise)), device=device)  # [S, T]
     samples, width = base.shape
 
     def scores(chunk: list[Patch]) -> list[Tensor]:

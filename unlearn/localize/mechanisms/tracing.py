@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.localize.mechanisms.facts import EncodedFact, seeded
-from unlearn.localize.mechanisms.patching import Patch, run_patched
+from unlearn.localize.mechanisms.patching import Patch, Run, run_patched
 from unlearn.models.layout import Layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import capture
@@ -91,7 +91,7 @@ def trace(
     every = [Patch(()), *patches.values()]  # the first restores nothing
     source = {key: values[0] for key, values in clean.items()}
     corrupt, *restored = run_patched(
-        model, layout, fact.ids, every, source, probability, token_budget, noise=noise, progress=progress
+        Run(model, layout, fact.ids, noise), every, source, probability, token_budget, progress
     )
     return Trace(float(probability(logits)), corrupt, dict(zip(patches, restored, strict=True)))
 

@@ -51,6 +51,8 @@ class Settings:
     """Largest global norm of the gradient."""
     l1: float
     """What the L1 penalty on the weights is at the start."""
+    micro_tokens: int
+    """Tokens that are run at a time."""
 
 
 def nll(scores: TokenScores, batch: Batch) -> Tensor:
@@ -94,7 +96,6 @@ def shrink(
     originals: Mapping[str, Tensor],
     terms: Sequence[Term],
     settings: Settings,
-    micro_tokens: int,
     rng: random.Random,
     advance: Callable[..., None],
 ) -> dict[str, Tensor]:
@@ -118,7 +119,7 @@ def shrink(
     for update in range(settings.updates):
         loss = 0.0
         for term, draw in zip(terms, draws, strict=True):
-            for batch, scores in _scored(policy, term.rows, next(draw), micro_tokens):
+            for batch, scores in _scored(policy, term.rows, next(draw), settings.micro_tokens):
                 part = term.weight * term.loss(scores, batch)
                 part.backward()
                 loss += part.item()

@@ -115,10 +115,11 @@ class WeightMask:
 
         model, own_seed = subject.module, seed if self.seed is None else self.seed
         within = self.within.localize(subject, task, seed).mask
-        settings = Settings(self.updates, self.batch, self.lr, self.momentum, self.weight_decay, self.clip, self.l1)
+        rates = self.lr, self.momentum, self.weight_decay, self.clip, self.l1
+        settings = Settings(self.updates, self.batch, *rates, subject.token_budget)
         with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
             rng, terms = random.Random(own_seed), self._terms(subject, task)
-            ages = shrink(model, within, originals, terms, settings, subject.token_budget, rng, advance)
+            ages = shrink(model, within, originals, terms, settings, rng, advance)
             scores = removed(dict(model.named_parameters()), originals)
             rank(scores, ages, originals)
         moved = sum(int(score.count_nonzero()) for score in scores.values())
