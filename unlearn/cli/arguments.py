@@ -16,7 +16,7 @@ from unlearn.cli.groups import choices, config_dirs
 from unlearn.runtime import plugins
 from unlearn.runtime.errors import UserError, unknown
 
-_LISTS = ("metric", "attack")  # groups of which several choices are taken at once
+_LISTS = ("metric", "attack", "evaluate")  # groups of which several choices are taken at once
 
 
 @dataclass(frozen=True)
