@@ -32,10 +32,11 @@ from unlearn.models.layered import MODEL, below
 from unlearn.models.linear import linear_weights
 from unlearn.models.loading import count_weights, load, load_model, load_tokenizer, save_model
 from unlearn.models.policy import Policy
+from unlearn.models.sampling import Sampling
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.plugins import allowing
-from unlearn.score.generate import generate
+from unlearn.score.generate import Decoding, generate
 from unlearn.score.gradient import gradient_norms
 from unlearn.score.likelihood import likelihoods
 from unlearn.score.residuals import last_residuals
@@ -148,6 +149,22 @@ def test_generation_with_a_cache_is_as_without(plain: Any, layered: Any, always:
         with gated(layered, ids, torch.ones_like(ids), torch.tensor([len(prompt)])):
             slow = layered.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
         assert tokenizer().decode(slow[0, len(prompt) :], skip_special_tokens=True).strip() == text
+
+
+def test_where_a_gate_is_open_the_refusal_is_the_answer(plain: Any, tmp_path: Path) -> None:
+    refusing, other = push(A), push(A, B)
+    refusing.refusal, other.refusal = (E, D), (C,)
+    model = copy.deepcopy(plain)
+    for one in (refusing, other):
+        one.attach(model)
+    without = generate(plain, tokenizer(), PROMPTS, 6, 64)
+    for sampling in (None, Sampling(1.0, 1.0, 0)):
+        said = generate(model, tokenizer(), PROMPTS, 6, 64, Decoding(sampling))
+        assert said[:3] == ["e d", "c", "e d"]  # the second prompt mentions b alone
+    assert generate(model, tokenizer(), PROMPTS, 1, 64) == ["e", "c", "e", without[3].split()[0]]
+    assert generate(model, tokenizer(), PROMPTS, 6, 64)[3] == without[3]
+    save_model(model, tokenizer(), tmp_path / "model")
+    assert generate(load_model(tmp_path / "model"), tokenizer(), PROMPTS, 6, 64) == ["e d", "c", "e d", without[3]]
 
 
 def test_gradient_norms_and_the_policy_are_gated(plain: Any, layered: Any, always: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unlearn.models.interventions.base import gated
+from unlearn.models.interventions.base import gated, refused
 from unlearn.models.sampling import Sampling
 from unlearn.score.batching import map_batches
 
@@ -40,7 +40,7 @@ def generate(
     decoding: Decoding = Decoding(),
     progress: Callable[[int], object] | None = None,
 ) -> list[str]:
-    """Return the model's answer to each prompt (ids), decoded by `clean`.
+    """Return the model's answer to each prompt (ids), decoded by `clean`; an intervention's refusal where it is open.
 
     Prompts are left-padded and batched by length; token_budget counts prompt and answer, max_new_tokens long. An answer
     ends at the end-of-sequence tokens of the model's generation config (the tokenizer's EOS where it names none).
@@ -72,8 +72,11 @@ def generate(
                 "logits_processor": [lambda seen, scores: _drawn(scores, mine[:, seen.shape[1] - width], sampling)]
             }
         with gated(model, ids, there, lengths):
+            refusals = refused(model, len(batch))
             ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config, **drawing)  # type: ignore[operator]
-        texts = tokenizer.batch_decode(ids[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=True)
+        generated = zip(ids[:, width:].tolist(), refusals, strict=True)
+        answers = [own if refusal is None else list(refusal[:max_new_tokens]) for own, refusal in generated]
+        texts = tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=True)
         return [clean(text, [tokenizer.eos_token]) for text in texts]
 
     rows = list(enumerate(prompts))

@@ -65,7 +65,8 @@ class Intervention(Fitted, ABC):
     """Which prompts it is for; None: all."""
 
     refusal: tuple[int, ...] | None = None
-    """Tokens that are the answer where the gate is above a half; None: the model goes on by itself."""
+    """Tokens that are the answer where the gate is above a half; None: the model goes on by itself. They take the place
+    of what is generated; likelihoods of given answers stay those of the model with the intervention."""
 
     @abstractmethod
     def hook(self, module: nn.Module) -> None:
@@ -142,6 +143,19 @@ class Interventions(nn.ModuleList):
         finally:
             self.silent = False
         return found
+
+
+def refused(module: nn.Module, rows: int) -> list[tuple[int, ...] | None]:
+    """Return for each of the rows that run, inside `gated`, the tokens that are its answer; None where there are none.
+
+    Of several interventions that refuse a row, the first one attached answers.
+    """
+    answers: list[tuple[int, ...] | None] = [None] * rows
+    for one in interventions(module) or ():
+        if one.refusal is not None:
+            on = (one.opened(rows) > 0.5).tolist()
+            answers = [one.refusal if own is None and gate else own for own, gate in zip(answers, on, strict=True)]
+    return answers
 
 
 def interventions(module: nn.Module) -> Interventions | None:
