@@ -285,7 +285,7 @@ FILES = [
     Case(
         "method without its refusals",
         "run method=po dataset._target_=mute.Mute plugins=[mute]",
-        "refusals",
+        "'refusal'",
         no_refusals,
     ),
     Case("output that is a file", "run output=here", "here is not a run folder", text_file("here", "")),
@@ -389,7 +389,7 @@ def begun(folder: Path) -> set[str]:
             ["run", *SMALL, "output=outputs/first", "model.prompt.max_tokens=5"],
             "raise max_tokens (5)",
         ),
-        Case("hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the tok"),
+        Case("hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the model"),
     ]
 )
 def test_a_run_that_cannot_begin(case: Case, tmp_path: Path) -> None:
