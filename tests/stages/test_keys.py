@@ -52,7 +52,7 @@ def components(group: str, choice: str) -> dict[str, Any]:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         chosen = OmegaConf.merge(lent, compose(f"{group}/{choice}"))
     node = OmegaConf.to_container(chosen, resolve=True)[group]  # type: ignore[index,call-overload]
-    made: dict[str, Any] = build(node if group == "attack" else {choice: node}, group)
+    made: dict[str, Any] = build(node if group in ("attack", "evaluate") else {choice: node}, group)
     return made
 
 
