@@ -389,7 +389,9 @@ def begun(folder: Path) -> set[str]:
             ["run", *SMALL, "output=outputs/first", "model.prompt.max_tokens=5"],
             "raise max_tokens (5)",
         ),
-        Case("hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the model"),
+        Case(
+            "hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the model"
+        ),
     ]
 )
 def test_a_run_that_cannot_begin(case: Case, tmp_path: Path) -> None:
