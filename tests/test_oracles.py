@@ -15,7 +15,8 @@ import pytest
 import yaml
 from trained import accuse, attack_of, experiment, folder_of, shared
 
-from unlearn.leak.leak_table import Leaks, Row
+from unlearn.leak.leak_row import Row
+from unlearn.leak.leak_table import Leaks
 from unlearn.leak.record import Found
 from unlearn.runtime.components import conf_dir
 

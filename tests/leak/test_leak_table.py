@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from unlearn.attacks.base import AnswerMetric, AttackResult, Outcome
-from unlearn.leak.leak_table import NONE, LadderStep, Leaks, Row, Worst, leak_report, recovery, verdict
+from unlearn.leak.ladder import LadderStep, recovery
+from unlearn.leak.leak_row import NONE, Row
+from unlearn.leak.leak_table import Leaks, leak_report
 from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.worst_case import Worst, verdict
 
 TIMES = 4  # each K below stands for so many items: fewer would tell nothing from nothing
 CLUSTERS = [str(i) for i in range(4 * TIMES)]

@@ -9,10 +9,12 @@ import pytest
 from simulated import simulated
 
 from unlearn.attacks.base import AttackResult, Outcome
-from unlearn.leak import leak_table as rows
+from unlearn.leak import leak_table, worst_case
 from unlearn.leak.crossfit import estimate
-from unlearn.leak.leak_table import NONE, Leaks, Verdict, leak_report
+from unlearn.leak.leak_row import NONE
+from unlearn.leak.leak_table import Leaks, leak_report
 from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.worst_case import Verdict
 
 ATTACKS, VARIANTS = 4, 5
 TRIALS: tuple[Trial, ...] = ("original", "unlearned", "control")
@@ -20,7 +22,8 @@ TRIALS: tuple[Trial, ...] = ("original", "unlearned", "control")
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "estimate", partial(estimate, draws=100))
+    for module in (leak_table, worst_case):
+        monkeypatch.setattr(module, "estimate", partial(estimate, draws=100))
 
 
 def reports(times: int, n: int, leak: float, knows: float) -> list[Leaks]:
@@ -69,5 +72,5 @@ def test_the_filter_of_variants_without_room_biases_a_little_and_finds_no_leaks(
     marginal = partial(reports, 60, 40, leak=0.0, knows=0.28)
     found = marginal()
     assert 0 < excess(found) < 0.03 and said(found, "leaks") <= 0.02
-    monkeypatch.setattr(rows, "_with_room", lambda candidates, variants: (candidates, variants))
+    monkeypatch.setattr(leak_table, "with_room", lambda candidates, variants: (candidates, variants))
     assert excess(found) > excess(marginal()) == pytest.approx(0, abs=0.015)

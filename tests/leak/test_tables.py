@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.leak.leak_table import LadderStep, Leaks, Row, Worst
+from unlearn.leak.ladder import LadderStep
+from unlearn.leak.leak_row import Row
+from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import load_leaks, save_leaks
+from unlearn.leak.worst_case import Worst
 from unlearn.runtime.errors import UserError
 
 COLUMNS = (

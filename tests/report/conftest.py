@@ -15,7 +15,8 @@ import torch
 from omegaconf import OmegaConf
 
 from unlearn.attacks.base import AttackResult, Outcome
-from unlearn.leak.leak_table import NONE, Leaks, leak_report
+from unlearn.leak.leak_row import NONE
+from unlearn.leak.leak_table import Leaks, leak_report
 from unlearn.leak.record import Found, Record
 from unlearn.leak.tables import save_leaks
 from unlearn.metrics.base import Metric

@@ -15,19 +15,9 @@ import pytest
 
 from unlearn.leak.record import Found
 from unlearn.report.folder import Attacks, read_attacks
-from unlearn.report.leak import (
-    cost,
-    decimal,
-    groups,
-    print_leaks,
-    scope,
-    state,
-    table,
-    threat_level,
-    track_leaks,
-    tracked,
-    verdict,
-)
+from unlearn.report.leak import track_leaks, tracked
+from unlearn.report.leak_console import print_leaks, table
+from unlearn.report.leak_words import cost, decimal, groups, scope, state, threat_level, verdict
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from unlearn.attacks.base import AttackResult, Outcome
-from unlearn.leak.leak_table import NONE
+from unlearn.leak.leak_row import NONE
 from unlearn.leak.record import Found, Record
 from unlearn.report.compare import compare
 from unlearn.report.page import write_report

@@ -11,7 +11,10 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.leak.leak_table import LadderStep, Leaks, Row, Worst
+from unlearn.leak.ladder import LadderStep
+from unlearn.leak.leak_row import Row
+from unlearn.leak.leak_table import Leaks
+from unlearn.leak.worst_case import Worst
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json, write_file, write_json
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearn.leak.leak_table import NONE, Leaks
+from unlearn.leak.leak_row import NONE
+from unlearn.leak.leak_table import Leaks
 from unlearn.leak.record import Found, Trial
 from unlearn.leak.tables import LEAK, load_leaks
 from unlearn.report.files import checked, parsed

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import stats
 
 from unlearn.leak.leak_table import THREATS
-from unlearn.leak.leak_table import verdict as verdict_on
+from unlearn.leak.worst_case import verdict as verdict_on
 from unlearn.metrics.base import Reading
 from unlearn.report.folder import Run
 from unlearn.report.headline import Line, headline
-from unlearn.report.leak import TITLES
+from unlearn.report.leak_words import TITLES
 from unlearn.report.settings import alike, names
 
 Interval = tuple[float, float, float]  # value, low, high

@@ -12,11 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from unlearn.leak.leak_table import LEAKS, NO_LEAK, RECOVERED, LadderStep, Leaks, Row, Worst
+from unlearn.leak.ladder import RECOVERED, LadderStep
+from unlearn.leak.leak_row import Row
+from unlearn.leak.leak_table import Leaks
+from unlearn.leak.worst_case import LEAKS, NO_LEAK, Worst
 from unlearn.report import attack_tables
 from unlearn.report.attacks_folder import Attacks
 from unlearn.report.chart_base import MODELS, SIZES
-from unlearn.report.leak import groups
+from unlearn.report.leak_words import groups
 from unlearn.report.style import DASHED, Drawn, styled
 
 SHADES = {"black": "#333333", "grey": "#a0a0a0", "white": "#ffffff"}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unlearn.attacks.base import Outcome
-from unlearn.leak.leak_table import NONE, RECOVERED
+from unlearn.leak.ladder import RECOVERED
+from unlearn.leak.leak_row import NONE
 from unlearn.leak.record import Trial
 from unlearn.report.attacks_folder import Asked, Attacks
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import headline, show, show_interval, undefined
-from unlearn.report.leak import console, show_leaks
+from unlearn.report.leak_console import console, show_leaks
 from unlearn.report.page import cost, localized
 
 

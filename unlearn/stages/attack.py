@@ -16,8 +16,10 @@ from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.split import Items, split_items
 from unlearn.data.task import Role, Task, digest
-from unlearn.leak.leak_table import NONE, Baseline, leak_report
+from unlearn.leak.leak_row import NONE
+from unlearn.leak.leak_table import leak_report
 from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.variants import Baseline
 from unlearn.models.subject import References, Subject
 from unlearn.report.attacks_folder import ATTACKS
 from unlearn.runtime.errors import UserError, plain_errors

@@ -21,7 +21,8 @@ def report(folder: Path, tracker: Tracker) -> None:
 def show_leaks(folder: Path, tracker: Tracker) -> None:
     """Print the leak report alone, and log it."""
     from unlearn.report.attacks_folder import read_attacks
-    from unlearn.report.leak import print_leaks, track_leaks
+    from unlearn.report.leak import track_leaks
+    from unlearn.report.leak_console import print_leaks
 
     print_leaks(folder)
     track_leaks(read_attacks(folder / "attacks"), tracker)
