@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlearn.data.history import KNOWN, History, Training, Until
-from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Row, Task
+from unlearn.models.policy import Policy
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.prepare import has_control, model_key, run_setting, trained
+from unlearn.stages.pipeline import run
+from unlearn.stages.prepare import Learning, fit, has_control, model_key, run_setting, trained
 from unlearn.stages.references import references
+from unlearn.training.checkpoint import discard
+from unlearn.training.objective import Objective
+from unlearn.training.supervised import Answers, plan_answers
 
 CPU = torch.device("cpu")
+SHORT = ("train.steps=1", "attack=none")
 SMALL = ("hidden=32", "layers=1", "heads=2", "mlp=32", "vocabulary=300")
 TEXTS = tuple(Passage(f"Bob number {i} was born in {1900 + i}, they say.") for i in range(6))
 CORRUPTED = History(
@@ -46,8 +53,8 @@ class Given:
         return self.task
 
 
-def experiment(folder: Path) -> Experiment:
-    overrides = [*(f"model.{shape}" for shape in SMALL), f"cache={folder}", "threads=1"]
+def experiment(folder: Path, *more: str) -> Experiment:
+    overrides = [*(f"model.{shape}" for shape in SMALL), f"cache={folder}", "threads=1", "tracker=none", *more]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         made: Experiment = build(compose("config", overrides=overrides))
     return replace(made.for_device("cpu"), dataset=Given())
@@ -72,16 +79,23 @@ def test_a_corrupted_model_is_trained_on_from_the_clean_one(tmp_path: Path) -> N
     assert found["original"].key == model_key(mine, TASK, "original")
 
 
-def test_validation_rows_are_in_no_score_table(tmp_path: Path) -> None:
+def test_validation_rows_are_never_reported(tmp_path: Path) -> None:
+    """Not in a score table, nor in metrics, nor in the report, of a run from end to end."""
     import pandas as pd
 
-    found = references(experiment(tmp_path), TASK, CPU, 1)
-    for reference in found.values():
-        tables = [pd.read_parquet(path) for path in sorted(reference.scores.glob("*.parquet"))]
-        assert len(tables) == 3 and len(tables[0]) + len(tables[1]) + len(tables[2]) > 0
-        for table in tables:
-            assert "tuning" not in set(table["probe"])
-            assert not any("When, again?" in str(value) for value in table.to_numpy().ravel())
+    mine = experiment(tmp_path / "cache", f"output={tmp_path / 'run'}", "method=grad_ascent", *SHORT)
+    folder = run(mine, {}, {})
+    tables = {path: pd.read_parquet(path) for path in sorted((folder / "scores").rglob("*.parquet"))}
+    assert {path.parent.name for path in tables} == {"original", "control", "unlearned"}
+    for table in tables.values():
+        assert "tuning" not in set(table["probe"])
+        assert not any("When, again?" in str(value) for value in table.to_numpy().ravel())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {row["probe"] for rows in metrics.values() for row in rows} <= {"forget", ""}
+    for name in ("metrics.json", "report.html", "report.md", "run.json"):
+        text = (folder / name).read_text()
+        assert text and "When, again?" not in text and "tuning" not in text.replace("fine-tuning", ""), name
+    assert "When was Bob born?" in (folder / "report.html").read_text()  # what is no validation row is there
 
 
 def test_what_is_trained_on_nothing_is_its_start(tmp_path: Path) -> None:
@@ -148,3 +162,51 @@ def test_a_model_that_is_there_is_not_made_again(tmp_path: Path, role: str) -> N
     trained(mine, TASK, role, CPU)  # type: ignore[arg-type]
     (*_, stage) = trained(mine, TASK, role, CPU).stages  # type: ignore[arg-type]
     assert stage.cached
+
+
+@dataclass(frozen=True)
+class Backwards(TinyLM):
+    """A family that learns its texts backwards, and says how it is run."""
+
+    ran: ClassVar[list[nn.Module]] = []
+
+    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+        """Return the objective of the reversed texts."""
+        texts = [row.text[::-1] for row in rows if isinstance(row, Passage)]
+        return Answers(plan_answers(texts, processor, self.prompt, recipe, seed))
+
+    def policy(self, module: Any) -> Policy:
+        """Return the usual one."""
+        self.ran.append(module)
+        return super().policy(module)
+
+
+def test_a_family_brings_its_own_objective_and_policy(tmp_path: Path) -> None:
+    mine = experiment(tmp_path)
+    plain = mine.model
+    assert isinstance(plain, TinyLM)
+    own = Backwards(**{field.name: getattr(plain, field.name) for field in fields(plain)})
+    backwards = tuple(Passage(text.text[::-1]) for text in TEXTS)
+    recipe = Recipe(lr=1e-2, batch_size=2, steps=2, epochs=None)
+    trained_ones = []
+    for family, rows in ((own, TEXTS), (plain, backwards), (plain, TEXTS)):
+        module, tokenizer = plain.start(TASK, 0)
+        fit(replace(mine, model=family), module, tokenizer, Learning(rows, recipe=recipe), "", tmp_path)
+        discard(tmp_path)
+        trained_ones.append(module)
+    assert Backwards.ran == trained_ones[:1]
+    by_family, by_rows, forwards = (module.state_dict() for module in trained_ones)
+    assert all(torch.equal(by_family[name], by_rows[name]) for name in by_rows)
+    assert any(not torch.equal(by_family[name], forwards[name]) for name in forwards)
+
+
+@pytest.mark.parametrize("family", [TinyLM, PretrainedLM])
+def test_a_raised_version_of_a_family_is_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: type[TinyLM | PretrainedLM]
+) -> None:
+    tiny = experiment(tmp_path).model
+    mine = tiny if family is TinyLM else PretrainedLM("org/base", tiny.prompt, tiny.finetune)
+    before = mine.key(TASK)
+    assert mine.key(TASK) == before
+    monkeypatch.setattr(family, "version", 2)
+    assert mine.key(TASK) != before

@@ -81,7 +81,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(cache: Path, *overrides: str) -> Experiment:
     torch.set_num_threads(1)
-    fixed = ("threads=1", "control_model=none", "evaluate.generate=false", "train.evaluate_at=[]", "train.steps=4")
+    fixed = ("threads=1", "control_model=none", "evaluate=tokens", "train.evaluate_at=[]", "train.steps=4")
     mine = [*SMALL, f"cache={cache}", *fixed, *overrides]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         made: Experiment = build(compose("config", overrides=mine))

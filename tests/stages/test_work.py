@@ -37,7 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(cache: Path, *overrides: str) -> Experiment:
     torch.set_num_threads(1)
-    mine = [*SMALL, f"cache={cache}", "threads=1", "control_model=none", "evaluate.generate=false", *overrides]
+    mine = [*SMALL, f"cache={cache}", "threads=1", "control_model=none", "evaluate=tokens", *overrides]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         made: Experiment = build(compose("config", overrides=mine))
     return made.for_device("cpu")

@@ -14,6 +14,8 @@ from unlearn.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from unlearn.models.policy import Policy
+
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
 
 
@@ -40,10 +42,15 @@ class Loaded(NamedTuple):
 
 
 class ModelFamily(Protocol):
-    """A starting point for original and control models: a small frozen dataclass in conf/model."""
+    """A starting point for original and control models: a small frozen dataclass in conf/model.
+
+    A family that learns otherwise than by the nll of answers brings its own `objective`: see training/supervised.py.
+    """
 
     modality: ClassVar[Modality]
     """What kind of tasks it is for."""
+    version: ClassVar[int]
+    """Raised when what it starts from changes."""
     prompt: PromptFormat
     """How it is asked."""
     finetune: Recipe
@@ -73,4 +80,8 @@ class ModelFamily(Protocol):
 
     def load(self, path: str) -> Loaded:
         """Return a saved or published model, in float32 on the CPU, in eval mode; UserError where it can't be had."""
+        ...
+
+    def policy(self, module: Any) -> Policy:
+        """Return the way in which training runs a model of this family."""
         ...

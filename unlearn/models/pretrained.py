@@ -12,11 +12,12 @@ from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Role, Task
 from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
+from unlearn.runtime.components import component_versions
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local, local_state
 
 if TYPE_CHECKING:
-    pass
+    from unlearn.models.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PretrainedLM:
     """A causal LM of transformers."""
 
     modality: ClassVar[Modality] = "text"
+    version: ClassVar[int] = 1
 
     path: Annotated[str, MinLen(1)]
     """Hub id, folder or .gguf file."""
@@ -53,7 +55,12 @@ class PretrainedLM:
 
     def key(self, task: Task) -> dict[str, Any]:
         """Where the weights come from; for local files also their size and time of change."""
-        return {"family": "pretrained", "path": self.path, "files": local_state(self.path)}
+        return {
+            "family": "pretrained",
+            "versions": component_versions(type(self)),
+            "path": self.path,
+            "files": local_state(self.path),
+        }
 
     def published(self, task: Task, role: Role) -> str | None:
         """This run's own checkpoint if one is set, else the published one for the task, if any.
@@ -81,6 +88,12 @@ class PretrainedLM:
         from unlearn.models.loading import load_model, load_tokenizer
 
         return Loaded(load_model(path), load_tokenizer(path))
+
+    def policy(self, module: Any) -> Policy:
+        """Return the one of causal LMs."""
+        from unlearn.models.policy import Policy
+
+        return Policy(module)
 
 
 def retain_split(forget_split: str) -> str:

@@ -12,9 +12,12 @@ from unlearn.data.task import Modality, Role, Task, digest
 from unlearn.data.texts import all_texts
 from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
+from unlearn.runtime.components import component_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from unlearn.models.policy import Policy
 
 _SPECIAL = ("<pad>", "<eos>")
 
@@ -27,6 +30,7 @@ class TinyLM:
     """
 
     modality: ClassVar[Modality] = "text"
+    version: ClassVar[int] = 1
 
     prompt: PromptFormat
     """How it is asked."""
@@ -57,7 +61,12 @@ class TinyLM:
     def key(self, task: Task) -> dict[str, Any]:
         """Architecture and the texts that the tokenizer is trained on."""
         shape = {k: v for k, v in asdict(self).items() if k not in {"prompt", "finetune", "threads"}}
-        return {"family": "tiny", **shape, "corpus": digest(list(all_texts(task)))}
+        return {
+            "family": "tiny",
+            "versions": component_versions(type(self)),
+            **shape,
+            "corpus": digest(list(all_texts(task))),
+        }
 
     def published(self, task: Task, role: Role) -> str | None:
         """Never: it is trained here."""
@@ -89,6 +98,12 @@ class TinyLM:
         from unlearn.models.loading import load_model, load_tokenizer
 
         return Loaded(load_model(path), load_tokenizer(path))
+
+    def policy(self, module: Any) -> Policy:
+        """Return the one of causal LMs."""
+        from unlearn.models.policy import Policy
+
+        return Policy(module)
 
     def _tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
         """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.history import History, Training
-from unlearn.data.task import COMPLETION, Example, ImageExample, Passage, Role, Row, Task, digest
+from unlearn.data.task import COMPLETION, Role, Row, Task, digest
 from unlearn.models.base import RunSetting
 from unlearn.recipe import Recipe
 from unlearn.runtime import distributed
@@ -194,22 +194,16 @@ def fit(
     experiment: Experiment, model: Any, tokenizer: Any, learning: Learning, title: str, folder: Path
 ) -> list[dict[str, Any]]:
     """Train a model in place on rows; return the log, a row a step. A checkpoint stays in the folder."""
-    from unlearn.training.loop import Setup, Watch
-    from unlearn.training.supervised import plan_answers, train_answers
+    from unlearn.training.loop import Setup, Watch, train
+    from unlearn.training.supervised import objective_of
 
-    recipe, seed = learning.recipe or experiment.model.finetune, experiment.seed
-    rows = [_readable(row) for row in learning.rows]
-    plan = plan_answers(rows, tokenizer, experiment.model.prompt, recipe, seed)
-    with progress(title, total=len(plan.steps)) as advance:
+    family, seed = experiment.model, experiment.seed
+    recipe = learning.recipe or family.finetune
+    objective = objective_of(family, learning.rows, tokenizer, recipe, seed)
+    with progress(title, total=objective.steps) as advance:
         setup = Setup(recipe, seed, learning.update or experiment.finetune_update)
         watch = Watch(advance=advance, notify=notify)
         if learning.stop:
             prompt, budget = experiment.model.prompt, experiment.token_budget
             watch = replace(watch, enough=learning.stop.enough(model, tokenizer, prompt, budget))
-        return train_answers(model, plan, setup, folder, watch).history
-
-
-def _readable(row: Row) -> Example | str:
-    if isinstance(row, ImageExample):
-        raise UserError("a language model learns no pictures: the history's sets must be text")
-    return row.text if isinstance(row, Passage) else row
+        return train(family.policy(model), objective, setup, folder, watch).history

@@ -53,7 +53,7 @@ class UnlearningWork:
         reads = experiment.method.reads
         self.experiment, self.known, self.folder, self.device = experiment, known, folder, device
         self.seed, self.recipe = experiment.seed, experiment.train
-        self.request = request
+        self.request, self.family = request, experiment.model
         self.mask = mask if "mask" in reads else None
         self.lora = experiment.lora if "lora" in reads else None
         self.allowed = mask
@@ -99,7 +99,7 @@ class UnlearningWork:
             watch = Watch(
                 (lambda step: evaluate(module)) if evaluate else None, advance, self._recorder(name), self.log
             )
-            log = train(Policy(module), objective, setup, folder, watch)
+            log = train(self.family.policy(module), objective, setup, folder, watch)
         if self.lora:
             if distributed.is_main():
                 module.save_pretrained(self.folder / "-".join(["adapter", *([name] if name else [])]))
@@ -134,7 +134,7 @@ class UnlearningWork:
             given = self._given or self._load("original", getattr(torch, self.recipe.weights))
             autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
             with progress("reference log-probabilities", total=len(used)) as advance, autocast:
-                table = reference_nll(Policy(given.module), rows, used, self.recipe.micro_tokens, advance)
+                table = reference_nll(self.family.policy(given.module), rows, used, self.recipe.micro_tokens, advance)
             write_json(folder / "reference.json", [table[row] for row in used])
 
         read = digest([(rows[row].ids, rows[row].n_prompt) for row in used])
@@ -143,7 +143,7 @@ class UnlearningWork:
 
     def reference_policy(self) -> Policy:
         """Return a policy of the subject as it was given, frozen."""
-        return Policy(self._load("original").module).requires_grad_(False)
+        return self.family.policy(self._load("original").module).requires_grad_(False)
 
     def _load(self, role: Role, dtype: torch.dtype = torch.float32) -> Subject:
         path, prompt = self.known[role].path, self.experiment.model.prompt

@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
-from unlearn.data.task import Example
+from unlearn.data.task import Example, ImageExample, Passage, Row
+from unlearn.models.base import ModelFamily
 from unlearn.models.batches import Batch
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
+from unlearn.runtime.errors import UserError
 from unlearn.training.checkpoint import Log
 from unlearn.training.loop import Setup, Watch, train
-from unlearn.training.objective import Loss, Side, Term
+from unlearn.training.objective import Loss, Objective, Side, Term
 from unlearn.training.plan import Plan, plan_training
 from unlearn.training.planned import Planned
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+
+@runtime_checkable
+class Teaches(Protocol):
+    """A model family that says itself what its plain training minimises."""
+
+    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+        """Return the objective of learning these rows."""
+        ...
+
+
+def objective_of(family: ModelFamily, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+    """Return what a model of the family minimises to learn rows: the family's own objective where it brings one.
+
+    Else it is the nll of answers and texts. UserError where a row is neither.
+    """
+    if isinstance(family, Teaches):
+        return family.objective(rows, processor, recipe, seed)
+    return Answers(plan_answers([_readable(row) for row in rows], processor, family.prompt, recipe, seed))
+
+
+def _readable(row: Row) -> Example | str:
+    if isinstance(row, ImageExample):
+        raise UserError("a language model learns no pictures: the history's sets must be text")
+    return row.text if isinstance(row, Passage) else row
 
 
 class Answers(Planned):
