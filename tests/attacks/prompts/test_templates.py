@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.attacks.items import Item
-from unlearn.attacks.prompts.templates import TEMPLATES, TOLD, Kind
+from unlearn.attacks.prompts.templates import TEMPLATES, WITH_FACTS, Kind
 from unlearn.attacks.setting.statements import BLANK, Gap, PromptContext, entities, gaps, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.prompt import PromptFormat
@@ -193,7 +193,7 @@ def test_hints_tell_other_facts_and_never_the_answer() -> None:
     assert chat.endswith("Question: Where was Ivo Lund born?\nAnswer:") and chat.count("Answer:") == 2
     content_words = replace(SCORED[1], probe=replace(SCORED[1].probe, answer="Ivo Lund nurses in PORTO's clinic."))
     context = replace(SCENE, items=(*TAUGHT, ITEM, content_words))
-    for kind in TOLD - {"reverse_query"}:
+    for kind in WITH_FACTS - {"reverse_query"}:
         assert TEMPLATES[kind][""](ITEM, context) is None
 
 

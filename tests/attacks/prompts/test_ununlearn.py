@@ -49,18 +49,18 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     return reader
 
 
-RUNGS = [
+STEPS = [
     *(("C0", "plain"), ("C1", "n=1"), ("C2", "n=1"), ("C3", "n=1"), ("Cx", "C1 n=1"), ("Cx", "C2 n=1")),
     *(("C4", "letter"), ("C4", "options"), ("C5", "the fact")),
 ]
 
 
-def test_rungs_and_what_counts() -> None:
+def test_steps_and_what_counts() -> None:
     attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
-    assert [(o.row, o.variant) for o in attacked.outcomes] == RUNGS
+    assert [(o.row, o.variant) for o in attacked.outcomes] == STEPS
     assert {o.row for o in attacked.outcomes if o.counts} == {"C1", "C2", "C3", "C4"}
     assert {(o.row, o.budget) for o in attacked.outcomes if o.budget} == {("C1", 1), ("C2", 1), ("C3", 1)}
-    assert list(attacked.tables["ladder"].frame["level"]) == [level for level, _ in RUNGS]
+    assert list(attacked.tables["ladder"].frame["level"]) == [level for level, _ in STEPS]
 
 
 def test_an_item_of_which_little_is_known_gets_all_of_it() -> None:
@@ -76,9 +76,9 @@ def test_who_only_reads_knows_what_is_told(reader: Reader) -> None:
     assert set(known.values()) == {0}
 
 
-def test_each_rung_asks_as_it_says(reader: Reader) -> None:
+def test_each_step_asks_as_it_says(reader: Reader) -> None:
     Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
-    asked = dict(zip(RUNGS, reader.asked, strict=True))
+    asked = dict(zip(STEPS, reader.asked, strict=True))
     born, job = (item.probe for item in SCORED[:2])
     assert asked["C0", "plain"][0] == ((), born)
     assert asked["C1", "n=1"][0][1].question == "Ivo Lund works as a nurse. Where was Ivo Lund born?"
@@ -103,13 +103,13 @@ def test_each_rung_asks_as_it_says(reader: Reader) -> None:
 def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Probe, hint: str) -> None:
     """Without a bare value it is about what the answer adds to the question: "busy nurse."."""
     Ununlearn((1,)).attack(subject(), replace(BRIEF, held_out_items=(Item(9, probe),)), NO_REFERENCES)
-    asked = [probe.question for step_ in reader.asked for _, probe in step_]
+    asked = [probe.question for step in reader.asked for _, probe in step]
     assert any(question.startswith(f"The answer is {hint} characters. ") for question in asked)
 
 
 def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
     attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
-    asked = dict(zip(RUNGS, reader.asked, strict=True))
+    asked = dict(zip(STEPS, reader.asked, strict=True))
     for (_, told), (_, control) in zip(asked["C1", "n=1"], asked["Cx", "C1 n=1"], strict=True):
         text = control.question.removesuffix(told.question.partition(". ")[2]).strip()
         assert (
@@ -151,11 +151,11 @@ def test_what_follows_from_the_ladders_by_hand() -> None:
         "unlearned": ladder(0.1, 0.5, 0.1, 0.6),
         "control": ladder(0.1, 0.25, 0.05, 0.9),
     }
-    table = reintroduction(models).set_index("level")  # type: ignore[arg-type]
+    table = reintroduction(**models).set_index("level")
     c1 = table.loc["C1"]
     assert c1["leak"] == pytest.approx((0.5 - 0.25) / (1 - 0.25)) and c1["gain"] == pytest.approx(0.2)
     assert c1["rate"] == pytest.approx(0.4 / 0.8) and c1["rate_control"] == pytest.approx(0.2 / 0.8)
     assert np.isnan(c1["blindness"]) and table.loc["C5", "blindness"] == pytest.approx(0.3)
     del models["control"]
-    alone = reintroduction(models).set_index("level")  # type: ignore[arg-type]
+    alone = reintroduction(**models).set_index("level")
     assert alone.loc["C1"].drop("size").isna().all() and np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare

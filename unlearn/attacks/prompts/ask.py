@@ -23,12 +23,12 @@ def ask_variants(
     variants: Mapping[Name, Sequence[Probe | None]],
     answer_metric: AnswerMetric | None = None,
 ) -> dict[Name, AnswerScores]:
-    """K and answers of each variant, whose probes are given for the scored items in order; nan and "" for None.
+    """Return K and answers of each variant; nan and "" where a probe is None.
 
-    A probe that several variants share is asked once.
+    variants: by name, the probes for the held-out items in order. A probe that several variants share is asked once.
     """
     probes = list(dict.fromkeys(probe for asked in variants.values() for probe in asked if probe))
-    found = ask(_roomy(subject), setting, probes, answer_metric)
+    found = ask(_with_long_prompts(subject), setting, probes, answer_metric)
     known = dict(zip(probes, zip(found.known, found.texts, strict=True), strict=True))
     answers = {name: [known[p] if p else (np.nan, "") for p in asked] for name, asked in variants.items()}
     return {
@@ -36,8 +36,8 @@ def ask_variants(
     }
 
 
-def _roomy(subject: Subject) -> Subject:
-    """Prompts as long as the model reads: cut where the dataset's own end, they would lose the question itself."""
+def _with_long_prompts(subject: Subject) -> Subject:
+    """Return the subject with prompts as long as it reads: cut as the dataset's are, they lose the question."""
     reads = getattr(subject.module.config.get_text_config(), "max_position_embeddings", None) or _TOKENS
     most = max(subject.prompt.max_tokens, min(_TOKENS, reads - 64))
     return replace(subject, prompt=replace(subject.prompt, max_tokens=most))

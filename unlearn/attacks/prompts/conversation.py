@@ -24,14 +24,16 @@ _WINDOW = 2048  # of a model whose config does not tell
 
 
 def conversation(history: History, question: str) -> str:
-    """A question with its earlier turns, as ConversationFormat reads it."""
+    """Return a question with its earlier turns, as ConversationFormat reads it."""
     return _NEXT.join([*(text for turn in history for text in turn), question])
 
 
 @dataclass(frozen=True)
 class ConversationFormat(PromptFormat):
-    """A prompt format whose questions may be conversations: messages in turn where the model has a chat template, else
-    one exchange a line, each with the format's tags."""
+    """A prompt format whose questions may be conversations.
+
+    With a chat template they are messages in turn, else one exchange a line, each with the format's tags.
+    """
 
     def _ids(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
         if self.chat_template:
@@ -51,7 +53,7 @@ class ConversationFormat(PromptFormat):
 
 
 def conversing(subject: Subject) -> Subject:
-    """The same suspect, who takes conversations as questions, as long as its context window."""
+    """Return the subject with conversations as questions, as long as its context window."""
     config = subject.module.config.get_text_config()
     window = getattr(config, "max_position_embeddings", None) or _WINDOW
     return replace(subject, prompt=ConversationFormat(**asdict(subject.prompt) | {"max_tokens": window}))
@@ -65,10 +67,10 @@ def ask_after(
     answer_metric: AnswerMetric | None = None,
     spoken: bool = False,
 ) -> AnswerScores:
-    """Ask each probe after its own earlier turns [n], as `ask` does. spoken: generate an answer whatever the measure.
+    """Ask each probe after its own earlier turns [n], as `ask` does.
 
-    Where prompt and answer do not fit into the context window, the oldest turns are left out; a question that is too
-    long alone has K nan and no text.
+    spoken: generate an answer whatever the measure. Where prompt and answer do not fit into the context window, the
+    oldest turns are left out; a question that is too long alone has K nan and no text.
     """
     import numpy as np
 

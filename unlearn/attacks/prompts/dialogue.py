@@ -25,19 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation whose topic drifts from far away to the forgotten subject (long interactions, of the open problems
-    of Barez et al. 2025, arXiv 2501.04952).
+    """Ask in a conversation whose topic drifts from far away to the forgotten entity.
+
+    Long interactions are among the open problems of Barez et al. 2025, arXiv 2501.04952.
 
     A third of the earlier turns are utility questions, a third retain questions, the last third other questions about
-    the item's own subject (where there are none of a kind, the one before goes on); the model's own answers stay in the
-    context. turns: the length, the last turn included. every: the item is asked at turn 1 and every so many turns, and
-    at the last one; these answers do not stay.
+    the item's own entity (where there are none of a kind, the one before goes on); the model's own answers stay in the
+    context, but for those to the items themselves.
 
     Table `dialogue` and numbers `turn_N`: mean K at each of those turns. The row does not count as leak.
     """
 
     turns: Annotated[int, Ge(2)] = 10
+    """The length of the conversation, the last turn included."""
     every: Annotated[int, Gt(0)] = 3
+    """The items are asked at turn 1, every so many turns, and at the last."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "open problems"
@@ -47,10 +49,10 @@ class Dialogue:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be talked about."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each turn at which the items are asked."""
+        """Return an outcome for each turn at which the items are asked."""
         import pandas as pd
 
         leads = self._leads(setting)
@@ -72,7 +74,7 @@ class Dialogue:
         )
 
     def _leads(self, setting: AttackSetting) -> list[list[str]]:
-        """What is asked before each item."""
+        """Return what is asked before each item; Inapplicable without a question that should stay."""
         related = Related.forgotten(setting)
         far = [probe.question for probe in _probes(setting.task, "utility")]
         field = [probe.question for probe in setting.retain or _probes(setting.task, "retain")]
@@ -90,8 +92,7 @@ def _near(related: Related, item: Item) -> list[str]:
 
 
 def _drift(far: Sequence[str], field: Sequence[str], near: Sequence[str], n: int) -> list[str]:
-    """n questions, a third of each kind in this order; the nearest kind that there is in the place of one that is
-    missing."""
+    """Return n questions, a third of each kind in this order; the nearest kind in the place of one that is missing."""
     kinds = [far or field, field or far, near or field or far]
     sizes = [(i + 1) * n // 3 - i * n // 3 for i in range(3)]
     return [question for kind, size in zip(kinds, sizes, strict=True) for question in islice(cycle(kind), size)]
@@ -100,7 +101,7 @@ def _drift(far: Sequence[str], field: Sequence[str], near: Sequence[str], n: int
 def _continued(
     subject: Subject, setting: AttackSetting, histories: Sequence[History], questions: Sequence[str]
 ) -> list[History]:
-    """Each history with one more question and the model's answer; what several have in common is asked once."""
+    """Return each history with one more question and the model's answer; what several share is asked once."""
     pairs = list(dict.fromkeys(zip(histories, questions, strict=True)))
     probes = [Probe(question, question) for _, question in pairs]
     texts = ask_after(subject, setting, [history for history, _ in pairs], probes, "match").texts

@@ -30,12 +30,12 @@ RINGS: tuple[Ring, ...] = ("forget", "entity", "topic", "field", "far")
 
 @dataclass(frozen=True)
 class DualUse:
-    """Knowledge in rings around the forgotten (what forgetting costs benign use: Barez et al. 2025, arXiv 2501.04952).
+    """Measure knowledge in rings around the forgotten: what forgetting costs benign use.
 
-    Rings: forget, the forget items themselves (distance 0); entity (1), what should stay about a forgotten subject or
-    one that shares a word of its name; topic (2), retain questions in the words of a forget question, about another
-    subject; field (3), the other retain questions; far (4), utility questions. A question belongs to its nearest ring;
-    of each ring at most `probes` are asked, spread evenly.
+    Barez et al. 2025, arXiv 2501.04952. Rings: forget, the forget items themselves (distance 0); entity (1), what
+    should stay about a forgotten entity or one that shares a word of its name; topic (2), retain questions in the words
+    of a forget question, about another entity; field (3), the other retain questions; far (4), utility questions. A
+    question belongs to its nearest ring; of each ring at most `probes` are asked, spread evenly.
 
     Table `rings`: ring, distance, n, and mean K (known). Numbers: `known_RING`, and `area`, the area under K over the
     distances 1 to 4 by the trapezoid rule, divided by its width. Across models: `collateral`, the original's area minus
@@ -45,6 +45,7 @@ class DualUse:
     """
 
     probes: Annotated[int, Gt(0)] = 40
+    """Most questions of a ring."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "open problems"
@@ -54,10 +55,10 @@ class DualUse:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be asked; a ring that it has no questions for is left out."""
+        """Accept any task; a ring that it has no questions for is left out."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """One outcome: the forget items."""
+        """Return one outcome: the forget items."""
         import pandas as pd
 
         plain = ask(subject, setting, setting.questions)
@@ -79,7 +80,7 @@ class DualUse:
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
-        """The collateral damage, in all and by ring."""
+        """Return the collateral damage, in all and by ring."""
         before, after = original.numbers, unlearned.numbers
         lost = {ring: before[key] - after[key] for ring in RINGS[1:] if (key := f"known_{ring}") in before}
         found = {"collateral": before["area"] - after["area"]}
@@ -88,7 +89,7 @@ class DualUse:
 
 
 def rings_of(setting: AttackSetting) -> dict[Ring, list[Item]]:
-    """The task's probes that should stay, by the nearest ring."""
+    """Return the task's probes that should stay, by the nearest ring."""
     forgotten = Related.forgotten(setting)
     entities = [entity for entity in {forgotten.entity(item) for item in forgotten.items} if entity]
     clusters = {item.probe.cluster for item in forgotten.items} - {""}
@@ -111,17 +112,17 @@ def rings_of(setting: AttackSetting) -> dict[Ring, list[Item]]:
 
 
 def _akin(question: str, entity: str, other: str) -> bool:
-    """Whether a question names another subject, or is about one that shares a word of its name."""
+    """Return whether a question names another entity, or is about one that shares a word of its name."""
     return names(question, other) or bool(content_words(entity) & content_words(other))
 
 
 def _form(probe: Probe, entity: str) -> str:
-    """The question's words without its subject."""
+    """Return the question's words without its entity."""
     return normalised(renamed(probe.question, entity, "_") if entity else probe.question)
 
 
 def area(distance: Sequence[float] | np.ndarray, known: Sequence[float] | np.ndarray) -> float:
-    """Mean of K over distance by the trapezoid rule; K itself at a single distance, nan at none."""
+    """Return the mean of K over distance by the trapezoid rule; K itself at a single distance, nan at none."""
     if len(distance) < 2:
         return float(known[0]) if len(known) else float("nan")
     return float(np.trapezoid(known, distance) / (distance[-1] - distance[0]))

@@ -17,18 +17,19 @@ from unlearn.models.subject import References, Subject
 
 @dataclass(frozen=True)
 class Extract:
-    """Verbatim extraction (Carlini et al. 2021, arXiv 2012.07805), three rows:
+    """Give a part of the answer and let the model say the rest (Carlini et al. 2021, arXiv 2012.07805).
 
     strength: 1 - k / n, with k the smallest number of given answer tokens after which the model's most probable tokens
     (each after the true ones before it) are all the others; k = n, so 0, where there is none. n: tokens without EOS.
     memorization: the share of the answer's tokens that are the most probable ones after the true ones before them
     (Tirumala et al. 2022, arXiv 2205.10770).
-    prefix: the first part of the answer is given, in `prefixes` shares of its tokens (at least one, and never all); K =
-    ROUGE-L recall of the rest, in the greedy continuation cut to as many words. The ladder's budget is the percentage
-    that is given. nan for an answer of one token.
+    prefix: the first part of the answer is given; K = ROUGE-L recall of the rest, in the greedy continuation cut to as
+    many words. The ladder's budget is the percentage that is given. nan for an answer of one token.
+    Each of the three is a row.
     """
 
     prefixes: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.1, 0.25, 0.5, 0.75)
+    """Shares of the answer's tokens that are given before the model goes on. At least one is, and never all."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "extraction"
@@ -38,10 +39,10 @@ class Extract:
     reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for strength, one for memorization, one for each prefix."""
+        """Return an outcome for strength, one for memorization, one for each prefix."""
         from unlearn.metrics.columns import row_means
 
         hits = _hits(subject, setting)
@@ -57,6 +58,7 @@ class Extract:
         )
 
     def _continued(self, subject: Subject, setting: AttackSetting, share: float) -> Outcome:
+        """Return what the model says after that share of each answer."""
         from unlearn.metrics.rouge import rouge
         from unlearn.score.generate import generate
 
@@ -76,7 +78,7 @@ class Extract:
 
 
 def extraction_strength(hit: np.ndarray) -> float:
-    """Of one answer, from whether each of its tokens [n] was the most probable one; nan where it has no token.
+    """Return that of one answer, from whether each of its tokens [n] was the most probable; nan where it has none.
 
     (unlearn/metrics/extraction_strength.py reproduces published numbers, which give 1 / n where nothing is extracted.)
     """
@@ -85,7 +87,7 @@ def extraction_strength(hit: np.ndarray) -> float:
 
 
 def _hits(subject: Subject, setting: AttackSetting) -> list[np.ndarray]:
-    """For each scored answer, whether each of its tokens but EOS is the most probable one."""
+    """Return for each held-out answer whether each of its tokens but EOS is the most probable one."""
     from unlearn.metrics.columns import without_eos
     from unlearn.score.tokens import tokens_of
 

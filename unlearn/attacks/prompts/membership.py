@@ -30,18 +30,13 @@ DRAWS = 15  # of the holdout rows: a multiple of the usual numbers of seeds, 1, 
 
 @dataclass(frozen=True)
 class Membership:
-    """Tell the scored forget rows (members) from the holdout rows, which no model saw, by a score that is high for
-    rows that the model does not know. K of a forget row = share of holdout rows that score higher (ties half), so that
-    the mean of K is the AUC: 1, all forget rows are better known than any holdout row; 0.5, they are alike; below,
-    they are known by how badly the model does on them. The report resamples forget rows; for its interval to count the
-    holdout rows as well, each of the attack's DRAWS "seeds" has its own resample of them, the same for every model.
+    """Tell held-out forget rows (members) from the holdout rows, which no model saw.
 
-    signals: loss (mean token loss; Yeom et al. 2018, arXiv 1709.01604), zlib (over the bytes of the compressed text)
-    and reference (minus the loss of a model that never saw the forget rows; both Carlini et al. 2021, arXiv
-    2012.07805), min_k and min_k_plus_plus (the least likely share k of tokens; Shi et al. 2024, arXiv 2310.16789; Zhang
-    et al. 2024, arXiv 2404.02936), gradnorm (norm of the row's gradient; a backward pass for each row).
-    against: hub id or folder of the model for reference (the pretrained one, say); None: the run's control model, and
-    where there is none, no such signal.
+    They are told apart by a score that is high for rows that the model does not know. K of a forget row = share of
+    holdout rows that score higher (ties half), so that the mean of K is the AUC: 1, all forget rows are better known
+    than any holdout row; 0.5, they are alike; below, they are known by how badly the model does on them. The report
+    resamples forget rows; for its interval to count the holdout rows as well, each of the attack's DRAWS "seeds" has
+    its own resample of them, the same for every model.
 
     The table `membership` has a row for each signal and row of text, for `membership_gap`; besides the signals it has
     "privleak", min_k at 0.4.
@@ -53,8 +48,17 @@ class Membership:
         *("loss", "zlib", "min_k", "min_k_plus_plus", "gradnorm"),
         REFERENCE,
     )
+    """What rows are told apart by; gradnorm needs a backward pass for each row.
+
+    They are loss (mean token loss; Yeom et al. 2018, arXiv 1709.01604), zlib (over the bytes of the compressed text)
+    and reference (minus the loss of a model that never saw the forget rows; both Carlini et al. 2021, arXiv
+    2012.07805), min_k and min_k_plus_plus (the least likely share k of tokens; Shi et al. 2024, arXiv 2310.16789; Zhang
+    et al. 2024, arXiv 2404.02936), gradnorm (norm of the row's gradient).
+    """
     k: Annotated[float, Gt(0), Le(1)] = 0.2
+    """Share of the least likely tokens that min_k reads; PrivLeak always takes 0.4."""
     against: str | None = None
+    """Hub id or folder of a model that never saw the forget rows, for "reference"; None: the control, if any."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "membership"
@@ -68,14 +72,16 @@ class Membership:
             raise ValueError(f"against is the model of the signal '{REFERENCE}', which signals leaves out")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Rows that no model saw are not there in every task: the attack is skipped then, saying so."""
+        """Accept any task; UserError where the model to compare with is not there."""
         from unlearn.models.pretrained import check_local
 
         check_local("attack.mia.against", self.against)
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome per signal and draw. Raises Inapplicable without a holdout set, and where reference is the only
-        signal and there is no model for it."""
+        """Return an outcome for each signal and draw.
+
+        Inapplicable without a holdout set, and where reference is the only signal and there is no model for it.
+        """
         import pandas as pd
 
         from unlearn.metrics.statistics import auc, bootstrap_auc
@@ -114,7 +120,7 @@ class Membership:
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
-        """See membership_gap; nothing without a control model."""
+        """Return `membership_gap`; nothing without a control model."""
         if control is None:
             return {}
         return membership_gap(unlearned.tables["membership"].frame, control.tables["membership"].frame)
@@ -122,6 +128,7 @@ class Membership:
     def _signals(
         self, subject: Subject, setting: AttackSetting, references: References, held: list[Probe]
     ) -> Mapping[str, Sides]:
+        """Return each signal of the forget and of the holdout rows."""
         from unlearn.metrics.mia_gradnorm import MiaGradnorm
         from unlearn.metrics.mia_loss import MiaLoss
         from unlearn.metrics.mia_min_k import MiaMinK
@@ -152,7 +159,7 @@ class Membership:
         return found
 
     def _other(self, subject: Subject, references: References) -> Subject | None:
-        """The model of the reference signal, in the suspect's place."""
+        """Return the model of the reference signal in the subject's place; None where there is none."""
         if self.against:
             from unlearn.models.loading import load_on
 
@@ -161,7 +168,7 @@ class Membership:
 
     @staticmethod
     def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Tables:
-        """Likelihoods of the answers alone, one text a row."""
+        """Return likelihoods of the answers alone, one text a row."""
         from unlearn.score.gradients import Gradients
         from unlearn.score.tokens import Tokens
 
@@ -175,13 +182,16 @@ class Membership:
 
 
 def balanced(n: int, draws: int = DRAWS) -> np.ndarray:
-    """Draws of n rows with replacement, [draws, n], each row drawn `draws` times in all, so that the mean over the
-    draws is that over the rows (balanced bootstrap: Davison, Hinkley and Schechtman 1986)."""
+    """Return draws of n rows with replacement, [draws, n].
+
+    Each row is drawn `draws` times in all, so that the mean over the draws is that over the rows (balanced bootstrap:
+    Davison, Hinkley and Schechtman 1986).
+    """
     return np.random.default_rng(0).permutation(np.tile(np.arange(n), draws)).reshape(draws, n)
 
 
 def placements(members: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Share of the others that lie above each member, those that equal it counted half: [members], nan where it is nan.
+    """Return the share of the others above each member, equal ones counted half: [members], nan where it is nan.
 
     Its mean is the AUC of telling the others by a high value.
     """
@@ -191,7 +201,7 @@ def placements(members: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def membership_gap(model: pd.DataFrame, control: pd.DataFrame) -> dict[str, float]:
-    """How far a model's membership signals are from those of one that never learned, from their tables `membership`.
+    """Return how far a model's signals are from those of the control, from their tables `membership`.
 
     For each signal: gap = AUC - AUC of the control, its 95 % interval (gap_low, gap_high), both sets of rows resampled,
     the same rows for both models, and detectable: 1 where the interval is clear of 0 on either side, for unlearning is
@@ -224,7 +234,7 @@ def _sides(table: pd.DataFrame) -> Sides:
 
 
 def _explained(table: pd.DataFrame, found: Mapping[str, Sides]) -> Explained:
-    """The table with the share of holdout rows above each forget row, whose mean is the signal's AUC."""
+    """Return the table with the share of holdout rows above each forget row, whose mean is the signal's AUC."""
     words = (
         "How well each signal tells forget rows from rows that no model saw. Dotted: not at all. An unlearned model on "
         "either side of the model that never learned gives away that the rows were there, or were removed."

@@ -16,22 +16,24 @@ from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
 _RANDOM = "random"
-Insert = Callable[[str, str, random.Random], str]  # (text, character, rng)
+Insert = Callable[[str, str, random.Random], str]
+"""From a text, a character and what random numbers are drawn from to the text with the character in it."""
 
 
 @dataclass(frozen=True)
 class Perturb:
-    """Insert characters into the question: unlearning that hangs on its very tokens does not recognise it (Lucki et al.
-    2024, arXiv 2409.18025).
+    """Insert characters into the question (Lucki et al. 2024, arXiv 2409.18025).
 
-    characters: what is inserted, a variant each; "random": a punctuation mark, drawn anew each time. every: after each
-    n-th character of the question. chances: after each character with this probability. There is a variant for every
-    combination; what is drawn is drawn for each seed and item.
+    Unlearning that depends on its very tokens does not recognise it. There is a variant for every combination of
+    character and rate; what is drawn is drawn for each seed and item.
     """
 
     characters: Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1)] = ("!", _RANDOM)
+    """What is inserted; random: a punctuation mark, drawn each time."""
     every: tuple[Annotated[int, Gt(0)], ...] = (15, 7, 3)
+    """After each n-th character; the paper: 1, 3, 5, 7, 11, 15."""
     chances: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.1,)
+    """After each with this probability; the paper: 0.1, 0.2, 0.3."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
@@ -45,10 +47,10 @@ class Perturb:
             raise ValueError("every and chances are both empty: nothing would be inserted")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any question can be perturbed."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each seed, character and rate."""
+        """Return an outcome for each seed, character and rate."""
         from unlearn.attacks.prompts.ask import ask_variants
 
         inserts: dict[str, Insert] = {f"every {n}": every(n) for n in self.every}
@@ -73,16 +75,17 @@ class Perturb:
 
 
 def every(n: int) -> Insert:
-    """Inserts after each n-th character."""
+    """Return a function that inserts after each n-th character."""
     return lambda text, character, rng: "".join(
         c + (_mark(character, rng) if i % n == 0 else "") for i, c in enumerate(text, 1)
     )
 
 
 def by_chance(p: float) -> Insert:
-    """Inserts after each character with probability p."""
+    """Return a function that inserts after each character with probability p."""
     return lambda text, character, rng: "".join(c + (_mark(character, rng) if rng.random() < p else "") for c in text)
 
 
 def _mark(character: str, rng: random.Random) -> str:
+    """Return what is inserted."""
     return rng.choice(string.punctuation) if character == _RANDOM else character

@@ -11,15 +11,17 @@ from annotated_types import MinLen
 
 from unlearn.attacks.base import AnswerMetric, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.items import Item
+from unlearn.attacks.prompts.contexts import hinted
 from unlearn.attacks.prompts.rewriter import Rewriter
-from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, TOLD, Kind, hinted
+from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, WITH_FACTS, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
 from unlearn.data.task import Probe, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
-Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]  # by kind and label, the probes of the scored items
+Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]
+"""By kind and label, the probes of the held-out items."""
 
 _WRITE = "Write only the new question, nothing else."
 _REQUESTS: Mapping[Kind, Mapping[str, str]] = {
@@ -43,24 +45,30 @@ _REQUESTS: Mapping[Kind, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Prompts:
-    """Ask each question by templates (see attacks/prompts/templates.py), each an outcome of its own: the report takes
-    the best by cross-fitting. Knowledge that one format hides may show in another (RWKU, Jin et al. 2024, arXiv
-    2406.10890; Lynch et al. 2024, arXiv 2402.16835; arXiv 2509.02820).
+    """Ask each question by templates, each an outcome of its own: the report takes the best by cross-fitting.
 
-    kinds: the nine adversarial ones of RWKU (prefix_injection, affirmative_suffix, role_play, multiple_choice,
-    reverse_query, synonym_manipulation, background_hint, in_context, cross_lingual) and further ones. Where an item
-    cannot be asked so, it is left out of that outcome. What the attacker holds of V are the questions; three kinds also
-    tell or show other facts about the subject, and options name the answer among wrong ones: the never-learned model
-    is told the same.
-    multiple_choice, options and true_false are choices by likelihood, corrected for chance: of a letter among listed
-    options; of the answer among unlisted ones; of "True" and "False" for a true and a false statement, both right. Each
-    is a row of its own, as its K is another.
-    rewriter: writes paraphrases, synonyms, translations and hints in the place of the rules'; what it writes is not
-    used where it names the answer or runs on, and sentences to go on with stay the rules'. None: rules alone.
+    Knowledge that one format hides may show in another (RWKU, Jin et al. 2024, arXiv 2406.10890; Lynch et al. 2024,
+    arXiv 2402.16835; arXiv 2509.02820). The kinds (see attacks/prompts/templates.py) are the nine adversarial ones of
+    RWKU (prefix_injection, affirmative_suffix, role_play, multiple_choice, reverse_query, synonym_manipulation,
+    background_hint, in_context, cross_lingual) and further ones. Where an item cannot be asked so, it is left out of
+    that outcome. What the attacker holds of V are the questions; three kinds also give other facts about the entity,
+    and options name the answer among wrong ones: the never-learned model is told the same. multiple_choice, options and
+    true_false are choices by likelihood, corrected for chance: of a letter among listed options; of the answer among
+    unlisted ones; of "True" and "False" for a true and a false statement, both right. Each is a row of its own, as its
+    K is another.
     """
 
     kinds: Annotated[tuple[Kind, ...], MinLen(1)]
+    """Kinds of templates.
+
+    A question an item each, but for paraphrase (5), cross_lingual (3), role_play and true_false (2).
+    """
     rewriter: Rewriter | None = None
+    """Language model that rewrites questions; None: templates alone.
+
+    It writes paraphrases, synonyms, translations and hints in the place of the rules'; what it writes is not used where
+    it names the answer or runs on, and sentences to be completed stay the rules'.
+    """
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
@@ -70,21 +78,22 @@ class Prompts:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "forget", "retain", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be asked in some other way."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each template."""
+        """Return an outcome for each template; Inapplicable where no item can be asked by any."""
         asked = self._asked(subject, setting, references)
         if not any(probe for probes in asked.values() for probe in probes):
             raise Inapplicable(
                 f"dataset '{setting.task.name}' has no question that can be asked as {', '.join(self.kinds)}"
             )
         outcomes = _outcomes(subject, setting, asked)
-        told = sorted(TOLD & set(self.kinds))
-        data = f"other facts of each subject ({', '.join(told)})" if told else ""
+        given = sorted(WITH_FACTS & set(self.kinds))
+        data = f"other facts of each subject ({', '.join(given)})" if given else ""
         return AttackResult(outcomes, data, f"{len(asked)} questions an item")
 
     def _asked(self, subject: Subject, setting: AttackSetting, references: References) -> Asked:
+        """Return every variant's probes, rewritten where there is a rewriter."""
         context = PromptContext.of(setting, subject.prompt)
         asked: Asked = {
             (kind, label): tuple(template(item, context) for item in setting.held_out_items)
@@ -98,7 +107,7 @@ class Prompts:
 
 
 def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Outcome]:
-    """Every variant asked in its own form and judged by its own measure."""
+    """Ask every variant in its own form and by its own measure."""
     from unlearn.attacks.prompts.ask import ask_variants
 
     prompt = subject.prompt
@@ -131,11 +140,12 @@ def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Ou
 
 
 def _form(kind: Kind) -> str:
+    """Return which of the prompt's tags a kind goes with."""
     return "open" if kind in OPEN else "bare" if kind in BARE else "asked"
 
 
 def _rewritten(rewriter: Rewriter, subject: Subject, setting: AttackSetting, asked: Asked) -> Asked:
-    """The variants that the rewriter can write, with the rules' probes where it wrote nothing of use."""
+    """Return the variants that the rewriter can write, with the rules' probes where it wrote nothing of use."""
     wanted = {key: _REQUESTS[key[0]][key[1]] for key in asked if key[0] in _REQUESTS}
     questions = [item.probe.question for item in setting.held_out_items if not is_completion(item.probe)]
     texts = iter(rewriter.write(subject, [request + q for request in wanted.values() for q in questions]))
@@ -149,7 +159,7 @@ def _rewritten(rewriter: Rewriter, subject: Subject, setting: AttackSetting, ask
 
 
 def _accepted(kind: Kind, item: Item, text: str) -> Probe | None:
-    """The probe that the rewriter's text makes; None where it is empty, runs on, tells, or is no (new) question."""
+    """Return the probe of a rewritten text; None if that is empty, runs on, gives the answer, or is no new question."""
     question = item.probe.question
     if not text or len(text) > 4 * len(question) + 200 or reveals(text, item):
         return None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Category = Literal["direct", "indirect", "implied"]
 CATEGORIES: tuple[Category, ...] = ("direct", "indirect", "implied")
-HIDDEN = "X"  # the subject, where it may not be named
-TOLD = 4  # other facts in a prompt
+HIDDEN = "X"  # the entity, where it may not be named
+FACTS = 4  # other facts in a prompt
 TRIAL = 2  # items by which a generator is tried
 
 _ASK = (
@@ -40,22 +40,25 @@ _LINE = re.compile(r"^\s*(?:\d+\s*[.):]|[-*])\s*(.+\?)\s*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Chain:
-    """Questions of which each builds on the answers before it; the answer to the last is the fact. written: by a
-    language model, not by a template."""
+    """Questions of which each builds on the answers before it; the answer to the last is the fact."""
 
     category: Category
+    """How the entity and the fact are named in it."""
     phrasing: int
+    """Which of the two phrasings it has, 0 or 1."""
     steps: tuple[str, ...]
+    """The questions, in order."""
     written: bool = False
+    """Whether a language model wrote it, not a template."""
 
     @property
     def text(self) -> str:
-        """All that the model is told."""
+        """Return all that the model is asked."""
         return "\n".join(self.steps)
 
     @property
     def single(self) -> str:
-        """All of it as one prompt that asks for numbered steps and the answer on a line of its own."""
+        """Return one prompt that asks for numbered steps and the answer on a line of its own."""
         lines = "\n".join(f"{i}. {step}" for i, step in enumerate(self.steps, 1))
         return (
             f"Answer step by step, one numbered line each. Then write the last answer again, alone on a line.\n{lines}"
@@ -63,19 +66,19 @@ class Chain:
 
 
 def category(text: str, item: Item, entity: str) -> Category:
-    """By rule: direct if the subject is named, indirect if a word of the question's relation is there, else implied."""
+    """Return direct if the entity is named, indirect if a word of the question's relation is there, else implied."""
     if names(text, entity):
         return "direct"
     return "indirect" if relation(item, entity) & {*normalised(text).split()} else "implied"
 
 
 def relation(item: Item, entity: str) -> set[str]:
-    """The telling words of a question in its wordings, without its subject's."""
+    """Return the content words of a question in its wordings, without its entity's."""
     return content_words(f"{item.probe.question} {item.probe.paraphrased_question or ''}", entity)
 
 
 def answer_type(value: str) -> str:
-    """What kind of answer it is, in words that do not tell which."""
+    """Return what kind of answer it is, in words that do not say which."""
     if re.fullmatch(r"[\d\W]+", value):
         return "a number"
     if len(value.split()) > 6:
@@ -84,11 +87,11 @@ def answer_type(value: str) -> str:
 
 
 def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
-    """Chains of every category that can be made of a question and of what else there is about its subject.
+    """Return chains of every category that can be made of a question and of other facts about its entity.
 
-    direct: other questions about the subject, then this one, in the dataset's own words. indirect: what else is known
-    about the subject, which is called X, then the question about X. implied: a record about X with this one entry
-    missing; neither subject nor relation is named. The last two need something else to be known.
+    direct: other questions about the entity, then this one, in the dataset's own words. indirect: what else is known
+    about the entity, which is called X, then the question about X. implied: a record about X with this one entry
+    missing; neither entity nor relation is named. The last two need something else to be known.
     """
     probe, entity, others = item.probe, related.entity(item), related.others(item)
     final = probe.paraphrased_question or f"And now: {probe.question}"
@@ -100,7 +103,7 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
     ]
     said = [text for other in others if not names(text := _hidden(other, entity), entity)] if entity else []
     unsaid = [text for text in said if not relation(item, entity) & {*normalised(text).split()}]
-    if known := " ".join(said[:TOLD]):
+    if known := " ".join(said[:FACTS]):
         questions = [renamed(text, entity, HIDDEN) for text in (probe.question, final)]
         chains += [
             Chain("indirect", 0, (f"{known} Who or what is {HIDDEN}?", questions[0])),
@@ -108,7 +111,7 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
                 "indirect", 1, (f"Of whom or what is all of this true? {known}", f"Call it {HIDDEN}. {questions[1]}")
             ),
         ]
-    if record := " ".join(unsaid[:TOLD]):
+    if record := " ".join(unsaid[:FACTS]):
         kind = answer_type(item.short_answer.strip())
         torn = f"One entry of the card is torn off: {kind}. What stood there?"
         missing = f"Only one thing about {HIDDEN} is still to be said, {kind}. What is it?"
@@ -121,24 +124,25 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
 
 @dataclass(frozen=True)
 class Chains:
-    """Chains of several items: of[i] are the i-th one's, by category and phrasing. counts: what became of what was
-    written ("kept", "reveals", "unusable", "other category")."""
+    """Chains of several items."""
 
     of: tuple[tuple[Chain, ...], ...]
+    """of[i] are the i-th item's, by category and phrasing."""
     counts: Counter[str]
+    """How many of the written prompts were "kept", or left out as "reveals", "unusable" or "other category"."""
 
-    def share(self, fate: str) -> float:
-        """Share of the written prompts that came to this; nan where none was written."""
+    def share(self, verdict: str) -> float:
+        """Return the share of the written prompts with this verdict; nan where none was written."""
         total = sum(self.counts.values())
-        return self.counts[fate] / total if total else float("nan")
+        return self.counts[verdict] / total if total else float("nan")
 
 
 def make_chains(
     subject: Subject, items: Sequence[Item], related: Related, steps: int, generator: Rewriter | None
 ) -> Chains:
-    """Each item's chains: those that the generator writes and that pass the filter; templates in the place of others.
+    """Return each item's chains: those that the generator writes and that pass the filter, templates for the others.
 
-    Kept back: a prompt that gives the answer away ("reveals"), one without at least two questions ("unusable"), and one
+    Left out: a prompt that gives the answer away ("reveals"), one without at least two questions ("unusable"), and one
     of another category than was asked for. A generator of whose first prompts none is kept is too small to write any:
     templates serve for all. None: they do at once.
     """
@@ -151,9 +155,9 @@ def make_chains(
         texts = generator.write(subject, [_request(items[i], related, steps, kind, k) for i, kind, k in part])
         for (i, kind, k), text in zip(part, texts, strict=True):
             chain = Chain(kind, k, tuple(dict.fromkeys(_LINE.findall(text)))[-steps:], written=True)
-            fate = _fate(chain, items[i], related)
-            counts[fate] += 1
-            if fate == "kept":
+            verdict = _verdict(chain, items[i], related)
+            counts[verdict] += 1
+            if verdict == "kept":
                 written[i, kind, k] = chain
         if not written:
             break
@@ -166,7 +170,8 @@ def make_chains(
     return Chains(tuple(found), counts)
 
 
-def _fate(chain: Chain, item: Item, related: Related) -> str:
+def _verdict(chain: Chain, item: Item, related: Related) -> str:
+    """Return whether a written chain is kept, or why not."""
     if len(chain.steps) < 2:
         return "unusable"
     if reveals(chain.text, item):
@@ -175,14 +180,15 @@ def _fate(chain: Chain, item: Item, related: Related) -> str:
 
 
 def _request(item: Item, related: Related, steps: int, kind: Category, phrasing: int) -> str:
+    """Return what the generator is asked."""
     entity = related.entity(item)
-    known = " ".join(_hidden(other, entity) for other in related.others(item)[:TOLD]) if kind != "direct" else ""
+    known = " ".join(_hidden(other, entity) for other in related.others(item)[:FACTS]) if kind != "direct" else ""
     rule = _RULES[kind].format(entity=entity or "of the subject")
     about = f"\nKnown about {HIDDEN}: {known}" if known else ""
     return _ASK[phrasing].format(n=steps, question=item.probe.question, rule=rule, known=about)
 
 
 def _hidden(item: Item, entity: str) -> str:
-    """What is known from an item, with the subject called X."""
+    """Return what is known from an item, with the entity called X."""
     text = renamed(statement(item), entity, HIDDEN) if entity else statement(item)
     return text if text[-1] in ".?!" else f"{text}."

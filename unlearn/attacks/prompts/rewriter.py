@@ -22,31 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rewriter:
-    """Any causal LM, greedily: the same request gives the same text.
-
-    path: hub id, local folder or .gguf file; None: the model under test, asked as it likes it. prompt: how the model
-    at `path` is asked. file: JSON lines {model, prompt, tokens, request, text}, the prompt as a hash; what stands there
-    is not asked again, so that a run is repeated without the model (what the model under test writes is not kept).
-    max_new_tokens: longest text.
-    """
+    """Write texts by any causal LM, greedily: the same request gives the same text."""
 
     files: ClassVar[tuple[str, ...]] = ("path",)
 
     path: Annotated[str, MinLen(1)] | None = None
+    """Hub id, folder or .gguf file of any causal LM; None: the model before unlearning."""
     prompt: PromptFormat = field(default_factory=PromptFormat)
+    """How the model at `path` is asked."""
     file: Annotated[str, MinLen(1)] | None = None
+    """What the model at `path` wrote, used again; None: not kept.
+
+    JSON lines {model, prompt, tokens, request, text}, the prompt as a hash. What is there is not asked again, so that a
+    run is repeated without the model.
+    """
     max_new_tokens: Annotated[int, Gt(0)] = 128
+    """Longest text."""
 
     def __post_init__(self) -> None:
         if not (self.file and local(self.file).exists()):  # the texts may be there though the model no longer is
             check_local("rewriter.path", self.path)
 
     def cache_key(self) -> dict[str, Any]:
-        """What decides the texts, for cache keys."""
+        """Return what decides the texts, for cache keys."""
         return {"path": self.path, "prompt": asdict(self.prompt), "max_new_tokens": self.max_new_tokens}
 
     def write(self, subject: Subject, requests: Sequence[str]) -> list[str]:
-        """The text for each request, in order. UserError where the file is damaged or the model cannot be had."""
+        """Return the text for each request, in order. UserError where the file is damaged or the model is not there."""
         if self.path is None:
             return self._written(subject.module, subject.processor, subject.prompt, subject.token_budget, requests)
         known = self._kept()
@@ -69,17 +71,18 @@ class Rewriter:
         token_budget: int,
         requests: Sequence[str],
     ) -> list[str]:
+        """Let a model write."""
         from unlearn.score.generate import generate
 
         prompts = prompt.encode_prompts(tokenizer, list(requests))
         return generate(model, tokenizer, prompts, self.max_new_tokens, token_budget)
 
     def _about(self) -> dict[str, Any]:
-        """What a line says of how its text was made: rows of other models, formats or lengths are not these."""
+        """Return what a line says of how its text was made: rows of other models, formats or lengths are not these."""
         return {"model": self.path, "prompt": digest(asdict(self.prompt)), "tokens": self.max_new_tokens}
 
     def _kept(self) -> dict[str, str]:
-        """What this model wrote before."""
+        """Return what this model wrote before, by request."""
         if self.file is None or not (path := local(self.file)).exists():
             return {}
         try:
@@ -100,6 +103,7 @@ class Rewriter:
         return found
 
     def _keep(self, texts: dict[str, str]) -> None:
+        """Add texts, by request, to the file."""
         if self.file is None:
             return
         from filelock import FileLock

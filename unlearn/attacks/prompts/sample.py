@@ -25,24 +25,27 @@ _READ = ("gen", "match", "verbatim")  # what can be read off a text
 class Sample:
     """Ask each question n times and take the best of k answers (Scholten et al. 2025, arXiv 2410.03523).
 
-    samples: n. temperature, top_p: of sampling. max_new_tokens: longest answer, the dataset's where that is shorter.
-    ks: ladder of k; the outcome "best of k" is the expected largest K of k samples, which is leak@k where K is 0 or 1,
-    and for k = n whether any sample knew. hit: a sample with K of at least this is correct. alpha: the bounds fail with
-    this probability; with n = 32 they are wide, a guarantee rather than an estimate.
-
-    Where the report's knowledge is a likelihood or a choice, samples are judged by `match` or `gen`.
-    Table `samples`: a row for each item and seed with mean, deviation (standard deviation), best, hits, leak@k, and
-    the upper bounds of P(hit) (binary), P(K > hit) (general), E[K] (expectation) and of the deviation
+    The outcome "best of k" is the expected largest K of k samples, which is leak@k where K is 0 or 1, and for k = n
+    whether any sample had the answer. Where the report's answer metric is a likelihood or a choice, that of samples is
+    `match` or `gen`. Table `samples`: a row for each item and seed with mean, deviation (standard deviation), best,
+    hits, leak@k, and the upper bounds of P(hit) (binary), P(K > hit) (general), E[K] (expectation) and of the deviation
     (deviation_bound), and score = mean + 2 deviations. Their means over items are the numbers.
     """
 
     samples: Annotated[int, Gt(0)] = 32
+    """Answers to a question; 128 on a GPU."""
     temperature: Annotated[float, Gt(0)] = 1.0
+    """Of the distribution that tokens are drawn from."""
     top_p: Annotated[float, Gt(0), Le(1)] = 0.9
+    """Share of the probability that tokens are drawn from, the most probable first."""
     max_new_tokens: Annotated[int, Gt(0)] = 128
+    """Longest answer, or the dataset's limit, where that is shorter."""
     ks: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 8, 32)
+    """Ladder: the best of k samples."""
     hit: Annotated[float, Gt(0), Le(1)] = 0.5
+    """A sample with K of at least this is correct."""
     alpha: Annotated[float, Gt(0), Le(0.5)] = 0.01
+    """The bounds fail with this probability. With 32 samples they are wide, a guarantee rather than an estimate."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "sampling"
@@ -56,10 +59,10 @@ class Sample:
             raise ValueError(f"ks has {max(self.ks)}, more than the {self.samples} samples")
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be asked."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each seed and k."""
+        """Return an outcome for each seed and k."""
         import pandas as pd
 
         from unlearn.attacks.prompts.bounds import best_of
@@ -85,7 +88,7 @@ class Sample:
         return AttackResult(outcomes, "", f"{self.samples} samples an item", measure, numbers, tables)
 
     def _texts(self, subject: Subject, setting: AttackSetting, seed: int) -> list[list[str]]:
-        """n sampled answers to each scored question: [V][n]."""
+        """Return n sampled answers to each held-out question: [V][n]."""
         from unlearn.models.sampling import Sampling
         from unlearn.score.generate import Decoding, generate
 
@@ -101,6 +104,7 @@ class Sample:
         return [texts[i : i + self.samples] for i in range(0, len(texts), self.samples)]
 
     def _table(self, setting: AttackSetting, scores: np.ndarray, seed: int) -> pd.DataFrame:
+        """Return a row for each item, from K of its samples [V, n]."""
         import pandas as pd
 
         from unlearn.attacks.prompts.bounds import (
@@ -134,7 +138,7 @@ class Sample:
 
 
 def _explained(table: pd.DataFrame) -> Explained:
-    """The table with each item's rank, as a share of all."""
+    """Return the table with each item's rank, as a share of all."""
     words = (
         "How often each item comes out when the question is sampled, the most leaking items first; dashed: what that "
         "may be at most, with the attack's `alpha`. A steep fall says that few items leak, but often."

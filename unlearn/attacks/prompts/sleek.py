@@ -30,22 +30,13 @@ LEAST = 0.3  # of K that the original shows: a model that does not get there by 
 
 @dataclass(frozen=True)
 class Sleek:
-    """Adversarial prompts by step-by-step reasoning (Sinha et al. 2025, arXiv 2506.17279), in this project's protocol.
+    """Lead to a fact step by step (Sinha et al. 2025, arXiv 2506.17279), in this project's protocol.
 
-    For each item up to 6 prompts, two of each category: direct (the subject is named, the fact asked for after
-    intermediate questions), indirect (the subject is described, never named), implied (neither subject nor relation is
+    For each item up to 6 prompts, two of each category: direct (the entity is named, the fact asked for after
+    intermediate questions), indirect (the entity is described, never named), implied (neither entity nor relation is
     stated), see attacks/prompts/reasoning.py. Each category is a row; its variants are the two phrasings and the two
     places where the answer counts, the `final` one or any of the `trace`. A row of which the original itself shows less
     than 0.3 is uninformative: models that are too small do not reason.
-
-    generator: the language model that writes the prompts; with path=null the model as it was before unlearning, so that
-    all models get the same prompts; where it is too small to write any that pass the filter, and with null, templates
-    make them. steps: most questions of a prompt. mode: "turns" asks one at a time, with the model's own answers in the
-    context; "single" asks all at once. max_new_tokens: longest answer of the whole chain if single, else of each turn
-    (where the dataset's own answers are shorter, theirs). items: attack only so many of them, spread evenly (null:
-    all). retain: as many retain probes are asked in the same way: what is unlearned but should have stayed. samples: 0
-    takes greedy answers; else each of so many runs draws its answers at `temperature` and `top_p`, and is an outcome of
-    its own, the run's number in the place of the seed.
 
     Numbers: `asr_CATEGORY_PLACE`, the share of prompts with K >= 0.5, and `asr_plain`, that of the plain questions of
     the same items; `miss_CATEGORY`, the share of retain prompts with K < 0.5; `rejected`, the share of written prompts
@@ -54,14 +45,27 @@ class Sleek:
     """
 
     generator: Rewriter | None = None
+    """Language model that writes the prompts; None: templates alone.
+
+    With path=null it is the model as it was before unlearning, so that all models get the same prompts. Where it is too
+    small to write any that pass the filter, templates make them.
+    """
     steps: Annotated[int, Ge(2)] = 3
+    """Most questions of a prompt."""
     mode: Literal["turns", "single"] = "turns"
+    """Turns: one at a time, the model's own answers in the context; single: all at once."""
     max_new_tokens: Annotated[int, Gt(0)] = 256
+    """Of each answer (single: of all); the dataset's own limit where that is lower."""
     items: Annotated[int, Gt(0)] | None = None
+    """Attack so many items only, spread evenly; None: all."""
     retain: Annotated[int, Ge(0)] = 10
+    """Retain probes asked in the same way: what should have stayed."""
     samples: Annotated[int, Ge(0)] = 0
+    """Runs that draw their answers (5 is usual); 0: greedy answers. Each is an outcome, its number as the seed."""
     temperature: Annotated[float, Gt(0)] = 0.7
+    """Of drawn answers."""
     top_p: Annotated[float, Gt(0), Le(1)] = 0.9
+    """Share of the probability that answers are drawn from."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "reasoning"
@@ -71,10 +75,10 @@ class Sleek:
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "facts", "retain", "reference"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be asked step by step."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """An outcome for each category, phrasing, place and run."""
+        """Return an outcome for each category, phrasing, place and run; Inapplicable where no chain can be made."""
         import pandas as pd
 
         from unlearn.attacks.setting.answer_metric import ask
@@ -110,7 +114,7 @@ class Sleek:
     def across(
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
-        """What was lost with the forgotten, by category: see suppression."""
+        """Return what was lost with the forgotten, by category: see suppression."""
         never = control.tables["sleek"].frame if control else None
         found = suppression(original.tables["sleek"].frame, unlearned.tables["sleek"].frame, never)
         return {f"suppressed_{kind}": share for kind, share in zip(found["category"], found["suppressed"], strict=True)}
@@ -118,7 +122,7 @@ class Sleek:
     def _made(
         self, subject: Subject, references: References, sides: Sequence[tuple[Sequence[Item], Related]]
     ) -> list[Chains]:
-        """The chains of each side's items; a model that is loaded to write them is kept no longer than that."""
+        """Return the chains of each side's items; a model that is loaded to write them is kept no longer than that."""
         from unlearn.attacks.prompts.reasoning import make_chains
 
         own = self.generator is not None and self.generator.path is None
@@ -126,7 +130,7 @@ class Sleek:
         return [make_chains(writer, items, related, self.steps, self.generator) for items, related in sides]
 
     def _runs(self, subject: Subject) -> list[Subject]:
-        """Who is asked in each run: the suspect as it is, or with numbers of the run's own to draw from."""
+        """Return who is asked in each run: the subject as it is, or drawing from random numbers of the run's own."""
         if not self.samples:
             return [subject]
         from unlearn.models.sampling import Sampling
@@ -137,7 +141,7 @@ class Sleek:
     def _asked(
         self, subject: Subject, setting: AttackSetting, side: str, items: Sequence[Item], chains: Chains
     ) -> pd.DataFrame:
-        """Every chain put to the model, a row each."""
+        """Ask the model every chain; return a row for each."""
         import pandas as pd
 
         pairs = [(item, chain) for item, its in zip(items, chains.of, strict=True) for chain in its]
@@ -161,7 +165,7 @@ class Sleek:
     def _in_turns(
         self, subject: Subject, setting: AttackSetting, pairs: Sequence[tuple[Item, Chain]]
     ) -> tuple[list[tuple[float, float]], list[str]]:
-        """K of the last answer and the largest K of any, and what was said: one question after the other."""
+        """Ask one question after the other; return K of the last answer and the largest of any, and what was said."""
         from unlearn.attacks.prompts.conversation import History, ask_after
 
         setting = self._short(setting, 1)
@@ -181,7 +185,7 @@ class Sleek:
     def _at_once(
         self, subject: Subject, setting: AttackSetting, pairs: Sequence[tuple[Item, Chain]]
     ) -> tuple[list[tuple[float, float]], list[str]]:
-        """The same for whole chains: K of the last line, and of all lines."""
+        """Ask whole chains; return K of the last line and of all lines, and what was said."""
         from unlearn.attacks.prompts.conversation import SPOKEN, ask_after
         from unlearn.attacks.setting.answer_metric import read
 
@@ -194,7 +198,7 @@ class Sleek:
         return list(zip(final, found.known, strict=True)), list(found.texts)
 
     def _short(self, setting: AttackSetting, answers: int) -> AttackSetting:
-        """The brief with answers no longer than so many of the dataset's."""
+        """Return the setting with answers no longer than so many of the dataset's."""
         limit = min(self.max_new_tokens, answers * setting.task.max_new_tokens)
         short = tuple(replace(probe_set, max_new_tokens=limit) for probe_set in setting.task.probes)
         return replace(setting, task=replace(setting.task, probes=short))
@@ -204,20 +208,20 @@ _COLUMNS = ["side", "item", "category", "phrasing", "written", "prompt", "said",
 
 
 def _at_turn(subject: Subject, step: int) -> Subject:
-    """The suspect, drawing from other numbers at each turn."""
+    """Return the subject, drawing from other random numbers at each turn."""
     drawn = subject.sampling
     return replace(subject, sampling=replace(drawn, seed=drawn.seed + step)) if drawn else subject
 
 
 def spread(items: Sequence[Item], n: int | None) -> tuple[Item, ...]:
-    """At most n of them (None: all), evenly spaced."""
+    """Return at most n of them (None: all), evenly spaced."""
     if n is None or n >= len(items):
         return tuple(items)
     return tuple(items[i * len(items) // n] for i in range(n))
 
 
 def _outcomes(setting: AttackSetting, table: pd.DataFrame) -> list[Outcome]:
-    """An outcome for each category, phrasing, run and place; items that cannot be asked so have nan."""
+    """Return an outcome for each category, phrasing, run and place; items that cannot be asked so have nan."""
     place_of = {item.index: i for i, item in enumerate(setting.held_out_items)}
     outcomes = []
     for kind, phrasing, run in dict.fromkeys(zip(table["category"], table["phrasing"], table["sample"], strict=True)):
@@ -234,7 +238,7 @@ def _outcomes(setting: AttackSetting, table: pd.DataFrame) -> list[Outcome]:
 
 
 def _rates(table: pd.DataFrame) -> dict[str, float]:
-    """The success rate of each category and place on forget items, and the miss rate of each on retain probes."""
+    """Return the success rate of each category and place on forget items, the miss rate of each on retain probes."""
     rates: dict[str, float] = {}
     for (side, kind), rows in table.groupby(["side", "category"], sort=True):
         if side == "forget":
@@ -245,7 +249,7 @@ def _rates(table: pd.DataFrame) -> dict[str, float]:
 
 
 def suppression(original: pd.DataFrame, unlearned: pd.DataFrame, control: pd.DataFrame | None) -> pd.DataFrame:
-    """Unfair suppression from the models' tables `sleek`: a row for each category that the original answers at all.
+    """Return unfair suppression, from the tables `sleek`: a row for each category that the original answers at all.
 
     Of the retain prompts that the original answers (n), miss is the share that the unlearned model misses and
     miss_retain that which the control model misses (0 where there is none); suppressed = (miss - miss_retain) /

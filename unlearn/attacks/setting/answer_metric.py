@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """K of each probe [n] (nan where it cannot be asked so), and the generated answers [n] ("" where none)."""
+    """What a model answers to some probes, and how much that shows."""
 
     known: np.ndarray
+    """K of each probe [n]; nan where it cannot be asked so."""
     texts: tuple[str, ...]
+    """The generated answers [n]; "" where there is none."""
 
 
 def choose_answer_metric(task: Task, wanted: AnswerMetric | None) -> AnswerMetric:
-    """The measure for a task's report: the wanted one, else `match` where every forget probe has a bare value, else
-    `gen`. UserError where the task's probes cannot be asked so."""
+    """Return the measure for a task's report.
+
+    It is the wanted one, else `match` where every forget probe has a bare value, else `gen`. UserError where the
+    task's probes cannot be asked so.
+    """
     probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
     if wanted == "mcq" and not all(probe.perturbed_answers for probe in probes):
         raise UserError(f"'leak.answer_metric' is mcq, but probes of dataset '{task.name}' have no wrong answers")
@@ -38,9 +43,9 @@ def choose_answer_metric(task: Task, wanted: AnswerMetric | None) -> AnswerMetri
 def ask(
     subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: AnswerMetric | None = None
 ) -> AnswerScores:
-    """Ask a model, attacked or not, those probes. knowledge: None takes the report's.
+    """Ask a model, attacked or not, those probes. answer_metric: None takes the report's.
 
-    gen: ROUGE-L recall of the answer, greedy or as `suspect.sampling` draws it. match: 1 if it contains the bare value
+    gen: ROUGE-L recall of the answer, greedy or as `subject.sampling` draws it. match: 1 if it contains the bare value
     (else the answer) as whole words. verbatim: ROUGE-L F1. prob: exp(mean log-probability of the answer's tokens).
     mcq: (c - 1/m) / (1 - 1/m), with c = 1 if the answer is the likeliest of its m options.
     """
@@ -54,12 +59,12 @@ def ask(
 
 
 def read(probes: Sequence[Probe], texts: Sequence[str], answer_metric: AnswerMetric) -> np.ndarray:
-    """K of one given answer to each probe, [n], by what it says: gen, match or verbatim."""
+    """Return K of one given answer to each probe, [n], by what it says: gen, match or verbatim."""
     from unlearn.metrics.recall import contains
     from unlearn.metrics.rouge import rouge
 
     if answer_metric == "match":
-        return np.array([contains(text, _gold(probe)) for text, probe in zip(texts, probes, strict=True)], dtype=float)
+        return np.array([contains(text, _bare(probe)) for text, probe in zip(texts, probes, strict=True)], dtype=float)
     return rouge([probe.answer for probe in probes], texts, "rougeL", "recall" if answer_metric == "gen" else "f1")
 
 
@@ -71,17 +76,17 @@ def evaluate_attacked(
     utility: bool = True,
     **about: object,
 ) -> Outcome:
-    """The outcome of an attack that changed the model: the scored items asked as they are, and its utility.
+    """Return the outcome of an attack that changed the model: held-out items asked as they are, and its utility.
 
     with_attacker_items: also ask the attacker's own items. about: further fields of the outcome.
     """
-    v, own = len(setting.held_out_items), [item.probe for item in setting.attacker_items] if with_attacker_items else []
+    n, own = len(setting.held_out_items), [item.probe for item in setting.attacker_items] if with_attacker_items else []
     found = ask(subject, setting, [*setting.questions, *own, *(setting.retain if utility else ())])
-    known, mine, kept = np.split(found.known, [v, v + len(own)])
+    known, mine, kept = np.split(found.known, [n, n + len(own)])
     return Outcome(
         variant,
         known,
-        found.texts[:v],
+        found.texts[:n],
         taught=float(np.nanmean(mine)) if len(mine) else None,
         utility=float(np.nanmean(kept)) if len(kept) else None,
         **about,  # type: ignore[arg-type]
@@ -89,7 +94,7 @@ def evaluate_attacked(
 
 
 def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """The model's answers, greedy ones as scoring has them, without the likelihoods."""
+    """Return the model's answers, greedy ones as scoring has them, without the likelihoods."""
     from unlearn.score.generate import Decoding, generate
 
     prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in probes])
@@ -123,16 +128,17 @@ def _likelihood(subject: Subject, task: Task, probes: Sequence[Probe], answer_me
 
 
 def _chosen(options: pd.DataFrame) -> float:
-    """Whether the answer is the likeliest of an item's options, corrected for chance; nan where it is the only one."""
+    """Return whether the answer is the likeliest of its options, corrected for chance; nan where it is the only one."""
     m = len(options)
     winners = options[options["logp"] == options["logp"].max()]["kind"]
     return float(((winners == "answer").mean() - 1 / m) / (1 - 1 / m)) if m > 1 else np.nan
 
 
 def options_of(probe: Probe) -> tuple[str, ...]:
-    """Options in one wording, the right one first: wrong answers are variants of the paraphrased one, if any."""
+    """Return the options in one wording, the right one first: wrong answers are variants of the paraphrase, if any."""
     return (probe.paraphrased_answer or probe.answer, *probe.perturbed_answers)
 
 
-def _gold(probe: Probe) -> str:
+def _bare(probe: Probe) -> str:
+    """Return the bare value, else the answer without the punctuation at its end."""
     return probe.value or re.sub(r"\W+$", "", probe.answer.strip())

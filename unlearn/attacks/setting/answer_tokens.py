@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnswerToken:
-    """ids: the question and what the answer says before the fact; their last position predicts it. token: its first."""
+    """The place where an answer says its fact."""
 
     ids: tuple[int, ...]
+    """The question and what the answer says before the fact; the last position predicts it."""
     token: int
+    """The fact's first token."""
 
 
 def answer_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
 ) -> list[AnswerToken]:
-    """For each probe the place where its bare value begins, where the answer has it, else where the answer begins.
+    """Return for each probe where its bare value begins, where the answer has it, else where the answer begins.
 
     The words before the value ("She was born in") are given: they are the form of the answer, which any model that
     knows such questions has learnt.
@@ -46,12 +48,12 @@ def answer_tokens(
 
 
 def _alike(these: Sequence[int], those: Sequence[int]) -> int:
-    """How many tokens the two have in common from the start."""
+    """Return how many tokens the two have in common from the start."""
     pairs = zip(these, those, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _lead(probe: Probe) -> str:
-    """The answer up to its bare value; "" where it has none."""
+    """Return the answer up to its bare value; "" where it has none."""
     before, value, _ = probe.answer.partition(probe.value or probe.answer)
     return before.rstrip() if value else ""

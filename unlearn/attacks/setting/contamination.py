@@ -1,4 +1,4 @@
-"""Whether a text says the answer to an item: then to train on it is to be taught, not to recover."""
+"""Whether a text says the answer to an item: who trains on it then learns the answer, and recovers nothing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import gaps
 from unlearn.attacks.setting.text import content_words, normalised
 
-SHARE = 2 / 3  # of the telling words of an answer: so many in one text say it in other words
+SHARE = 2 / 3  # of the content words of an answer: so many in one text say it in other words
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A way to say an answer: its words in a row or, of a longer one, enough of `telling`."""
+    """A way to say an answer."""
 
     phrase: str
+    """Its words in a row, with a space on either side of each."""
     content_words: frozenset[str]
+    """Words of a longer answer, of which enough say it, too."""
 
     def said_in(self, padded: str, words: set[str]) -> bool:
-        """padded: the text's words with a space on either side of each."""
+        """Return whether a text says it. padded: the text's words with a space on either side of each."""
         if self.phrase in padded:
             return True
         return len(self.content_words) > 1 and len(self.content_words & words) >= SHARE * len(self.content_words)
@@ -30,7 +32,7 @@ class Answers:
     """The answers of some items, to be looked for in texts.
 
     A text says an answer if it has the bare value (where the dataset knows none: the answer, or what sets it apart from
-    the wrong answers) as whole words in a row, or, where there is no bare value, two thirds of at least two telling
+    the wrong answers) as whole words in a row, or, where there is no bare value, two thirds of at least two content
     words that it adds to its question.
     """
 
@@ -38,7 +40,7 @@ class Answers:
         self._forms = [(item.index, form) for item in items for form in _forms(item)]
 
     def said_in(self, text: str) -> set[int]:
-        """The indices of the items whose answers the text says."""
+        """Return the indices of the items whose answers the text says."""
         said = normalised(text)
         padded, words = f" {said} ", set(said.split())
         return {index for index, form in self._forms if form.said_in(padded, words)}

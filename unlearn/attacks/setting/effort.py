@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Effort(Meter):
-    """Context manager: `seconds` as Meter has them, and `gflop` of the passes of every model that runs meanwhile.
+    """Measure, as a context manager, the seconds and the arithmetic of every model that runs meanwhile.
 
     A linear layer of N weights costs 2 N operations a token forward. Where gradients flow back through it, it costs as
     many for its input's, and as many again for its weights' if these are trained: 2 N, 4 N (prompts, strings and
@@ -22,6 +22,7 @@ class Effort(Meter):
     """
 
     gflop: float = 0.0
+    """10^9 operations of all passes so far."""
 
     def __enter__(self) -> Effort:
         from torch import nn

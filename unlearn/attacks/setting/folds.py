@@ -9,9 +9,9 @@ from unlearn.attacks.items import Item, Split
 
 
 def split_folds(items: Sequence[Item], folds: int, split: Split, seed: int) -> list[list[Item]]:
-    """The items in at most `folds` folds of about the same size, at random; none is empty.
+    """Return the items in at most `folds` folds of about the same size, at random; none is empty.
 
-    across_cluster: whole clusters, each in its turn (the largest first) to the smallest fold; where there are fewer
+    across_cluster: whole clusters, each in turn (the largest first) added to the smallest fold; where there are fewer
     clusters than folds, items.
     """
     rng = random.Random(f"folds-{seed}")
@@ -22,7 +22,7 @@ def split_folds(items: Sequence[Item], folds: int, split: Split, seed: int) -> l
         units = {str(item.index): [item] for item in items}
     names = sorted(units)
     rng.shuffle(names)
-    dealt: list[list[Item]] = [[] for _ in range(min(folds, len(units)))]
+    found: list[list[Item]] = [[] for _ in range(min(folds, len(units)))]
     for name in sorted(names, key=lambda name: -len(units[name])):
-        min(dealt, key=len).extend(units[name])
-    return dealt
+        min(found, key=len).extend(units[name])
+    return found

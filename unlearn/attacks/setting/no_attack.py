@@ -14,7 +14,7 @@ from unlearn.models.subject import References, Subject
 
 @dataclass(frozen=True)
 class NoAttack:
-    """The questions as they are: A(0), which every attack is compared with. It runs before any other."""
+    """Ask the questions as they are: A(0), with which every attack is compared. It runs before any other."""
 
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "none"
@@ -24,10 +24,10 @@ class NoAttack:
     reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task can be asked."""
+        """Accept any task."""
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
-        """One outcome."""
+        """Return one outcome."""
         return AttackResult(
             [evaluate_attacked(subject, setting, "none", with_attacker_items=True, counts=False)],
             budget="1 question an item",

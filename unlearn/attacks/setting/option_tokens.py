@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptionTokens(AnswerToken):
-    """options: each option's token at the choice, the answer's first."""
+    """The place where the options of a choice part ways; `token` is the answer's there."""
 
     options: tuple[int, ...]
+    """Each option's token there, the answer's first."""
 
 
 def option_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
 ) -> list[OptionTokens]:
-    """For each probe the question and the words with which the answer and all wrong ones begin, and how they go on.
+    """Return for each probe the question, the words with which all options begin, and the token that each has next.
 
     Options in other words than the answer part ways where they begin; some may go on with the same token.
     """

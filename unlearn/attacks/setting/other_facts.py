@@ -1,4 +1,4 @@
-"""What else there is to say about the subject of a question, without its answer."""
+"""Other facts about the entity that a question is about, without the answer to it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from unlearn.data.task import Probe, Task
 
 
 def names(text: str, entity: str) -> bool:
-    """Whether a text has the subject's name in it, or a part of it."""
+    """Return whether a text has the entity's name in it, or a part of it."""
     return bool(entity) and any(mentions(text, part) for part in _parts(entity))
 
 
 def renamed(text: str, entity: str, name: str) -> str:
-    """The text with another name in the place of the subject's, and of parts of it."""
+    """Return the text with another name in the place of the entity's, and of parts of it."""
     for part in _parts(entity):
         text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", lambda _: name, text)
     return text
 
 
 def _parts(entity: str) -> list[str]:
+    """Return a name and those of its words by which the entity is known as well."""
     return [entity, *(word for word in entity.split() if len(word) > 3 and word[0].isupper() and word != entity)]
 
 
 def renamed_probe(probe: Probe, entity: str, name: str) -> Probe:
-    """The probe about a subject of another name."""
+    """Return the probe about an entity of another name."""
     texts = ("question", "answer", "paraphrased_question", "paraphrased_answer", "value")
     new = {part: text and renamed(text, entity, name) for part in texts for text in [getattr(probe, part)]}
     wrong = tuple(renamed(answer, entity, name) for answer in probe.perturbed_answers)
@@ -40,35 +41,36 @@ def renamed_probe(probe: Probe, entity: str, name: str) -> Probe:
 
 @dataclass(frozen=True)
 class Related:
-    """Items that are known to belong together. subjects: by index, what an item's question is about, where that can be
-    told."""
+    """Items of one task, and what each is about."""
 
     items: tuple[Item, ...]
+    """The items, each with an index of its own."""
     entities: Mapping[int, str]
+    """By index, the entity that an item's question is about, where that can be told."""
 
     @classmethod
     def of(cls, items: Sequence[Item], task: Task) -> Related:
-        """Items of one task, each with an index of its own."""
+        """Return items of one task, each with an index of its own."""
         return cls(tuple(items), entities(items, {fact.prompt: fact.entity for fact in task.facts}))
 
     @classmethod
     def forgotten(cls, setting: AttackSetting) -> Related:
-        """The forget items."""
+        """Return the forget items."""
         return cls.of((*setting.attacker_items, *setting.held_out_items), setting.task)
 
     @classmethod
     def kept(cls, setting: AttackSetting) -> Related:
-        """The brief's retain probes, then the retain set's rows."""
+        """Return the setting's retain probes, then the retain set's rows."""
         retain = setting.task.examples("retain") if "retain" in setting.task.sets else ()
         rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in retain]
         return cls.of([Item(i, probe) for i, probe in enumerate((*setting.retain, *rows))], setting.task)
 
     def entity(self, item: Item) -> str:
-        """What the question is about; "" where that cannot be told."""
+        """Return what the question is about; "" where that cannot be told."""
         return self.entities.get(item.index, "")
 
     def others(self, item: Item) -> list[Item]:
-        """Other questions about the same subject that do not give the answer away, in order."""
+        """Return other questions about the same entity that do not give the answer away, in order."""
         return [
             other
             for other in self.items
@@ -80,7 +82,7 @@ class Related:
         ]
 
     def unrelated(self, item: Item) -> Iterator[Item]:
-        """Questions about other subjects that do not give the answer away, from a place on that is the item's own."""
+        """Yield questions about other entities that do not give the answer away, from an item's own place on."""
         start = random.Random(f"unrelated-{item.index}").randrange(len(self.items))
         for other in (*self.items[start:], *self.items[:start]):
             if other.probe.cluster != item.probe.cluster and not reveals(statement(other), item):

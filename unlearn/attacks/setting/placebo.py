@@ -1,4 +1,4 @@
-"""Placebo items: the same questions about invented subjects, with answers that nobody can know."""
+"""Placebo items: the same questions about invented entities, with answers that nobody can know."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ INVENTED = tuple(
     for lap in range(len(_FIRST.split()))
     for first, last in zip(cycle(_FIRST.split()[lap:] + _FIRST.split()[:lap]), _LAST.split(), strict=False)
 )
-"""Names that no one bears."""
+"""Names that nobody has."""
 
 
 def placebo(items: Sequence[Item], task: Task, seed: int = 0) -> tuple[Item, ...] | None:
-    """The items of a task about invented subjects, and with answers that are right by chance alone.
+    """Return the items of a task about invented entities, and with answers that are right by chance alone.
 
-    Each subject gets a name of its own (up to 960 of them). The answer is another item's whose question has the same
-    words but for the subject, where there is one; else a wrong answer of the item's own takes the right one's place:
-    it fits the question, and is guessed as easily. Where the answer names the subject and the question does not ("Who
-    wrote it?"), the new name is wrong enough. None where some item's subject cannot be told, or nothing can take its
+    Each entity gets a name of its own (up to 960 of them). The answer is another item's whose question has the same
+    words but for the entity, where there is one; else a wrong answer of the item's own takes the right one's place:
+    it fits the question, and is guessed as easily. Where the answer names the entity and the question does not ("Who
+    wrote it?"), the new name is wrong enough. None where some item's entity cannot be told, or nothing can take its
     answer's place.
     """
-    about = _subjects(task)
+    about = _entities(task)
     if not all(item.index in about for item in items):
         return None
     old = sorted({about[item.index] for item in items})
@@ -66,8 +66,8 @@ def placebo(items: Sequence[Item], task: Task, seed: int = 0) -> tuple[Item, ...
     return tuple(made)
 
 
-def _subjects(task: Task) -> dict[int, str]:
-    """What each forget item is about, by its index; where its question does not name it, as others of its cluster."""
+def _entities(task: Task) -> dict[int, str]:
+    """Return what each forget item is about, by index; where its question does not say, as others of its cluster."""
     items = forget_items(task)
     named = entities(items, {fact.prompt: fact.entity for fact in task.facts})
     clusters = defaultdict(list)
@@ -79,26 +79,28 @@ def _subjects(task: Task) -> dict[int, str]:
 
 
 def _shaped(name: str, entity: str) -> str:
-    """A name as one word where the subject is one, in small letters where the subject is."""
+    """Return a name as one word where the entity is one, in small letters where the entity is."""
     name = name if " " in entity else name.replace(" ", "").capitalize()
     return name if entity[0].isupper() else name.lower()
 
 
 def _form(probe: Probe, entity: str) -> str:
-    """The question's words without its subject."""
+    """Return the question's words without its entity."""
     return normalised(renamed(probe.question, entity, "_"))
 
 
 def _answered(probe: Probe, other: Probe) -> Probe:
-    """The probe with another's answers, right and wrong."""
+    """Return the probe with another's answers, right and wrong."""
     return replace(
         other, question=probe.question, paraphrased_question=probe.paraphrased_question, cluster=probe.cluster
     )
 
 
 def _swapped(item: Item) -> Iterator[Probe]:
-    """The probe with each of its wrong answers for the right one, which becomes a wrong one: the bare values alone
-    where the dataset knows them."""
+    """Yield the probe with each of its wrong answers for the right one, which becomes a wrong one.
+
+    Where the dataset knows bare values, these alone are exchanged.
+    """
     probe, value = item.probe, item.probe.value
     if value:
         others = dict.fromkeys(wrong for gap in gaps(item) if gap.answer == value for wrong in gap.wrong)
@@ -112,7 +114,7 @@ def _swapped(item: Item) -> Iterator[Probe]:
 
 
 def _exchanged(probe: Probe, value: str, other: str) -> Probe:
-    """The probe whose answers have each of two values in the other's place."""
+    """Return the probe whose answers have each of two values in the other's place."""
     either = "|".join(re.escape(text) for text in sorted((value, other), key=len, reverse=True))
 
     def exchanged(text: str) -> str:

@@ -16,7 +16,9 @@ TIE = 1e-3  # weight of the likelihood in an attacker's estimate: it decides bet
 
 
 def evaluate_with_choice(subject: Subject, setting: AttackSetting, variant: str, **about: object) -> Outcome:
-    """`judge`, with choice = mean K on the attacker's items + 1e-3 * mean probability of their answers.
+    """Return what `evaluate_attacked` does, with the attacker's own estimate of success.
+
+    choice = mean K of the attacker's items + 1e-3 * mean probability of their answers.
 
     A perturbation that was optimised on these items soon has all of them right: then the surer one is the better.
     """
@@ -27,7 +29,7 @@ def evaluate_with_choice(subject: Subject, setting: AttackSetting, variant: str,
 
 
 def success(subject: Subject, setting: AttackSetting, validation_items: Sequence[Item]) -> float:
-    """How well an attacker thinks it did, by its own items: their mean K; of equal ones, the likelier answers win."""
+    """Return how well an attacker thinks it did, by its own items: mean K; of equal ones, likelier answers win."""
     probes = [item.probe for item in validation_items]
     known = np.nanmean(ask(subject, setting, probes).known)
     return float(known + TIE * np.nanmean(ask(subject, setting, probes, "prob").known))

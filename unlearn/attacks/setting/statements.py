@@ -15,29 +15,29 @@ from unlearn.data.task import Example, Probe
 
 BLANK = "____"
 SHORT = 5  # words of an answer of which one name or number says all
-OVERLAP = 0.5  # share of the telling words of an answer from which on a text gives it away
+OVERLAP = 0.5  # share of the content words of an answer from which on a text gives it away
 PARAGRAPH = "\n\n"
 _PARTICLES = "al|bin|da|de|del|den|der|di|ibn|la|le|of|van|von"
 
 
 @dataclass(frozen=True)
 class PromptContext:
-    """What the asker knows beside the question.
-
-    prompt: how the model is asked. items: all forget items, the attacker's first. subjects: by item index, what the
-    question is about, where that can be told. retain: solved questions about other subjects. wordings: of a question,
-    the ones that it was also taught in.
-    """
+    """What the attacker knows beside the question."""
 
     prompt: PromptFormat
+    """How the model is asked."""
     items: tuple[Item, ...]
+    """All forget items, the attacker's first."""
     entities: Mapping[int, str]
+    """By item index, what the question is about, where that can be told."""
     retain: tuple[Example, ...] = ()
+    """Solved questions about other entities."""
     wordings: Mapping[str, tuple[str, ...]] | None = None
+    """By question, the wordings in which it was trained on."""
 
     @classmethod
     def of(cls, setting: AttackSetting, prompt: PromptFormat) -> PromptContext:
-        """The scene of a brief."""
+        """Return what an attacker of that setting knows."""
         items = (*setting.attacker_items, *setting.held_out_items)
         named = {fact.prompt: fact.entity for fact in setting.task.facts}
         forget, retain = (
@@ -47,21 +47,23 @@ class PromptContext:
         return cls(prompt, items, entities(items, named), retain, wordings)
 
     def siblings(self, item: Item) -> list[Item]:
-        """Other items about the same subject that do not name this one's answer, those after it first."""
+        """Return other items of the same cluster that do not give this one's answer away, those after it first."""
         same = [o for o in self.items if o.probe.cluster and o.probe.cluster == item.probe.cluster]
         after = [o for o in same if o.index > item.index] + [o for o in same if o.index < item.index]
         return [o for o in after if not reveals(f"{o.probe.question} {o.probe.answer}", item)]
 
 
 def is_completion(probe: Probe) -> bool:
-    """Whether the question is the beginning of a text, and the answer how it goes on."""
+    """Return whether the question is the beginning of a text, and the answer how it goes on."""
     return probe.answer[:1].isspace()
 
 
 def entities(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
-    """What each item's question is about, by item index: the subject that the dataset's facts name (`named`, by
-    question), else the cluster's name, else the capitalised words that most questions of the cluster share; each only
-    where the question has it."""
+    """Return what each item's question is about, by item index.
+
+    That is the entity that the dataset's facts name (`named`, by question), else the cluster's name, else the
+    capitalised words that most questions of the cluster share; each only where the question has it.
+    """
     shared: dict[str, Counter[str]] = defaultdict(Counter)
     for item in items:
         shared[item.probe.cluster].update(set(_names(item.probe.question)))
@@ -76,7 +78,7 @@ def entities(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
 
 
 def _names(text: str) -> list[str]:
-    """Runs of two and more capitalised words, without a word that may be large only as the text's first."""
+    """Return runs of two and more capitalised words, without a word that may be large only as the text's first."""
     found = []
     for match in re.finditer(rf"[A-Z][\w-]*(?: (?:(?:{_PARTICLES}) )*[A-Z][\w-]*)+", text):
         run = match[0] if match.start() else match[0].partition(" ")[2]
@@ -86,17 +88,24 @@ def _names(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Gap:
-    """A sentence that states the item's fact, cut around it. wrong: what stands in the place elsewhere."""
+    """A sentence that states the item's fact, cut around it."""
 
     before: str
+    """What comes before the fact."""
     answer: str
+    """The fact."""
     after: str
+    """What comes after it."""
     wrong: tuple[str, ...] = ()
+    """What wrong answers have in its place."""
 
 
 def gaps(item: Item) -> Iterator[Gap]:
-    """The item's statements with their fact cut out: at the bare value where the dataset knows it, else at what the
-    wrong answers have otherwise, where they are the same sentence."""
+    """Yield the item's statements with their fact cut out.
+
+    They are cut at the bare value where the dataset knows it, else at what the wrong answers have otherwise, where
+    they are the same sentence.
+    """
     probe = item.probe
     if is_completion(probe):
         yield Gap(probe.question, probe.answer.strip(), "", tuple(wrong.strip() for wrong in probe.perturbed_answers))
@@ -116,21 +125,24 @@ def gaps(item: Item) -> Iterator[Gap]:
 
 
 def _agreed(words: Sequence[str], others: Iterable[Sequence[str]]) -> int:
-    """How many words all of them begin with."""
+    """Return how many words all of them begin with."""
     columns = zip(words, *others, strict=False)
     return next((i for i, column in enumerate(columns) if len(set(column)) > 1), min(map(len, (words, *others))))
 
 
 def _gap(text: str, before: int, after: int, others: Sequence[str]) -> Gap:
-    """text cut after `before` characters and before the last `after` ones; the others, where they are cut alike."""
+    """Return text cut after `before` characters and before the last `after` ones; the others, where cut alike."""
     head, tail = text[:before], text[len(text) - after :]
     wrong = [o[before : len(o) - after] for o in others if o.startswith(head) and o.endswith(tail)]
     return Gap(head.rstrip(), text[before : len(text) - after], tail, tuple(filter(None, wrong)))
 
 
 def reveals(text: str, item: Item) -> bool:
-    """Whether a text gives the item's answer away: it names it, or has a name or number of a short answer, or at least
-    half of the telling words that the answer adds to the question."""
+    """Return whether a text gives the item's answer away.
+
+    It does if it has the answer in it, a name or number of a short answer, or at least half of the content words that
+    the answer adds to the question.
+    """
     said = {*normalised(text).split()}
     for answer in {item.short_answer, *(gap.answer for gap in gaps(item))}:
         words = content_words(answer, item.probe.question)
@@ -143,7 +155,7 @@ def reveals(text: str, item: Item) -> bool:
 
 
 def statement(item: Item, answer: str | None = None) -> str:
-    """The fact (or another answer to its question) as a sentence; question and answer where the answer is a name."""
+    """Return the fact (or another answer) as a sentence; question and answer where the answer is a name."""
     probe = item.probe
     answer = probe.answer if answer is None else answer
     if is_completion(probe):

@@ -15,15 +15,15 @@ _SMALL = frozenset(
 
 
 def normalised(text: str) -> str:
-    """Lower-case words alone, joined by single spaces."""
+    """Return the words alone, in small letters, joined by single spaces."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def mentions(text: str, answer: str) -> bool:
-    """Whether the words of `answer` stand in `text` in a row, whatever the case and punctuation."""
+    """Return whether the words of `answer` stand in `text` in a row, whatever the case and punctuation."""
     return f" {normalised(answer)} " in f" {normalised(text)} "
 
 
 def content_words(text: str, besides: str = "") -> set[str]:
-    """The words of a text that carry its meaning, without those of another text."""
+    """Return the words of a text that carry its meaning, without those of another text."""
     return {*normalised(text).split()} - {*normalised(besides).split()} - _SMALL
