@@ -1,4 +1,4 @@
-"""Fixed texts that are put around a question: no word of the question itself is changed."""
+"""Fixed texts around a question: no word of the question itself is changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ asked so."""
 
 @dataclass(frozen=True)
 class Frame:
-    """A template that only puts text around the question. {entity} in it is what the question is about."""
+    """A template that only adds text around the question. {entity} in it is what the question is about."""
 
     question: str
     """The text, with {question} in it."""

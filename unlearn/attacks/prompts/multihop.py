@@ -1,4 +1,4 @@
-"""Multi-hop: a question that names its subject only by other facts, so that two or three have to be put together."""
+"""Multi-hop: a question that names its entity only by other facts, so that two or three have to be combined."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Prompts:
     RWKU (prefix_injection, affirmative_suffix, role_play, multiple_choice, reverse_query, synonym_manipulation,
     background_hint, in_context, cross_lingual) and further ones. Where an item cannot be asked so, it is left out of
     that outcome. What the attacker holds of V are the questions; three kinds also give other facts about the entity,
-    and options name the answer among wrong ones: the never-learned model is told the same. multiple_choice, options and
+    and options name the answer among wrong ones: the control is given the same. multiple_choice, options and
     true_false are choices by likelihood, corrected for chance: of a letter among listed options; of the answer among
     unlisted ones; of "True" and "False" for a true and a false statement, both right. Each is a row of its own, as its
     K is another.
