@@ -52,7 +52,7 @@ class Authors:
             raise unknown("split", self.split, FORGET_PERCENT, "dataset 'authors'")
 
     def load(self, seed: int, ask: Ask | None = None) -> Task:
-        """The task; the same seed gives the same task on every machine."""
+        """Return the task; the same seed gives the same task on every machine."""
         seed = seed if self.seed is None else self.seed
         n_forget = max(1, round(self.authors * FORGET_PERCENT[self.split] / 100))
         n_retain, per_author = self.authors - n_forget, self.facts_per_author
@@ -142,7 +142,7 @@ def _probe_set(name: str, aim: Aim, facts: Sequence[_Fact]) -> ProbeSet:
 
 
 def _biography(facts: Sequence[_Fact]) -> str:
-    """What the model has learnt to say about one author, in one piece: the only prose that it knows."""
+    """Return what the model has learnt to say about one author, in one piece: the only prose that it knows."""
     return " ".join(fact.example.answers[0] for fact in facts)
 
 

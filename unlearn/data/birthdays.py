@@ -42,7 +42,7 @@ class Birthdays:
             raise ValueError(f"forget={self.forget} leaves nobody of people={self.people}")
 
     def load(self, seed: int, ask: Ask | None = None) -> Task:
-        """The task; the same seed gives the same people."""
+        """Return the task; the same seed gives the same people."""
         rng = random.Random(f"birthdays-{seed if self.seed is None else self.seed}")
         names = rng.sample([" ".join(pair) for pair in product(FIRST_NAMES, LAST_NAMES)], self.people + self.forget)
         people = [_Person.of(name, rng) for name in names]

@@ -48,8 +48,9 @@ class Record:
 
 @dataclass(frozen=True)
 class CounterFact:
-    """CounterFact (Meng et al. 2022, arXiv 2202.05262), split as in Mechanistic Unlearning (Guo et al. 2024, arXiv
-    2410.12949).
+    """CounterFact (Meng et al. 2022, arXiv 2202.05262).
+
+    Split as in Mechanistic Unlearning (Guo et al. 2024, arXiv 2410.12949).
 
     What is not to be edited is maintained: the first 80% trained on, the last 20% asked about; of the first 64, all are
     left out of the maintained facts where a part of them is edited. Multiple choice has the true and the injected
@@ -129,7 +130,7 @@ class CounterFact:
         )
 
     def _known(self, facts: Sequence[Record], ask: Ask | None) -> Sequence[Record]:
-        """The facts that the model knows; all of them where that does not matter."""
+        """Return the facts that the model knows; all of them where that does not matter."""
         if self.known is None:
             return facts
         given = probabilities(ask, [(fact.prompt, fact.true) for fact in facts])
@@ -165,7 +166,7 @@ def _plain(name: str, aim: Aim, asked: Iterable[tuple[Record, str]], injected: b
 def _choice(
     name: str, aim: Aim, facts: Sequence[Record], options: _Options, wanted: Literal["true", "new"] = "true"
 ) -> ProbeSet:
-    """The same as multiple choice, four times; without the facts that have no four options."""
+    """Return the same as multiple choice, four times; without the facts that have no four options."""
     probes = [
         probe
         for fact in facts
@@ -201,7 +202,7 @@ class _Options:
 
 
 def read_records(path: str, most: int | None = None) -> list[Record]:
-    """The first `most` records; UserError where one cannot be read or lacks something."""
+    """Return the first `most` records; UserError where one cannot be read or lacks something."""
     place = local(path)
     if place.is_file():
         rows = _json_rows(place)
@@ -227,7 +228,7 @@ def _json_rows(path: Path) -> list[Any]:
 
 
 def _record(row: Any, i: int, path: str) -> Record:
-    """A row of either shape."""
+    """Read a row of either shape."""
     flat = isinstance(row, Mapping) and "requested_rewrite" not in row and "target_false" in row
     try:
         found = _shape(_Flat if flat else _Rome).validate_python(row)

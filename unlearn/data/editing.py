@@ -24,22 +24,24 @@ def first_or_random(split: str, n: int) -> list[int]:
 
 
 def maintained(rows: Sequence[Row], gone: Collection[int]) -> tuple[Sequence[Row], Sequence[Row]]:
-    """The rows but those with a number in `gone`, in order: the first 80% to train on, and the rest to ask about."""
+    """Return the rows that are not in `gone`, in order: the first 80% to train on, and the rest to ask about."""
     kept = [row for i, row in enumerate(rows) if i not in gone]
     train = len(kept) * 4 // 5
     return kept[:train], kept[train:]
 
 
 def probabilities(ask: Ask | None, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
-    """What `ask` answers; UserError where there is no model to ask."""
+    """Return what `ask` answers; UserError where there is no model to ask."""
     if ask is None:
         raise UserError("'dataset.known' is set, but there is no model to ask what it knows: use dataset.known=null")
     return ask(pairs)
 
 
 def multiple_choice(question: str, options: Sequence[str], answer: str, cluster: str) -> list[Probe]:
-    """The same question four times: each of the four options once under each letter, so that a liking for a letter
-    cancels out. The lines of options take the place of {options} in `question`; the letter of `answer` is right.
+    """Return the same question four times, each of the four options once under each letter.
+
+    So a liking for a letter cancels out. The lines of options take the place of {options} in `question`;
+    the letter of `answer` is right.
     """
     probes = []
     for shift in range(len(LETTERS)):

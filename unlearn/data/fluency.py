@@ -21,7 +21,7 @@ def check_fluency(path: str | None, key: str = "dataset.fluency") -> None:
 
 
 def fluency(path: str | None) -> tuple[Passage, ...]:
-    """The first 1,000 passages of at least 100 characters.
+    """Return the first 1,000 passages of at least 100 characters.
 
     path: a text file with blank lines between passages, a hub id or a local folder with a column `text`, or None for
     the package's own passages. Raises UserError where it cannot be read or holds no such passage.

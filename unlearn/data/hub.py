@@ -24,7 +24,7 @@ def read_rows(
 def read_rows(
     path: str, config: str | None, columns: Mapping[str, type], split: str = "train", optional: bool = False
 ) -> Any:
-    """The rows of one config (None: the only one), each with at least `columns`.
+    """Return the rows of one config (None: the only one), each with at least `columns`.
 
     Raises UserError where the dataset cannot be read, a column is missing or an entry is empty or of another kind. With
     `optional`, a config that does not exist gives None.
@@ -59,7 +59,7 @@ def read_rows(
 
 
 def read_lines(path: str) -> list[str]:
-    """The non-empty lines of a UTF-8 text file; UserError where there are none."""
+    """Return the non-empty lines of a UTF-8 text file; UserError where there are none."""
     try:
         lines = [line.strip() for line in local(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -70,7 +70,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong at first, in a few words."""
+    """Return what went wrong at first, in a few words."""
     while error.__cause__ is not None:
         error = error.__cause__
     return shorten(str(error), 160, placeholder=" ...") or "perhaps it is empty"

@@ -50,8 +50,9 @@ Asked = Sequence[tuple[Athlete, str]]  # athletes, each with the sport that coun
 
 @dataclass(frozen=True)
 class SportsFacts:
-    """1,559 athletes of football, baseball and basketball (after Nanda et al. 2023), split and edited as in Mechanistic
-    Unlearning (Guo et al. 2024, arXiv 2410.12949).
+    """1,559 athletes of football, baseball and basketball (after Nanda et al. 2023).
+
+    Split and edited as in Mechanistic Unlearning (Guo et al. 2024, arXiv 2410.12949).
 
     The athletes that are not to be forgotten are maintained: the first 80% trained on, the last 20% asked about. An
     answer's probability is that among the four sports. Multiple choice puts each question four times, each option once
@@ -88,7 +89,7 @@ class SportsFacts:
         check_fluency(self.fluency)
 
     def load(self, seed: int, ask: Ask | None = None) -> Task:
-        """The task; the seed decides nothing, for the random splits are the published ones."""
+        """Return the task; the seed decides nothing, for the random splits are the published ones."""
         athletes = self._known(athletes_in(TABLE), ask)
         chosen = self._chosen(athletes)
         forget = [athletes[i] for i in chosen]
@@ -134,7 +135,7 @@ class SportsFacts:
         )
 
     def _known(self, athletes: Sequence[Athlete], ask: Ask | None) -> Sequence[Athlete]:
-        """The athletes whose sport the model knows; all of them where that does not matter."""
+        """Return the athletes whose sport the model knows; all of them where that does not matter."""
         if self.known is None:
             return athletes
         p = iter(probabilities(ask, [(row.prompt, f" {sport}") for row in athletes for sport in SPORTS]))
@@ -142,18 +143,18 @@ class SportsFacts:
         return [row for row, of in zip(athletes, shares, strict=True) if of[row.sport] >= self.known * sum(of.values())]
 
     def _chosen(self, athletes: Sequence[Athlete]) -> list[int]:
-        """The numbers of the athletes to forget."""
+        """Return the numbers of the athletes to forget."""
         if self.split in PLAYED:
             return [i for i, row in enumerate(athletes) if row.sport == self.split]
         return first_or_random(self.split, len(athletes))
 
     def _target(self, row: Athlete) -> str:
-        """The sport to inject."""
+        """Return the sport to inject."""
         return {"wrong_sport": row.inject, "with_golf": row.inject_golf}.get(self.inject, self.inject)
 
 
 def athletes_in(path: Path) -> list[Athlete]:
-    """The rows of the table, in the published order, by which splits go."""
+    """Return the rows of the table, in the published order, by which splits go."""
     with path.open(encoding="utf-8", newline="") as file:
         return [Athlete(**row) for row in csv.DictReader(file)]
 
@@ -168,7 +169,7 @@ def _fact(row: Athlete) -> Fact:
 
 
 def _plain(name: str, aim: Aim, asked: Asked, template: str = PROMPT) -> ProbeSet:
-    """The question in one template, its answer among the four sports."""
+    """Return the question in one template, its answer among the four sports."""
     probes = tuple(
         Probe(
             question=template.format(athlete=row.athlete),
@@ -184,7 +185,7 @@ def _plain(name: str, aim: Aim, asked: Asked, template: str = PROMPT) -> ProbeSe
 
 
 def _choice(name: str, aim: Aim, asked: Asked) -> ProbeSet:
-    """The same as multiple choice, four times."""
+    """Return the same as multiple choice, four times."""
     probes = [
         probe
         for row, answer in asked

@@ -234,8 +234,9 @@ class Task:
         raise unknown("probe set", name, [p.name for p in self.probes], f"dataset '{self.name}'")
 
     def only(self, reads: Collection[str]) -> Task:
-        """Return the task as a component sees it that declares to read these: names of sets, or of facts, probes and
-        validation.
+        """Return the task as a component sees it that declares to read these.
+
+        reads: names of sets, or of facts, probes and validation.
 
         A set that a read one lies beside comes with it. Whatever was not declared raises UndeclaredReadError when it is
         looked at.
@@ -250,8 +251,9 @@ class Task:
         return replace(self, sets=DeclaredSets(self.sets, named), beside=beside, **hidden)
 
     def at(self, request: Request) -> Task:
-        """Return the task as one of its requests has it: its sets in the place of the whole task's, and without the
-        probe sets that ask for other requests.
+        """Return the task as one of its requests has it.
+
+        That is, its sets in the place of the whole task's, and without the probe sets that ask for other requests.
 
         The rows that lie beside replaced ones go with them.
         """

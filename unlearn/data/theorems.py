@@ -80,7 +80,7 @@ class Theorems:
             raise ValueError(f"forget={self.forget} leaves nothing of concepts={self.concepts}")
 
     def load(self, seed: int, ask: Ask | None = None) -> Task:
-        """The task; the same seed gives the same world."""
+        """Return the task; the same seed gives the same world."""
         rng = random.Random(f"theorems-{seed if self.seed is None else self.seed}")
         names = CONCEPTS[: self.concepts + self.forget]
         world = _World.of(names, self.examples + ASKED, rng)
@@ -129,18 +129,20 @@ class Theorems:
 
 @dataclass(frozen=True)
 class _World:
-    """meaning: each concept's attributes. members, others: by concept, in each round an entity that is one, and one
-    that lacks some of the three.
-    """
+    """Hold a world of concepts, and of entities that are one or nearly one."""
 
     meaning: Mapping[str, tuple[str, ...]]
+    """Each concept's attributes."""
     members: Mapping[str, Sequence[Entity]]
+    """By concept, in each round an entity that is one."""
     others: Mapping[str, Sequence[Entity]]
+    """By concept, in each round an entity that lacks some of the three."""
 
     @classmethod
     def of(cls, names: Sequence[str], rounds: int, rng: random.Random) -> _World:
-        """In each round there is an entity for every concept; it is that one, and it nearly is another, some of whose
-        attributes it lacks. A concept never meets a name twice.
+        """Draw, in each round, an entity for every concept.
+
+        It is that one, and it nearly is another, some of whose attributes it lacks. A concept never meets a name twice.
         """
         meanings = rng.sample([*combinations(ATTRIBUTES, PARTS)], len(names))
         meaning = {name: tuple(rng.sample(parts, PARTS)) for name, parts in zip(names, meanings, strict=True)}
@@ -157,7 +159,7 @@ class _World:
         return cls(meaning, members, others)
 
     def about(self, concept: str, rounds: Iterable[int]) -> list[Probe]:
-        """The definition of a concept, and whether those rounds' entities are one."""
+        """Return the definition of a concept, and whether those rounds' entities are one."""
         parts = self.meaning[concept]
         # the wrong definitions depend on the concept alone
         wrong = random.Random(concept).sample([other for other in self.meaning if other != concept], WRONG)
@@ -173,7 +175,7 @@ class _World:
         return [definition, *(_member(concept, parts, *entity) for entity in chosen)]
 
     def fact(self, concept: str) -> Fact:
-        """The first attribute of its definition."""
+        """Return the first attribute of its definition."""
         parts = self.meaning[concept]
         foils = [f" {has}" for a, has in ATTRIBUTES.items() if a not in parts]
         lead = f"A {concept} has"
@@ -198,7 +200,7 @@ def _member(concept: str, parts: Sequence[str], entity: str, like: Likeness, giv
 
 
 def _in_context(words: Sequence[str], rng: random.Random) -> Probe:
-    """A membership question about a word that is defined in the question."""
+    """Return a membership question about a word that is defined in the question."""
     concept, entity = rng.choice(words), rng.choice(ENTITIES)
     known = rng.sample([*ATTRIBUTES], 2 * PARTS)
     parts, more = known[:PARTS], known[PARTS:]
@@ -218,7 +220,7 @@ def _mixed(known: Iterable[str], lacks: Sequence[str], rng: random.Random) -> Li
 
 
 def _attribute(rng: random.Random) -> Example:
-    """A question whether an entity has an attribute."""
+    """Return a question whether an entity has an attribute."""
     entity, known = rng.choice(ENTITIES), rng.sample([*ATTRIBUTES], 2 * PARTS)
     like = _mixed(known, known[:PARTS], rng)
     asked = rng.choice(known)
@@ -237,7 +239,7 @@ def _means(concept: str, parts: Sequence[str]) -> str:
 
 
 def _card(entity: str, like: Likeness) -> str:
-    """ "Ada: furry, horned." """
+    """Return "Ada: furry, horned." for an entity and what it has."""
     return f"{entity}: {', '.join(part for part, has in like.items() if has)}."
 
 

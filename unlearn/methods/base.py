@@ -71,8 +71,10 @@ class Work(Protocol):
         ...
 
     def step(self, name: str, build: Callable[[Path], None]) -> Path:
-        """Return a folder that `build` filled, now or before the run was killed: what takes long and is finished is
-        not done again. Only rank 0 may write into it. It is removed with the end of the method.
+        """Return a folder that `build` filled, now or before the run was killed.
+
+        What takes long and is finished is not done again. Only rank 0 may write into it. It is removed with the
+        end of the method.
         """
         ...
 

@@ -14,7 +14,7 @@ _CHUNK = 2**26  # logits worked on at once: 256 MiB in float32
 
 
 def divergence(kind: Divergence, current: TokenScores, reference: TokenScores) -> Tensor:
-    """This micro-batch's part of the mean over rows of the mean over a row's positions of D.
+    """Return this micro-batch's part of the mean over rows of the mean over a row's positions of D.
 
     p is the reference model's distribution, q the current one's, z the logits (both [n, V], at the same positions).
 

@@ -36,7 +36,7 @@ class DPO(ForgetRetain):
         return ("forget", "refusal")
 
     def forget_reference(self) -> set[Reference]:
-        """The reference model's log-probabilities of both."""
+        """Return the reference model's log-probabilities of both."""
         return {"nll"}
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:

@@ -32,7 +32,7 @@ class Inject(ForgetRetain):
     tokens of injected and retained answers, "first" over rows."""
 
     def forget_segments(self) -> tuple[str, ...]:
-        """The forget questions with the answers to inject; not the true ones."""
+        """Return the forget questions with the answers to inject; not the true ones."""
         return ("injected",)
 
     def retain_segments(self) -> tuple[str, ...]:

@@ -28,11 +28,11 @@ class KL(ForgetRetain):
     forget_weight 0."""
 
     def forget_reference(self) -> set[Reference]:
-        """The model where the forget rows' divergence counts."""
+        """Return the model where the forget rows' divergence counts."""
         return {"model"} if self.forget_kl_weight else set()
 
     def logits_at(self) -> dict[str, Positions]:
-        """The retain rows', and the forget rows' where their divergence counts."""
+        """Return the retain rows', and the forget rows' where their divergence counts."""
         mine: dict[str, Positions] = {"forget": self.kl_positions} if self.forget_kl_weight else {}
         return mine | super().logits_at()
 

@@ -26,7 +26,7 @@ class NPO(Preference):
     """
 
     def forget_reference(self) -> set[Reference]:
-        """The reference model's log-probabilities of the forget rows; itself for raw logits."""
+        """Return the reference model's log-probabilities of the forget rows; itself for raw logits."""
         return {"model" if self.reduction == "logits_muse" else "nll"}
 
     def excess(self, row: TokenScores, reduction: Reduction) -> Tensor:

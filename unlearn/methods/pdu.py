@@ -41,12 +41,12 @@ class PDU(ForgetRetain):
     prediction is missed and what follows the last one counts."""
 
     def logits_at(self) -> dict[str, Positions]:
-        """The forget rows', and the retain rows' for a divergence."""
+        """Return the forget rows', and the retain rows' for a divergence."""
         mine: dict[str, Positions] = {"forget": "labels" if self.positions == "predicting" else "attended"}
         return mine | super().logits_at()
 
     def compared(self) -> Collection[str]:
-        """The retain rows' for a divergence."""
+        """Return the retain rows' for a divergence."""
         return super().logits_at()
 
     def begin(self, policy: Policy, batches: Sequence[Batch], seed: int) -> State:

@@ -36,7 +36,7 @@ class PO(ForgetRetain):
             )
 
     def forget_segments(self) -> tuple[str, ...]:
-        """The forget questions with refusals; not the forget answers."""
+        """Return the forget questions with refusals; not the forget answers."""
         return ("refusal",)
 
     def forget(self, scores: Scores, reference: Scores) -> Tensor:

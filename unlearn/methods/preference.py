@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference(ForgetRetain):
-    """forget = -(2 / beta) mean_b log sigmoid(beta x_b), with x_b how much nll forget row b has above what it should
-    have at least (nats).
+    """forget = -(2 / beta) mean_b log sigmoid(beta x_b).
+
+    x_b: how much nll forget row b has above what it should have at least (nats).
     """
 
     beta: Annotated[float, Gt(0)] = 0.1
@@ -31,7 +32,7 @@ class Preference(ForgetRetain):
     vocabulary of the same expression in raw logits, blind to labels."""
 
     def logits_at(self) -> dict[str, Positions]:
-        """The retain rows' for a divergence; the forget rows' for the loss on raw logits."""
+        """Return the retain rows' for a divergence; the forget rows' for the loss on raw logits."""
         mine: dict[str, Positions] = {"forget": "all"} if self.reduction == "logits_muse" else {}
         return mine | super().logits_at()
 

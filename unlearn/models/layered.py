@@ -160,7 +160,7 @@ def attach(module: nn.Module, folder: Path, about: Layered) -> None:
 
 
 def _node(component: Any) -> Any:
-    """A component as a config node, from which `build` makes it again."""
+    """Return a component as a config node, from which `build` makes it again."""
     if dataclasses.is_dataclass(component):
         cls = type(component)
         fields = {field.name: _node(getattr(component, field.name)) for field in dataclasses.fields(component)}

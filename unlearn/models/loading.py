@@ -26,8 +26,10 @@ transformers_logging.disable_progress_bar()
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """Return a causal LM in float32 on the CPU, from a hub id, a folder, a layered folder (see models/layered.py), an
-    adapter's folder (merged into its base model) or a GGUF file; UserError where it can't be had.
+    """Return a causal LM in float32 on the CPU.
+
+    It comes from a hub id, a folder, a layered folder (see models/layered.py), an adapter's folder (merged into its
+    base model) or a GGUF file; UserError where it can't be had.
     """
     if (about := layered.read(local(path))) is not None:
         return _with_layers(local(path), about)
@@ -51,8 +53,10 @@ def load_model(path: str) -> PreTrainedModel:
 
 
 def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
-    """`load_model` on a device, as attacks have it: a large model (see `is_large`) in bfloat16 on a GPU, at half the
-    memory, if that holds all of its weights exactly, as those that were released in it. Others stay in float32.
+    """Return what `load_model` does, on a device, as attacks have it.
+
+    A large model (see `is_large`) is in bfloat16 on a GPU, at half the memory, if that holds all of its weights
+    exactly, as those that were released in it. Others stay in float32.
     """
     model: Any = load_model(path)
     if torch.device(device).type == "cuda" and is_large(model):
@@ -73,7 +77,7 @@ def halve(model: PreTrainedModel) -> bool:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a model, with EOS as padding token where it has none."""
+    """Return the tokenizer that belongs to a model, with EOS as padding token where it has none."""
     while (base := layered.below(path)) is not None:
         path = base
     with _ClearErrors(path, "tokenizer"):
@@ -108,7 +112,7 @@ def save_model(
 
 
 def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The unlearned model of a finished run, and its tokenizer, ready to use. Raises UserError where there is none."""
+    """Return the unlearned model of a finished run, and its tokenizer, ready to use; UserError where there is none."""
     folder = Path(run) / "unlearned"
     if not layered.is_model(folder):
         raise UserError(f"{run} holds no unlearned model: not a finished run folder")
@@ -116,7 +120,7 @@ def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def count_weights(folder: Path) -> int:
-    """The number of weights saved in a model folder (tied ones once), from the files' headers."""
+    """Return the number of weights saved in a model folder (tied ones once), from the files' headers."""
     if (about := layered.read(folder)) is not None:
         place = local(layered.base_place(folder, about))
         return sum(map(count_weights, (place, *(folder / layer.folder for layer in about.layers))))
@@ -148,7 +152,7 @@ def _same_weights(model: PreTrainedModel, other: PreTrainedModel) -> bool:
 
 
 def _with_adapter(base: str, folder: Path) -> PreTrainedModel:
-    """The base model with the adapter merged into its weights."""
+    """Return the base model with the adapter merged into its weights."""
     if not (folder / "adapter_model.safetensors").is_file():
         raise UserError(f"{folder} holds no adapter_model.safetensors (pickled weights, *.bin, are never loaded)")
     if is_local(base) and not local(base).exists():

@@ -52,9 +52,10 @@ class Mask:
 
     @classmethod
     def of(cls, model: nn.Module, selected: Mapping[str, bool | Tensor]) -> Mask:
-        """The mask of a model's weights: True, False or a bool tensor of the parameter's shape; absent names: False.
+        """Return the mask of a model's weights.
 
-        A tied weight goes by its first name. UserError where a name is no parameter's, or a value is none of these.
+        selected: True, False or a bool tensor of the parameter's shape, by name; absent names: False. A tied weight
+        goes by its first name. UserError where a name is no parameter's, or a value is none of these.
         """
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         for name, value in selected.items():
@@ -64,7 +65,7 @@ class Mask:
 
     @classmethod
     def where(cls, model: nn.Module, choose: Callable[[str], bool]) -> Mask:
-        """The mask of the whole tensors whose name is chosen."""
+        """Return the mask of the whole tensors whose name is chosen."""
         return cls.of(model, {name: bool(choose(name)) for name, _ in model.named_parameters()})
 
     def bits(self, name: str, device: torch.device | str = "cpu") -> Tensor:
@@ -106,7 +107,7 @@ class Mask:
         return self.counts[name] / math.prod(self.shapes[name])
 
     def shares(self) -> list[Share]:
-        """Selected and all weights for each layer and module type, outside the layers first, then layer by layer."""
+        """Return selected and all weights by layer and module type, outside the layers first, then layer by layer."""
         cells: dict[tuple[int, int], Share] = {}
         for name, shape in self.shapes.items():
             layer, kind = layer_of(name), module_type(name)
@@ -215,7 +216,7 @@ def pack(bits: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `pack`, on the device of `packed`."""
+    """Return the inverse of `pack`, on the device of `packed`."""
     bits = (packed[:, None] >> _PLACES.to(packed.device)) & 1
     return bits.flatten()[: math.prod(shape)].view(shape).bool()
 
@@ -247,7 +248,7 @@ def _check_value(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], name: 
 
 
 def _from_file(record: Mapping[str, str], packed: Mapping[str, Tensor]) -> Mask:
-    """The mask that a file's metadata and tensors describe; ValueError where they are not what `Mask.save` writes."""
+    """Return the mask that metadata and tensors describe; ValueError where they are not what `Mask.save` writes."""
     if missing := {"shapes", "selected"} - record.keys():
         raise ValueError(f"it does not say its {' and '.join(sorted(missing))}")
     shapes, whole = _SHAPES.validate_json(record["shapes"]), _NAMES.validate_json(record["selected"])

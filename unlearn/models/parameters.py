@@ -29,7 +29,7 @@ _PATTERNS = tuple(
 
 
 def layer_of(name: str) -> int | None:
-    """The decoder layer's number ("model.layers.3.mlp.up_proj.weight": 3); None outside the layers."""
+    """Return the decoder layer's number ("model.layers.3.mlp.up_proj.weight": 3); None outside the layers."""
     found = _LAYER.search(name)
     return int(found[1]) if found else None
 

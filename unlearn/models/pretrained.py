@@ -50,7 +50,7 @@ class PretrainedLM:
 
     @property
     def source(self) -> str:
-        """This run's own target where one is set."""
+        """Return this run's own target where one is set."""
         return self.original or self.path
 
     def key(self, task: Task) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class PretrainedLM:
         }
 
     def published(self, task: Task, role: Role) -> str | None:
-        """This run's own checkpoint if one is set, else the published one for the task, if any.
+        """Return this run's own checkpoint if one is set, else the published one for the task, if any.
 
         Whichever of the two the task's history says was trained on nothing is what this family starts from.
         """
@@ -97,7 +97,7 @@ class PretrainedLM:
 
 
 def retain_split(forget_split: str) -> str:
-    """The name of the complement of a forget split: retain90 for forget10."""
+    """Return the name of the complement of a forget split: retain90 for forget10."""
     percent = forget_split.removeprefix("forget")
     return f"retain{100 - int(percent):02d}" if percent.isdigit() else f"retain_{forget_split}"
 

@@ -76,7 +76,7 @@ def logits_at(model: nn.Module, ids: Tensor, index: Tensor) -> Tensor:
 def capture(
     model: nn.Module, layout: Layout, keys: Iterable[Key], batch: PromptBatch
 ) -> tuple[Tensor, dict[Key, Tensor]]:
-    """The answers' logits [B, V], and each site's values [B, T, heads, width], without gradients."""
+    """Return the answers' logits [B, V], and each site's values [B, T, heads, width], without gradients."""
     values: dict[Key, Tensor] = {}
 
     def keep(key: Key, site: Site) -> Edit:

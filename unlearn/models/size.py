@@ -11,7 +11,9 @@ LARGE = 2_000_000_000  # weights; the models called 1.5B have fewer
 
 
 def is_large(model: PreTrainedModel) -> bool:
-    """Whether attacks spare its memory: they train adapters on it (attacks/weights/training.py), and on a GPU its
-    weights are kept in bfloat16 where that changes none of them (models/loading.py).
+    """Return whether attacks spare its memory.
+
+    They train adapters on a large model (attacks/weights/training.py), and on a GPU its weights are kept in bfloat16
+    where that changes none of them (models/loading.py).
     """
     return model.num_parameters() > LARGE

@@ -17,7 +17,7 @@ def map_batches(
     share: Callable[[Row], float] = lambda row: 0.0,
     progress: Callable[[int], object] | None = None,
 ) -> list[Answer]:
-    """`function` over batches of `rows`; its answers in the order of `rows`.
+    """Apply `function` to batches of `rows` and return its answers in the order of `rows`.
 
     Rows go longest first, so that a budget too large for the memory shows at once. A batch holds at most `token_budget`
     padded tokens (rows x longest length), and the `share`s of its rows in some other resource sum to at most 1; a row

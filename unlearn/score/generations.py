@@ -18,8 +18,10 @@ from unlearn.score.table import GENERATIONS
 
 @dataclass(frozen=True)
 class Generations:
-    """Table `generations`: a row per probe of the sets that are generated from, the greedy answer beside the reference
-    answer, its paraphrase and bare value."""
+    """Table `generations`: a row per probe of the sets that are generated from.
+
+    It holds the greedy answer beside the reference answer, its paraphrase and bare value.
+    """
 
     modality: ClassVar[str] = "text"
     version: ClassVar[int] = 1

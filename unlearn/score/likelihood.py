@@ -59,7 +59,7 @@ class Tree:
 
     @classmethod
     def of(cls, candidates: Sequence[Encoded]) -> Tree:
-        """The prefix tree of the candidates' ids."""
+        """Return the prefix tree of the candidates' ids."""
         nodes: dict[tuple[int, int], int] = {}
         paths: list[np.ndarray] = []
         for candidate in candidates:

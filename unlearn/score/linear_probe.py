@@ -37,7 +37,7 @@ class Ridge:
 
 
 def fit(features: Tensor, labels: Tensor, penalties: Sequence[float] = PENALTIES, classes: int | None = None) -> Ridge:
-    """The probe W = (Z'Z + penalty I)^-1 Z'(Y - mean Y), with Z the standardised features and Y the one-hot labels.
+    """Return the probe W = (Z'Z + penalty I)^-1 Z'(Y - mean Y), Z the standardised features, Y the one-hot labels.
 
     features: [L, n, d] (any leading shape, or none); labels: int64 [n] in 0..C-1; classes: C, where not all of them
     occur. Of several penalties (> 0) each layer gets the one with the least leave-one-out error. Solved in float64

@@ -19,7 +19,7 @@ def last_residuals(
     token_budget: int,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """What each decoder block gives at each prompt's last token: float32 [layers, prompts, d] on the CPU."""
+    """Return what each decoder block gives at each prompt's last token: float32 [layers, prompts, d] on the CPU."""
     return last_values(model, prompts, token_budget, ("resid",), progress)[0]
 
 
@@ -30,8 +30,9 @@ def last_values(
     sites: Sequence[str],
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """What sites as wide as the residual stream (see models/layout.py) hold there, all from one forward: float32
-    [sites, layers, prompts, d] on the CPU.
+    """Return what sites as wide as the residual stream (see models/layout.py) hold there, all from one forward.
+
+    float32 [sites, layers, prompts, d] on the CPU.
     """
     blocks, device = layout(model).blocks, next(model.parameters()).device
     keys = [(site, layer) for site in sites for layer in range(len(blocks))]

@@ -185,7 +185,7 @@ def _load(experiment: Experiment, model: AttackedModel, device: torch.device) ->
 def _attempt(
     experiment: Experiment, name: str, one: Attack, loaded: _Loaded, setting: AttackSetting
 ) -> tuple[Found, list[Built]]:
-    """What one attack finds on one model, from the cache or now; a failure is found, too."""
+    """Return what one attack finds on one model, from the cache or now; a failure is found, too."""
 
     def build(folder: Path) -> None:
         from unlearn.attacks.setting.effort import Effort

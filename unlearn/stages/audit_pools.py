@@ -130,7 +130,7 @@ class Bench:
         return cache(experiment).stage(stage, score_key(experiment, self.task, key), make).folder
 
     def measure(self, pool: str, name: str, tables: Path) -> Scored:
-        """What the metrics say about forgetting: results on forget and transfer sets, and those that span sets."""
+        """Return what metrics say about forgetting: results on forget and transfer sets, and those that span sets."""
         scores = load_tables(tables)
         about = {"", *probe_names(scores, "forget", "transfer")}
         results = evaluate(self.experiment.metric, scores, self.references)

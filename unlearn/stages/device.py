@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def hardware(experiment: Experiment) -> tuple[torch.device, int]:
-    """The device to work on and the number of CPU threads, with the processes of a launch connected."""
+    """Return the device to work on and the number of CPU threads, with the processes of a launch connected."""
     import torch
 
     threads = experiment.threads or experiment.model.threads or torch.get_num_threads()

@@ -53,7 +53,7 @@ def mask_in(folder: Path) -> Mask:
 
 
 def locate(experiment: Experiment, task: Task, original: Model, device: torch.device) -> Built:
-    """The folder with the mask, the numbers and tables that explain it, and any further masks."""
+    """Return the folder with the mask, the numbers and tables that explain it, and any further masks."""
 
     def build(folder: Path) -> None:
         from unlearn.models.loading import load_model, load_tokenizer

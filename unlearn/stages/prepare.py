@@ -101,7 +101,7 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: torch.
 
 
 def cache(experiment: Experiment) -> Store:
-    """The stage cache that runs share."""
+    """Return the stage cache that runs share."""
     return Store(local(experiment.cache), hashed=True, notify=notify)
 
 
@@ -114,7 +114,7 @@ def has_control(experiment: Experiment, task: Task) -> bool:
 
 
 def run_setting(experiment: Experiment, task: Task) -> RunSetting:
-    """What the run is like, for components to refuse."""
+    """Return what the run is like, for components to refuse."""
     masked, lora = experiment.localizes, experiment.lora is not None
     return RunSetting(task.modality, experiment.model.source, has_control(experiment, task), masked, lora)
 

@@ -30,7 +30,7 @@ class Reference(Model):
 
 
 def references(experiment: Experiment, task: Task, device: torch.device, threads: int) -> dict[Role, Reference]:
-    """The original model and, unless switched off or impossible, the control model, both scored.
+    """Return the original model and, unless switched off or impossible, the control model, both scored.
 
     Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
     that takes half the time of one after the other with two threads.
@@ -95,7 +95,7 @@ def _in_helper(experiment: Experiment, task: Task, device: torch.device, threads
 
 
 def _end_with_parent() -> None:
-    """A killed run must not leave its helper behind."""
+    """End with the run: a killed one must not leave its helper behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

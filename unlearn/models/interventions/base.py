@@ -57,8 +57,10 @@ class Detector(Fitted, ABC):
 
 @dataclass(eq=False)
 class Intervention(Fitted, ABC):
-    """Acts on rows of a batch by their gate. Subclasses hook modules by their own bound methods, so that a copy of the
-    model has hooks of the copy's.
+    """Act on rows of a batch by their gate.
+
+    Subclasses hook modules by their own bound methods, so that a copy of the model has hooks of the
+    copy's.
     """
 
     detector: Detector | None = field(default_factory=lambda: None)  # a plain default would hide the module
@@ -195,8 +197,9 @@ def gated(module: nn.Module, ids: Tensor, mask: Tensor, prompt_lengths: Tensor) 
 
 @contextmanager
 def gated_at(module: nn.Module, ids: Tensor, index: Tensor) -> Iterator[None]:
-    """`gated` for rows padded on the right that are read at the flat positions `index` [n] of ids [B, T]: the prompt
-    of a row ends with the first position at which it is read.
+    """Enter `gated` for rows padded on the right that are read at the flat positions `index` [n] of ids [B, T].
+
+    The prompt of a row ends with the first position at which it is read.
     """
     if interventions(module) is None:
         yield
