@@ -10,6 +10,7 @@ from unittest import mock
 
 from unlearn.cli.main import main
 from unlearn.training import loop
+from unlearn.training.checkpoint import Log
 
 train = loop.train
 
@@ -19,7 +20,7 @@ def leave(*args: Any, **parts: float) -> None:
     os._exit(0)
 
 
-def train_one_step(policy: Any, objective: Any, setup: loop.Setup, folder: Path, watch: Any = None) -> loop.Log:
+def train_one_step(policy: Any, objective: Any, setup: loop.Setup, folder: Path, watch: Any = None) -> Log:
     """Run the real loop, which ends with its first step."""
     return train(policy, objective, setup, folder, loop.Watch(advance=leave))
 

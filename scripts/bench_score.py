@@ -18,6 +18,7 @@ from unlearn.metrics.evaluate import evaluate
 from unlearn.models.subject import References, Subject
 from unlearn.score import generate, gradient, likelihood
 from unlearn.score.table import Tables
+from unlearn.score.tokens import Tokens
 from unlearn.stages.score import asked_of, score
 
 Seconds = dict[str, tuple[float, float]]
@@ -45,7 +46,10 @@ def measure(overrides: Sequence[str], threads: int, path: str, off: Sequence[Lev
     off: levers that are switched off. The model is its own control: it makes no difference to the time.
     """
     setup = Setup.load(overrides, threads, path)
-    scoring = replace(setup.experiment.evaluate, share_prefix="shared_prompt" not in off)
+    scoring = {
+        name: replace(scorer, share_prefix="shared_prompt" not in off) if isinstance(scorer, Tokens) else scorer
+        for name, scorer in setup.experiment.evaluate.items()
+    }
     seconds: Seconds = {}
     with ExitStack() as patches:
 

@@ -64,7 +64,7 @@ def prepare(overrides: Sequence[str], threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     experiment = experiment_of(overrides)
     task = experiment.dataset.load(experiment.seed)
-    target = references(experiment, task, torch.device("cpu"), threads)["target"]
+    target = references(experiment, task, torch.device("cpu"), threads)["original"]
     model: Any = load_model(target.path)
     return {
         "path": target.path,

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
@@ -18,7 +19,8 @@ from unlearn.models.subject import Subject
 
 WORDS = ("<eos>", *"abcdefghijklmnopq")
 PROMPT = PromptFormat(chat_template=False, answer_start=" ", eos=False)
-SIZES = {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}
+SIZES: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1}
+SIZES |= {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}
 
 
 @cache
@@ -38,7 +40,7 @@ def bigram(follows: Mapping[str, Mapping[str, float]]) -> LlamaForCausalLM:
     """
     n = len(WORDS)
     config = LlamaConfig(vocab_size=n, hidden_size=n, num_hidden_layers=0, head_dim=n, rms_norm_eps=1e-12, **SIZES)
-    model = LlamaForCausalLM(config).eval()
+    model: LlamaForCausalLM = LlamaForCausalLM(config).eval()
     model.generation_config.eos_token_id = 0
     table = torch.full((n, n), 1 / n)
     for word, shares in follows.items():
@@ -56,14 +58,14 @@ def random_llama(seed: int = 0, layers: int = 3) -> LlamaForCausalLM:
     """With weights large enough that inputs matter."""
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=len(WORDS), hidden_size=16, intermediate_size=24, num_hidden_layers=layers, **SIZES)
-    model = LlamaForCausalLM(config).eval()
+    model: LlamaForCausalLM = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model
 
 
-def subject(model: LlamaForCausalLM, part: Role = "unlearned") -> Subject:
+def subject(model: PreTrainedModel, part: Role = "unlearned") -> Subject:
     """The model under attack."""
     return Subject(part, model, tokenizer(), PROMPT, 64)
 

@@ -51,7 +51,8 @@ def taught(model: LlamaForCausalLM, probes: Sequence[Probe], steps: int) -> Llam
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return model.eval()
+    model.eval()
+    return model
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -27,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def subject() -> Subject:
     """Weights large enough that every question is answered otherwise."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes: Any = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     words = tokenizer()
     model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=len(words), pad_token_id=0, eos_token_id=1)).eval()
     with torch.no_grad():

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-SIZES = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+SIZES: dict[str, Any] = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
 WIDE = {**SIZES, **HEADS, "head_dim": 6}  # heads x width is not the hidden size
-GPT2 = {"vocab_size": 64, "n_embd": 16, "n_layer": 3, "n_head": 4}
-OPT = {"vocab_size": 64, "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 3, "word_embed_proj_dim": 16}
+GPT2: dict[str, Any] = {"vocab_size": 64, "n_embd": 16, "n_layer": 3, "n_head": 4}
+OPT: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "ffn_dim": 24,
+    "num_hidden_layers": 3,
+    "word_embed_proj_dim": 16,
+}
 
 FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS),
@@ -38,7 +45,7 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
 def family(name: str, **options: str) -> PreTrainedModel:
     """With weights large enough that inputs matter; options of from_config, as attn_implementation."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(FAMILIES[name](), **options).eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(FAMILIES[name](), **options).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,7 +25,7 @@ def _trained() -> str:
     bpe = ByteLevelBPETokenizer()
     special = ["<pad>", "<eos>"]
     bpe.train_from_iterator([TEXT] * 4, vocab_size=300, special_tokens=special, show_progress=False)
-    return bpe._tokenizer.to_str()
+    return str(bpe._tokenizer.to_str())
 
 
 def tokenizer_of() -> PreTrainedTokenizerFast:
@@ -38,7 +39,7 @@ def tokenizer_of() -> PreTrainedTokenizerFast:
 def model_of(seed: int = 0) -> LlamaForCausalLM:
     """2 layers of width 16, with weights large enough that inputs matter."""
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: Any = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = LlamaForCausalLM(
         LlamaConfig(**sizes, vocab_size=len(tokenizer_of()), pad_token_id=0, bos_token_id=None, eos_token_id=1)
     )
@@ -46,7 +47,8 @@ def model_of(seed: int = 0) -> LlamaForCausalLM:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def subject_of(seed: int = 0) -> Subject:

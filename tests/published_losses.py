@@ -44,7 +44,7 @@ def _open_unlearning(hyper: Hyper) -> Hyper:
     return fields | {"kl_positions": "all"} | {names[k]: v for k, v in hyper.items() if k in names}
 
 
-WAGLE_KL = {"retain_loss": "kl_wagle", "kl_positions": "all"}
+WAGLE_KL: Hyper = {"retain_loss": "kl_wagle", "kl_positions": "all"}
 
 # case (or pattern of cases): the method that reproduces it, from the case's own hyperparameters
 METHODS: dict[str, Callable[[Hyper], GradientMethod]] = {
@@ -162,10 +162,11 @@ class Fixture:
         self.tensors = load_file(folder / "batches.safetensors")
 
     def model(self, name: str, dtype: torch.dtype) -> LlamaForCausalLM:
-        config = LlamaConfig(**json.loads((self.folder / "config.json").read_text()), attn_implementation="eager")
-        model = LlamaForCausalLM(config)
+        options = json.loads((self.folder / "config.json").read_text()) | {"attn_implementation": "eager"}
+        model: Any = LlamaForCausalLM(LlamaConfig(**options))
         model.load_state_dict(load_file(self.folder / f"{name}.safetensors"))
-        return model.to(dtype).eval()
+        loaded: LlamaForCausalLM = model.to(dtype).eval()
+        return loaded
 
     def rows(self, name: str) -> Rows:
         return {key: self.tensors[f"{name}.{key}"] for key in ("input_ids", "attention_mask", "labels")}
@@ -195,15 +196,15 @@ class Fixture:
 
 def make_batch(segments: Mapping[str, Rows], reference: Policy | None) -> Batch:
     """One micro-batch that is the whole step; with the reference's nll where there is a reference."""
-    joined = Batch(
-        *(torch.cat([rows[k] for rows in segments.values()]) for k in ("input_ids", "attention_mask", "labels"))
+    ids, attention, labels = (
+        torch.cat([rows[k] for rows in segments.values()]) for k in ("input_ids", "attention_mask", "labels")
     )
     placed, start = {}, 0
     for name, rows in segments.items():
         stop = start + len(rows["labels"])
         placed[name] = Segment(start, stop, stop - start, int((rows["labels"][:, 1:] != IGNORE).sum()))
         start = stop
-    batch = Batch(joined.input_ids, joined.attention_mask, joined.labels, placed)
+    batch = Batch(ids, attention, labels, placed)
     if reference is None:
         return batch
     with torch.no_grad():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlearn.models.batches import IGNORE, Batch, Segment
-from unlearn.models.policy import TokenScores
+from unlearn.models.policy import Policy, Positions, TokenScores
 
 
 def step(targets: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[float]] | None = None) -> Batch:
@@ -43,13 +43,20 @@ def take(batch: Batch, rows: Mapping[str, Sequence[int]]) -> Batch:
     return Batch(batch.input_ids[picked], batch.attention_mask[picked], batch.labels[picked], segments)
 
 
-class StubPolicy:
+class StubPolicy(Policy):
     """Scores row r of a step with nll[r] [T - 1] and logits[r] [T, V], whatever micro-batch the row comes in."""
 
     def __init__(self, nll: Tensor, logits: Tensor | None = None) -> None:
+        super().__init__(nn.Identity())
         self.nll, self.logits = nll, logits
 
-    def __call__(self, batch: Batch, logits: Mapping[str, str] | None = None) -> dict[str, TokenScores]:
+    def forward(
+        self,
+        batch: Batch,
+        logits: Mapping[str, Positions] | None = None,
+        hidden: Mapping[str, Collection[int]] | None = None,
+    ) -> dict[str, TokenScores]:
+        assert not hidden
         scores = {}
         for name, segment in batch.segments.items():
             number = batch.input_ids[segment.rows, 0]

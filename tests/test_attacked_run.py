@@ -43,7 +43,8 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def leaks(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "attacks" / "leak.json").read_text())
+    read: dict[str, Any] = json.loads((folder / "attacks" / "leak.json").read_text())
+    return read
 
 
 def made(folder: Path) -> list[str]:
@@ -146,6 +147,7 @@ class Broken:
 def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
+    import torch
     from hydra import compose, initialize_config_dir
 
     from unlearn.attacks.weights.quantize import Quantize
@@ -164,11 +166,11 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     experiment = replace(experiment, attack=some, cache=str(tmp_path / "cache"))
     path = str(workshop / "first" / "unlearned")
     models: Any = {part: AttackedModel(part, path, {"path": path}) for part in ("original", "unlearned")}
-    attack(experiment, experiment.dataset.load(0), models, tmp_path, "cpu")
+    attack(experiment, experiment.dataset.load(0), models, tmp_path, torch.device("cpu"))
     rows = {row["attack"]: row for row in leaks(tmp_path)["rows"]}
 
     def found(name: str, trial: str) -> str:
-        return json.loads((tmp_path / "attacks" / name / trial / "attack.json").read_text())["reason"]
+        return str(json.loads((tmp_path / "attacks" / name / trial / "attack.json").read_text())["reason"])
 
     assert leaks(tmp_path)["baseline"] == "placebo"
     assert (rows["breaks"]["status"], rows["breaks"]["reason"]) == ("error", "ZeroDivisionError: by zero")

@@ -40,7 +40,7 @@ class Case:
         ), before
 
 
-def each(cases: list[Case]) -> Any:
+def each(cases: list[Case]) -> pytest.MarkDecorator:
     assert len({case.name for case in cases}) == len(cases)
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
 

@@ -21,7 +21,8 @@ FILES = sorted(path for path in conf_dir().glob("*/*.yaml"))
 
 def experiment(*overrides: str) -> Experiment:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return build(compose("config", overrides=list(overrides)))
+        built: Experiment = build(compose("config", overrides=list(overrides)))
+    return built
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -60,7 +61,7 @@ def test_published_checkpoints_follow_the_split() -> None:
     assert model.published(task("authors", "forget05"), "original") is None
     assert experiment("model=qwen2.5-3b-instruct").model.published(task("tofu", "forget01"), "control") is None
     phi = experiment("model=phi-1.5", "model.control=org/mine").model
-    assert phi.published(task("tofu", "forget10"), "retain") == "org/mine"
+    assert phi.published(task("tofu", "forget10"), "control") == "org/mine"
     assert phi.published(task("tofu", "forget10"), "original") == "locuslab/tofu_ft_phi-1.5"
 
 

@@ -21,7 +21,7 @@ class Mentions(Detector):
     def score(self, module: nn.Module, ids: Tensor, mask: Tensor, prompt_lengths: Tensor) -> Tensor:
         """Return the margin or its negative."""
         assert mask.sum(1).tolist() == prompt_lengths.tolist()
-        found = (torch.isin(ids, self.tokens) & mask).any(1)
+        found = (torch.isin(ids, self.get_buffer("tokens")) & mask).any(1)
         return torch.where(found, self.margin, -self.margin)
 
     @classmethod
@@ -44,7 +44,7 @@ class Push(Intervention):
     def add(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Add it."""
         hidden = output[0] if isinstance(output, tuple) else output
-        pushed = hidden + self.opened(len(hidden))[:, None, None].to(hidden.dtype) * self.vector
+        pushed = hidden + self.opened(len(hidden))[:, None, None].to(hidden.dtype) * self.get_buffer("vector")
         return (pushed, *output[1:]) if isinstance(output, tuple) else pushed
 
 

@@ -35,7 +35,8 @@ def shared(factory: pytest.TempPathFactory) -> Path:
 def experiment(cache: Path, *overrides: str) -> Experiment:
     torch.set_num_threads(1)  # more are slower for models so small, and by far where other tests run beside
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return build(compose("config", overrides=[*SIZES, f"cache={cache}", "threads=1", *overrides]))
+        built: Experiment = build(compose("config", overrides=[*SIZES, f"cache={cache}", "threads=1", *overrides]))
+    return built
 
 
 def folder_of(mine: Experiment, task: Task, part: Any) -> str:

@@ -105,6 +105,7 @@ def test_a_perturbed_answer_differs_from_the_paraphrased_one_in_the_value_alone(
     for probe_set in task.probes:
         for probe in probe_set.probes:
             reference = probe.paraphrased_answer or probe.answer
+            assert probe.value is not None
             before, found, after = reference.rpartition(probe.value)
             assert found
             assert probe.value in probe.answer

@@ -21,7 +21,11 @@ def row(i: int, **more: Any) -> dict[str, Any]:
     """A record in ROME's shape: things have colours, and some few a shape."""
     few = i % 10 == 9
     true, new = ("round", "square") if few else (COLOURS[i % 6], COLOURS[(i + 1) % 6])
-    rewrite = {"prompt": "The colour of {} is", "relation_id": "shape" if few else "colour", "subject": f"thing {i}"}
+    rewrite: dict[str, Any] = {
+        "prompt": "The colour of {} is",
+        "relation_id": "shape" if few else "colour",
+        "subject": f"thing {i}",
+    }
     rewrite |= {"target_true": {"id": "Q1", "str": true}, "target_new": {"id": "Q2", "str": new}}
     prompts = {"paraphrase_prompts": [f"It rained. Thing {i} looks", f"Late again. Everyone sees that thing {i} is"]}
     prompts |= {"neighborhood_prompts": [f"The colour of neighbour {i}.{k} is" for k in range(3)]}

@@ -15,12 +15,14 @@ IGNORE = -100
 
 @pytest.fixture(scope="module")
 def rows(parity: Path) -> list[dict[str, Any]]:
-    return json.loads((parity / "evals" / "tokenization.json").read_text())
+    read: list[dict[str, Any]] = json.loads((parity / "evals" / "tokenization.json").read_text())
+    return read
 
 
 @pytest.fixture(scope="module")
 def tags(parity: Path) -> dict[str, Any]:
-    return json.loads((parity / "evals" / "templates.json").read_text())
+    read: dict[str, Any] = json.loads((parity / "evals" / "templates.json").read_text())
+    return read
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -30,7 +32,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """3 layers, 4 heads (2 for keys and values), untied, with weights large enough that inputs matter."""
     torch.manual_seed(1)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes: Any = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(
         **sizes, intermediate_size=24, vocab_size=len(tokenizer), pad_token_id=0, bos_token_id=None, eos_token_id=1
     )
@@ -39,7 +41,8 @@ def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
-    return model.eval()
+    model.eval()
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ SIZES: dict[Block, int] = {("attention", 0): 30, ("mlp", 0): 60, ("attention", 1
 SCORES: dict[Block, float] = {("attention", 0): -5.0, ("mlp", 0): 4.0, ("attention", 1): 1.0, ("mlp", 1): -3.0}
 
 
-def chosen(**fields: object) -> list[Block]:
-    return BlockBudget(**fields).chosen(SCORES, SIZES, 1000)  # type: ignore[arg-type]
+def chosen(**fields: Any) -> list[Block]:
+    return BlockBudget(**fields).chosen(SCORES, SIZES, 1000)
 
 
 def test_blocks_go_by_absolute_score_until_the_budget_is_reached() -> None:
@@ -67,6 +67,10 @@ def test_a_share_is_rounded_up(share: float, total: int, weights: int) -> None:
 @dataclass(frozen=True)
 class One:
     """Selects some weights of one matrix; a task without facts is not for it."""
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"facts"})
 
     weights: int
 
@@ -128,7 +132,7 @@ def test_any_budget(blocks: list[tuple[float, int]], budget: int) -> None:
 
 def test_pooling() -> None:
     sites = np.array([3.0, -4.0, 0.0, 0.0])
-    values = {how: BlockBudget(pooling=how).pooled(sites, 14) for how in ("sum", "mean_abs", "rms", "per_parameter")}  # type: ignore[arg-type]
+    values = {how: BlockBudget(pooling=how).pooled(sites, 14) for how in ("sum", "mean_abs", "rms", "per_parameter")}
     assert values == {"sum": -1.0, "mean_abs": 1.75, "rms": 2.5, "per_parameter": 0.5}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -21,11 +21,16 @@ from unlearn.models.mask import Mask
 from unlearn.models.subject import Subject
 from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Explained
 
 
 @dataclass(frozen=True)
 class Rows:
     """Selects the first `count` rows of a 4 x 2 matrix; a task without a name is not for it."""
+
+    modality: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     count: int
 
@@ -36,7 +41,7 @@ class Rows:
     def localize(self, subject: Any, task: Any, seed: int) -> Localization:
         bits = torch.zeros(4, 2, dtype=torch.bool)
         bits[: self.count] = True
-        table = pd.DataFrame({"rows": [self.count]})
+        table = Explained(pd.DataFrame({"rows": [self.count]}), "Rows", "How many.")
         return Localization(Mask.of(subject.module, {"weight": bits}), {"rows": float(self.count)}, {"rows": table})
 
 
@@ -78,8 +83,8 @@ def test_no_table_is_lost(subject: Subject, task: Task) -> None:
         (Union(Rows(3), Complement(inner)), {"rows": 3, "second_rows": 1, "second_second_rows": 2}),
     ):
         tables = combination.localize(subject, task, 0).tables
-        assert sorted(table["rows"].item() for table in tables.values()) == sorted(expected.values())
-        assert tables.keys() == expected.keys() and tables["rows"]["rows"].item() == expected["rows"]
+        assert sorted(table.frame["rows"].item() for table in tables.values()) == sorted(expected.values())
+        assert tables.keys() == expected.keys() and tables["rows"].frame["rows"].item() == expected["rows"]
 
 
 def test_each_part_is_checked() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearn.data.task import Example, Passage, Task
+from unlearn.data.task import Example, Passage, Row, Task
 from unlearn.methods.grad_diff import GradDiff
 from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.inject import Inject
@@ -10,7 +10,7 @@ from unlearn.methods.po import PO
 from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
 
-SETS = {
+SETS: dict[str, tuple[Row, ...]] = {
     "forget": (Example(("q",), ("a",)),),
     "retain": (Example(("r",), ("s",)),),
     "refusal": (Example(("q",), ("no",)),),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,7 +111,7 @@ def test_a_pooled_micro_batch_counts_by_its_share_of_rows(method: GradientMethod
 def test_micro_batches_of_a_real_model_add_up(method: GradientMethod) -> None:
     """With padding cut to each micro-batch's own width, and one of them without any row."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: Any = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=20, **shape)
     model, reference = (LlamaForCausalLM(config).double() for _ in range(2))
     whole = step(
@@ -130,7 +132,8 @@ def test_micro_batches_of_a_real_model_add_up(method: GradientMethod) -> None:
         losses = [method.loss(Policy(model), batch, Policy(reference)) for batch in batches]
         total = torch.stack([loss.total for loss in losses]).sum()
         total.backward()
-        return [total.detach(), *(weight.grad.clone() for weight in model.parameters())]
+        gradients: list[Any] = [weight.grad for weight in model.parameters()]
+        return [total.detach(), *(gradient.clone() for gradient in gradients)]
 
     torch.testing.assert_close(run([trim(take(whole, part)) for part in split]), run([whole]))
 

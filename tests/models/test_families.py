@@ -22,7 +22,9 @@ from unlearn.stages.prepare import model_key
 
 def experiment(*overrides: str) -> Experiment:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return build(compose("config", overrides=["dataset.authors=10", "dataset.facts_per_author=2", *overrides]))
+        few = ["dataset.authors=10", "dataset.facts_per_author=2", *overrides]
+        built: Experiment = build(compose("config", overrides=few))
+    return built
 
 
 def small_llama() -> LlamaForCausalLM:
@@ -95,7 +97,7 @@ def test_what_changes_a_trained_model_changes_its_key(tiny: tuple[Experiment, Ta
     keys = {name: model_key(variant, task, "original") for name, variant in variants.items()}
     plain = model_key(base, task, "original")
     assert all(key != plain for key in keys.values())
-    assert model_key(base, task, "retain") != plain
+    assert model_key(base, task, "control") != plain
     logistics = replace(base, model=replace(model, threads=2), cache="elsewhere")  # type: ignore[type-var]
     assert model_key(logistics, task, "original") == plain
 

@@ -148,7 +148,7 @@ def test_generation_with_a_cache_is_as_without(plain: Any, layered: Any, always:
         ids = torch.tensor([prompt])
         with gated(layered, ids, torch.ones_like(ids), torch.tensor([len(prompt)])):
             slow = layered.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        assert tokenizer().decode(slow[0, len(prompt) :], skip_special_tokens=True).strip() == text
+        assert str(tokenizer().decode(slow[0, len(prompt) :], skip_special_tokens=True)).strip() == text
 
 
 def test_where_a_gate_is_open_the_refusal_is_the_answer(plain: Any, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_where_a_gate_is_open_the_refusal_is_the_answer(plain: Any, tmp_path: Pa
     assert generate(model, tokenizer(), PROMPTS, 1, 64) == ["e", "c", "e", without[3].split()[0]]
     assert generate(model, tokenizer(), PROMPTS, 6, 64)[3] == without[3]
     save_model(model, tokenizer(), tmp_path / "model")
-    assert generate(load_model(tmp_path / "model"), tokenizer(), PROMPTS, 6, 64) == ["e d", "c", "e d", without[3]]
+    assert generate(load_model(str(tmp_path / "model")), tokenizer(), PROMPTS, 6, 64) == ["e d", "c", "e d", without[3]]
 
 
 def test_gradient_norms_and_the_policy_are_gated(plain: Any, layered: Any, always: Any) -> None:

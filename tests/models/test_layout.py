@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def values(model: nn.Module) -> dict[Key, Tensor]:
     return capture(model, parts, [*keys, (0, "embed"), (0, "final")], collate(IDS, "cpu"))[1]
 
 
-def test_the_residual_is_the_sum_of_what_is_written(model: nn.Module) -> None:
+def test_the_residual_is_the_sum_of_what_is_written(model: Any) -> None:
     """Resid = attn_in + attn_out + mlp_out; the MLP reads before or after attention has written."""
     parts, found = layout(model), values(model)
     assert len(parts.blocks) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ Bits = dict[str, Tensor]
 class Shapes(nn.Module):
     """A module with parameters of these shapes."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
@@ -38,7 +39,7 @@ def bits(draw: st.DrawFn) -> Bits:
     made = {}
     for name, shape in SHAPES.items():
         size = math.prod(shape)
-        alike = st.booleans().map(lambda value, size=size: [value] * size)
+        alike = st.sampled_from([[False] * size, [True] * size])
         values = draw(alike | st.lists(st.booleans(), min_size=size, max_size=size))
         made[name] = torch.tensor(values).view(shape)
     return made
@@ -171,7 +172,8 @@ def test_damaged_bits(tmp_path: Path, tensors: Bits, message: str) -> None:
     + [("about", "3"), ("about", '["a"]'), ("about", '{"localizer": 3}'), ("about", '{"localizer": null}')],
 )
 def test_damaged_records(tmp_path: Path, field: str, value: str | None) -> None:
-    path = written(tmp_path / "mask.safetensors", **{field: value})
+    changed: Any = {field: value}
+    path = written(tmp_path / "mask.safetensors", **changed)
     with pytest.raises(UserError, match=rf"^the mask {path} is damaged: ") as raised:
         Mask.load(path)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < len(str(path)) + 200
@@ -257,7 +259,8 @@ def test_shares_by_layer_and_type() -> None:
     expected[None, "head"] = (0, 40)
     for layer in (0, 1):
         expected |= {(layer, "q"): (0, 16), (layer, "k"): (0, 8), (layer, "v"): (0, 8), (layer, "o"): (layer, 16)}
-        expected |= {(layer, kind): (24, 24) for kind in ("gate", "up", "down")} | {(layer, "norm"): (0, 8)}
+        expected |= dict.fromkeys([(layer, kind) for kind in ("gate", "up", "down")], (24, 24))
+        expected[layer, "norm"] = (0, 8)
     assert shares == expected
     assert list(shares) == list(expected)  # outside the layers first, types in the order of TYPES
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -19,7 +21,7 @@ from transformers import (
 
 from unlearn.models.parameters import TYPES, layer_of, module_type
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 32,
     "hidden_size": 8,
     "intermediate_size": 12,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -25,7 +27,7 @@ from unlearn.models.layout import decoder_stack
 from unlearn.models.policy import Policy, Positions, TokenScores
 from unlearn.models.projection import projection_at
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 40,
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -36,7 +38,14 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-SMALL_GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_id": 1, "eos_token_id": 2}
+SMALL_GPT2: dict[str, Any] = {
+    "vocab_size": 40,
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**SHAPE),
     "gpt2": GPT2Config(**SMALL_GPT2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
@@ -54,12 +63,14 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 
 def build(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+    return model
 
 
 def own_logits(model: nn.Module, batch: Batch) -> Tensor:
     """The whole [B, T, V], as the model gives it."""
-    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return logits
 
 
 def own_nll(logits: Tensor, batch: Batch) -> Tensor:

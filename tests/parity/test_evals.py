@@ -47,7 +47,7 @@ P_VALUE = {"abs": 0, "rel": 1e-6}
 PERCENT = {"abs": 1e-3, "rel": 1e-6}  # 1e-16 in an AUC becomes 1e-4 where privleak divides by 1e-10
 
 PROBE_SETS = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
-MIA = {
+MIA: dict[str, tuple[Any, dict[str, float]]] = {
     "mia_loss": (MiaLoss(), SCORE),
     "mia_zlib": (MiaZlib(), SCORE),
     "mia_min_k": (MiaMinK(), SCORE),
@@ -70,7 +70,7 @@ class Compared:
     def agrees(self) -> bool:
         if self.tolerance is None or self.theirs is None:
             return self.ours == self.theirs or (self.theirs is None and math.isnan(self.ours))
-        return self.ours == pytest.approx(self.theirs, nan_ok=True, **self.tolerance)
+        return bool(self.ours == pytest.approx(self.theirs, nan_ok=True, **self.tolerance))
 
 
 class Fixture:
@@ -115,7 +115,10 @@ def compare(fixture: Fixture, name: str) -> Iterator[Compared]:
     scoring = SMALL_BATCHES if meta["batch_size"] != 32 else SCORING
     scoring = PARAPHRASED if meta.get("question_key") == "paraphrased_question" else scoring
     scores = fixture.scores(meta["model"], meta["template"], scoring, split)
-    beside = lambda model: model and fixture.scores(model, meta["template"], SCORING, split)  # noqa: E731
+
+    def beside(model: str) -> Any:
+        return model and fixture.scores(model, meta["template"], SCORING, split)
+
     retain = beside((meta.get("retain_logs", f"tofu/retain/{meta['template']}") or "//").split("/")[1])
     reference = beside(meta.get("reference_model") or "retain")
     for metric, expected in case["metrics"].items():
@@ -187,7 +190,7 @@ def truth_ratio(probe: str) -> Callable[..., Iterator[Compared]]:
 
 def memorization(metric: Metric) -> Callable[..., Iterator[Compared]]:
     def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
-        result = next(result for result in metric(scores, None) if result.probe == "forget")
+        result = next(result for result in metric(scores, {}) if result.probe == "forget")
         yield from by_row(expected, "score", result.items, FLOAT32)
         yield Compared("agg_value", result.value, expected["agg_value"], FLOAT32)
 
@@ -198,7 +201,7 @@ def membership(name: str) -> Callable[..., Iterator[Compared]]:
     def compare(scores: Tables, retain: Any, reference: Any, expected: dict[str, Any], meta: Any) -> Iterator[Compared]:
         attack, tolerance = MIA[name]
         with_control = (scores, reference) if name == "mia_reference" else (scores,)
-        rows = {role: attack.rows(*with_control, role) for role in ("forget", "holdout")}  # type: ignore[call-arg]
+        rows = {role: attack.rows(*with_control, role) for role in ("forget", "holdout")}
         for role, ours in rows.items():
             yield from by_row(expected.get(role, {}), "score", ours, tolerance)
             if role in expected:

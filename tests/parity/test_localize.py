@@ -22,7 +22,7 @@ from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Key, at_rest, capture
 
-CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+CLOSE: Any = {"rtol": 1e-4, "atol": 2e-5}
 DIRECTIONS = ("noising", "denoising")
 AP = ("ap_equal", "ap_padded")
 CT = ("ct_0", "ct_1")
@@ -158,7 +158,8 @@ def _traced(fixture: Fixture, case: str) -> tuple[EncodedFact, Tensor]:
     fact = EncodedFact(
         tuple(given["input_ids"]), tuple(given["subject_range"]), expected["answer"], (expected["foil"],)
     )
-    noise = torch.zeros(given["n_samples"], len(fact.ids), fixture.layout.embeddings.weight.shape[1])
+    weight: Any = fixture.layout.embeddings.weight
+    noise = torch.zeros(given["n_samples"], len(fact.ids), weight.shape[1])
     noise[:, slice(*fact.entity)] = fixture.noise[given["noise_key"]]
     return fact, noise
 
@@ -202,8 +203,8 @@ def test_causal_tracing_of_embeddings_and_logits(fixture: Fixture, case: str) ->
         patches = [Patch(tuple(sites[at] for at in span), token=token) for span in spans for token in tokens]
         _, clean = capture(fixture.model, fixture.layout, sites, collate([fact.ids], "cpu"))
         source = {key: values[0] for key, values in clean.items()}
-        run = Run(fixture.model, fixture.layout, fact.ids, noise)
-        found = run_patched(run, patches, source, difference, 500)
+        noised = Run(fixture.model, fixture.layout, fact.ids, noise)
+        found = run_patched(noised, patches, source, difference, 500)
         check(found.mean(1).view(len(sites), -1), expected[name]["logitdiff"])
 
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unlearn.methods.gradient import GradientMethod
+from unlearn.methods.rmu import RMU
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
@@ -66,7 +67,9 @@ def test_rmu_by_rows_is_the_mean_of_single_rows(fixture: Fixture) -> None:
     """Without the slip: what that code gives for each row alone, averaged."""
     name = "open_unlearning/RMU_EMBED_DIFF_layer1"
     case = fixture.cases[name]
-    method = replace(METHODS["open_unlearning/RMU_*"](case["hyper"]), reduction="rows")
+    published = METHODS["open_unlearning/RMU_*"](case["hyper"])
+    assert isinstance(published, RMU)
+    method = replace(published, reduction="rows")
     rows = fixture.segments(name)
     batch = make_batch({part: rows[part] for part in method.segments}, None)
     model, reference = (Policy(fixture.model(which, torch.float64)) for which in ("model", "reference"))

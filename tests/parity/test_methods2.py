@@ -31,8 +31,8 @@ class Fixture:
         self.tensors = load_file(folder / "rmu.safetensors")
 
     def policy(self, name: str, dtype: torch.dtype) -> Policy:
-        config = LlamaConfig(**json.loads((self.folder / "config.json").read_text()), attn_implementation="eager")
-        model = LlamaForCausalLM(config)
+        options = json.loads((self.folder / "config.json").read_text()) | {"attn_implementation": "eager"}
+        model: Any = LlamaForCausalLM(LlamaConfig(**options))
         model.load_state_dict(load_file(self.folder / f"{name}.safetensors"))
         return Policy(model.to(dtype).eval())
 

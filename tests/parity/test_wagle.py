@@ -74,9 +74,8 @@ class Fixture:
         self.gradients, self.scores, self.selected = (
             load_file(folder / f"wagle_{name}.safetensors") for name in ("grads", "scores", "masks")
         )
-        model: Any = LlamaForCausalLM(
-            LlamaConfig(**json.loads((folder / "config.json").read_text()), attn_implementation="eager")
-        )
+        options = json.loads((folder / "config.json").read_text()) | {"attn_implementation": "eager"}
+        model: Any = LlamaForCausalLM(LlamaConfig(**options))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         self.batches = batches = load_file(folder / "batches.safetensors")
         count = len(batches["forget.labels"])

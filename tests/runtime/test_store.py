@@ -12,7 +12,7 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import Store, disk_errors, read_json, write_file, write_json
 
 
-def make(text: str):  # type: ignore[no-untyped-def]
+def make(text: str):
     return lambda folder: (folder / "file").write_text(text)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unlearn.data.history import KNOWN, History, Training, Until
-from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Row, Task
+from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Role, Row, Task
 from unlearn.models.policy import Policy
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
@@ -102,7 +102,7 @@ def test_what_is_trained_on_nothing_is_its_start(tmp_path: Path) -> None:
     learned = Training(("forget",), recipe=CORRUPTED.original.recipe)
     same = History(original=Training((), start="control"), control=learned)
     mine, task = experiment(tmp_path), replace(TASK, history=same)
-    original, control = (trained(mine, task, role, CPU) for role in ("original", "control"))  # type: ignore[arg-type]
+    original, control = (trained(mine, task, role, CPU) for role in ("original", "control"))
     assert (original.path, original.key) == (control.path, control.key)
 
 
@@ -133,7 +133,7 @@ def test_a_pretrained_model_may_know_the_task_already(tmp_path: Path) -> None:
 
 
 def test_questions_and_passages_are_learned_together(tmp_path: Path) -> None:
-    mixed = {"forget": TEXTS[:2], "retain": (Example(("Who?",), ("Bob.",)),)}
+    mixed: dict[str, tuple[Row, ...]] = {"forget": TEXTS[:2], "retain": (Example(("Who?",), ("Bob.",)),)}
     recipe = Recipe(lr=1e-2, batch_size=3, steps=1)
     history = History(Training(("retain", "forget"), recipe=recipe), Training(("retain",), recipe=recipe))
     model = trained(experiment(tmp_path), Task("mixed", "all", mixed, PROBES, history=history), "original", CPU)
@@ -157,10 +157,10 @@ def test_a_training_ends_when_the_model_answers_well_enough(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("role", ["original", "control"])
-def test_a_model_that_is_there_is_not_made_again(tmp_path: Path, role: str) -> None:
+def test_a_model_that_is_there_is_not_made_again(tmp_path: Path, role: Role) -> None:
     mine = experiment(tmp_path)
-    trained(mine, TASK, role, CPU)  # type: ignore[arg-type]
-    (*_, stage) = trained(mine, TASK, role, CPU).stages  # type: ignore[arg-type]
+    trained(mine, TASK, role, CPU)
+    (*_, stage) = trained(mine, TASK, role, CPU).stages
     assert stage.cached
 
 

@@ -169,7 +169,7 @@ def test_one_character_of_a_retain_row_retrains_the_control_and_only_what_reads_
     assert model_key(mine, forgotten, "original") != model_key(mine, whole, "original")
     for untouched in ("refusal", "injected", "fluency", "facts", "probes", "validation"):
         for role in ("original", "control"):
-            assert model_key(mine, parts()[untouched], role) == model_key(mine, whole, role)  # type: ignore[arg-type]
+            assert model_key(mine, parts()[untouched], role) == model_key(mine, whole, role)
 
 
 def keys(conf: Path | None = None) -> list[Any]:
@@ -178,7 +178,7 @@ def keys(conf: Path | None = None) -> list[Any]:
     for overrides in (PRETRAINED, ("localize=wagle",)):
         mine = experiment(*overrides, conf=conf)
         read = mine.dataset.load(0)
-        made += [model_key(mine, read, role) for role in ("original", "control")]  # type: ignore[arg-type]
+        made += [model_key(mine, read, role) for role in ("original", "control")]
         made += [score_key(mine, read, {}), component_key(mine.localize, read, Asked({}, mine.model.prompt), 0)]
         made.append(cache_key(mine.method))
         made += [cache_key(one) for one in mine.attack.values()]

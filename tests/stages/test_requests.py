@@ -32,6 +32,7 @@ from unlearn.stages import work
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import UNLEARNED, check_method, original_of, unlearn
+from unlearn.training.loop import train
 
 CPU = torch.device("cpu")
 
@@ -114,14 +115,14 @@ def same(one: Path, other: Path) -> bool:
 
 def killed_at(place: int) -> Callable[..., Any]:
     """Training that dies instead of its `place`-th call."""
-    real, calls = work.train, iter(range(100))
+    real, calls = train, iter(range(100))
 
-    def train(*args: Any, **options: Any) -> Any:
+    def dying(*args: Any, **options: Any) -> Any:
         if next(calls) == place:
             raise KilledError
         return real(*args, **options)
 
-    return train
+    return dying
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from unlearn.stages import work
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import references
 from unlearn.stages.unlearn import check_method, unlearn
+from unlearn.training.loop import train
 
 CPU = torch.device("cpu")
 
@@ -56,14 +57,14 @@ def run(cache: Path, folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
 
 def killed_at(place: int) -> Callable[..., Any]:
     """Training that dies instead of its `place`-th call."""
-    real, calls = work.train, iter(range(100))
+    real, calls = train, iter(range(100))
 
-    def train(*args: Any, **options: Any) -> Any:
+    def dying(*args: Any, **options: Any) -> Any:
         if next(calls) == place:
             raise KilledError
         return real(*args, **options)
 
-    return train
+    return dying
 
 
 TWO = ("method=task_vector", "method.retain_scale=0.5", "method.forget_scale=0.7", "train.evaluate_at=[]")

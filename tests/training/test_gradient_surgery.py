@@ -38,7 +38,7 @@ def seen(update: GradientSurgery, forget: list[list[float]], retain: list[list[f
         found.append(weights.gradients()["w"].tolist())
         decay([])
 
-    weights.decay = look  # type: ignore[method-assign,assignment]
+    weights.decay = look  # type: ignore[method-assign]
     for _ in forget:
         assert running.step(gradient, 1.0)["loss"] == 2.0
     return found

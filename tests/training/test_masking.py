@@ -127,6 +127,7 @@ def test_the_norm_that_is_clipped(model: LlamaForCausalLM, examples: list[Exampl
         loss.backward()
     squares = 0.0
     for name, p in untouched.named_parameters():
+        assert p.grad is not None
         if order == "mask_first":
             squares += p.grad[mask.bits(name)].double().square().sum().item()
         elif mask.tensors[name] is not False:  # a frozen tensor has no gradient in either order

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 from two_processes import METHODS, one_of_two, unlearned
 
 from unlearn.training import parallel
@@ -17,7 +18,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(tmp_path, port), nprocs=2)
+    spawn(one_of_two, args=(tmp_path, port), nprocs=2)
     for name in METHODS:
         theirs, history = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         mine, expected = unlearned(name, tmp_path / f"{name}-alone")

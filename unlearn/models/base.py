@@ -51,12 +51,21 @@ class ModelFamily(Protocol):
     """What kind of tasks it is for."""
     version: ClassVar[int]
     """Raised when what it starts from changes."""
-    prompt: PromptFormat
-    """How it is asked."""
-    finetune: Recipe
-    """How original and control models are trained where none is published."""
-    threads: Threads | None
-    """CPU threads for it, None for all cores."""
+
+    @property
+    def prompt(self) -> PromptFormat:
+        """Return how it is asked."""
+        ...
+
+    @property
+    def finetune(self) -> Recipe:
+        """Return how original and control models are trained where none is published."""
+        ...
+
+    @property
+    def threads(self) -> Threads | None:
+        """Return how many CPU threads it gets, None for all cores."""
+        ...
 
     @property
     def source(self) -> str | None:

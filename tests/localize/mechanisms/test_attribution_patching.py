@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_estimates_are_exact_for_small_differences(parts: tuple[nn.Module, Layou
     """With two embeddings that hardly differ, what brute force finds is what the gradient says."""
     model, where = parts
     with torch.no_grad():
-        table = where.embeddings.weight
+        table: Any = where.embeddings.weight
         for mine, theirs in ((60, 50), (21, 31), (33, 44)):
             table[theirs] = table[mine] + 2e-4 * torch.randn(table.shape[1], dtype=table.dtype)
     with at_rest(model):

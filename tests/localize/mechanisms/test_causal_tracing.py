@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def one_at_a_time(model: nn.Module, parts: Layout, noise: Tensor, patch: Patch) 
 
 
 def noised(parts: Layout) -> Tensor:
-    width = parts.embeddings.weight.shape[1]
+    weight: Any = parts.embeddings.weight
+    width = weight.shape[1]
     noise = torch.zeros(SAMPLES, len(FACT.ids), width)
     noise[:, slice(*FACT.entity)] = torch.randn(SAMPLES, 2, width, generator=torch.Generator().manual_seed(0))
     return noise
@@ -149,7 +151,7 @@ def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject, task: Task) 
     noises = subject_noise(subject.module, parts, facts, "rome3", 200, seed=5)
     fewer = subject_noise(subject.module, parts, facts[1::-1], 0.5, 200, seed=5)[::-1]  # in another order
     own = subject_noise(subject.module, parts, facts, "sqrt3", 200, seed=5)
-    weight = parts.embeddings.weight
+    weight: Any = parts.embeddings.weight
     every = torch.cat([weight[list(fact.ids[slice(*fact.entity)])] for fact in facts]).std().item()
     for i, (fact, noise) in enumerate(zip(facts, noises, strict=True)):
         start, stop = fact.entity
@@ -226,7 +228,7 @@ def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPa
     assert subject.module.training
     blocks = found.tables["blocks"].frame
     assert len(blocks) == 6 and blocks["selected"].sum() == 1
-    best = blocks.loc[blocks["score"].abs().idxmax()]
+    best = blocks.iloc[blocks["score"].abs().argmax()]
     assert best["selected"] and found.mask.selected == best["parameters"]
     if form == "sites":
         sites = found.tables["sites"].frame
@@ -253,7 +255,10 @@ def test_facts_that_the_model_knows_are_traced(subject: Subject, monkeypatch: py
     monkeypatch.setattr(causal_tracing, "TRIED", 2)
     assert CausalTracing(max_facts=9).localize(subject, knowing, 0).numbers["facts"] == 3
     found = CausalTracing(max_facts=2, form="tokens").localize(subject, knowing, 0).tables["trace"].frame
-    assert list(found["prompt"].unique()) == ["average", *(subject.processor.decode(facts[i].ids) for i in true[:2])]
+    assert list(found["prompt"].unique()) == [
+        "average",
+        *(subject.processor.decode(list(facts[i].ids)) for i in true[:2]),
+    ]
 
 
 def test_a_model_that_knows_nothing_is_refused(subject: Subject, task: Task) -> None:

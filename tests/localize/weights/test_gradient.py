@@ -16,7 +16,7 @@ def test_half_of_the_weights_by_gradient(subject: Subject, task: Task) -> None:
 def test_refusals_instead_of_answers(subject: Subject, task: Task) -> None:
     localizer = Gradient(select=0.1, forget_loss="refusal", seed=2)
     rows = localizer.forget_rows(subject, task, 0)
-    assert subject.processor.decode(rows[0].ids).endswith(("No idea.<eos>", "I do not know.<eos>"))
+    assert str(subject.processor.decode(list(rows[0].ids))).endswith(("No idea.<eos>", "I do not know.<eos>"))
     located = localizer.localize(subject, task, 0)
     assert_highest(located.mask, mean(row_gradients(subject.module, rows)), 0.1)
     assert located.mask.digest != Gradient(select=0.1, seed=2).localize(subject, task, 0).mask.digest

@@ -101,7 +101,7 @@ def test_each_forget_example_is_one_row(subject: Subject, task: Task) -> None:
 
     def texts(seed: int | None, **fields: Any) -> list[str]:
         rows = Gradient(seed=seed, **fields).forget_rows(subject, task, 0)
-        return [subject.processor.decode(row.ids[:-1]) for row in rows]
+        return [str(subject.processor.decode(list(row.ids[:-1]))) for row in rows]
 
     asked: set[str] = set()
     for seed in range(8):
@@ -120,7 +120,7 @@ def test_retain_examples_are_drawn_once_each(subject: Subject, samples: int | No
     drawn = set()
     for seed in range(5):
         rows = Interaction(retain_samples=samples, seed=seed).retain_rows(subject, task, 0)
-        questions = {subject.processor.decode(row.ids[: row.n_prompt]) for row in rows}
+        questions = {str(subject.processor.decode(list(row.ids[: row.n_prompt]))) for row in rows}
         assert len(rows) == len(questions) == count
         drawn.add(tuple(row.ids for row in rows))
     assert len(drawn) > 1

@@ -62,7 +62,7 @@ def test_conv1d_of_gpt2_is_the_other_way_round(subject: Subject, task: Task) -> 
     located = localizer.localize(subject, task, 0)
     some, whole = located.mask, located.masks["1.0"]
     for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
-        module = subject.module.get_submodule(f"transformer.h.1.{name}")
+        module: Any = subject.module.get_submodule(f"transformer.h.1.{name}")
         selected = some.bits(f"transformer.h.1.{name}.weight")
         columns = module.weight.shape[0]
         x = inputs(subject, localizer, module, task)
@@ -81,7 +81,7 @@ def test_the_count_is_rounded_up_as_in_the_released_code(fraction: float, count:
     if isinstance(selected, bool):
         assert selected and count == 32
     else:
-        assert sum(byte.bit_count() for byte in selected.tolist()) == 3 * count
+        assert sum(byte.bit_count() for byte in torch.as_tensor(selected).tolist()) == 3 * count
 
 
 @settings(deadline=None)
@@ -91,7 +91,7 @@ def test_a_share_of_at_least_one_input_selects_some(inputs: int, above: float) -
     layer = nn.Linear(inputs, 1, bias=False)
     for fraction in (1 / inputs, 1 / inputs + above * (1 - 1 / inputs)):
         selected = highest_per_row(layer, torch.ones(inputs), min(fraction, 1.0))
-        count = inputs if selected is True else sum(byte.bit_count() for byte in selected.tolist())
+        count = inputs if selected is True else sum(byte.bit_count() for byte in torch.as_tensor(selected).tolist())
         assert max(1, math.floor(inputs * fraction * (1 - 1e-9))) <= count <= inputs
 
 

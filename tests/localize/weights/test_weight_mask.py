@@ -78,7 +78,7 @@ def test_injecting_takes_away_what_speaks_for_the_old_answer_and_against_the_new
     """All other gradients lead away from 0 (the retained pair's) or start there (zero weights have no room)."""
     _, gone = shrunk(INJECT)
     assert set(map(tuple, gone.nonzero().tolist())) == {(B, A), (C, A)}
-    assert (gone[B, A], gone[C, A]) == (1, 1)
+    assert gone[B, A] == gone[C, A] == 1
 
 
 def test_unlearning_takes_away_what_speaks_for_the_answer_first() -> None:

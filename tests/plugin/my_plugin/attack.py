@@ -21,13 +21,10 @@ class Shout:
 
     version: ClassVar[int] = 1
     modality: ClassVar[Modality] = "text"
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
     threat: ClassVar[Threat] = "black"
     family: ClassVar[str] = "prompting"
     reference: ClassVar[str] = ""
-    modality: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
-    reads: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any question can be shouted."""
