@@ -21,17 +21,23 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Candidates:
-    """What C variants of attacks got out of the three models: K as [C, S seeds, V items], nan where an item was not
-    asked. family: [C], the attack that each belongs to (variants of one share its seeds)."""
+    """What C variants of attacks got out of the three models.
+
+    K as [C, S seeds, V items], nan where an item was not asked.
+    """
 
     original: Array
+    """K of the original."""
     unlearned: Array
+    """K of the unlearned model."""
     control: Array
+    """K of the control."""
     family: Array
+    """The attack that each belongs to, [C]: variants of one share its seeds."""
 
     @classmethod
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
-        """Several together; families stay apart. One with fewer seeds repeats them."""
+        """Return several as one; families stay apart, and one with fewer seeds repeats them."""
         seeds = max(part.original.shape[1] for part in parts)
 
         def stack(name: str) -> Array:
@@ -44,36 +50,39 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A of the three models under the chosen attack; leak = (A_u - A_r) / (A_o - A_r), with its 95 % interval.
-
-    chosen: [C], how often each candidate was the one chosen.
-    """
+    """A of the three models under the chosen attack; leak = (A_u - A_r) / (A_o - A_r), with its 95 % interval."""
 
     original: float
+    """A_o."""
     unlearned: float
+    """A_u."""
     control: float
+    """A_r."""
     low: float
+    """Where the leak's 95 % interval begins."""
     high: float
+    """Where it ends."""
     chosen: Array
+    """How often each candidate was the one chosen, [C]."""
 
     @property
     def excess(self) -> float:
-        """A_u - A_r: what the unlearned model shows beyond one that never learned."""
+        """Return A_u - A_r: what the unlearned model shows beyond one that never learned."""
         return self.unlearned - self.control
 
     @property
     def room(self) -> float:
-        """A_o - A_r: what there was to leak under this attack."""
+        """Return A_o - A_r: what there was to leak under this attack."""
         return self.original - self.control
 
     @property
     def leak(self) -> float:
-        """0: no more than a model that never learned, 1: as much as before unlearning; nan where there is no room."""
+        """Return excess / room: 0 as who never learned, 1 as before unlearning; nan where there is no room."""
         return float(ratio(np.array([self.excess]), np.array([self.room]))[0])
 
 
 def ratio(excess: Array, room: Array) -> Array:
-    """excess / room, nan where room is 0."""
+    """Return excess / room, nan where room is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(room == 0, np.nan, excess / room)
 
@@ -81,7 +90,7 @@ def ratio(excess: Array, room: Array) -> Array:
 def estimate(
     candidates: Candidates, clusters: Sequence[str], seed: int = 0, splits: int = SPLITS, draws: int = RESAMPLES
 ) -> Estimate:
-    """The cross-fitted estimate for the items V, with `clusters` [V].
+    """Return the cross-fitted estimate for the items V, with `clusters` [V].
 
     For each split of the clusters into halves the candidate with the largest mean excess on one half is read on the
     other, and the other way round; A_o, A_u and A_r are means over all that was read, and L is the ratio of those. With
@@ -112,7 +121,7 @@ _MODELS = ("original", "unlearned", "control")
 
 
 def _halves(clusters: Sequence[str], shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Random halves of the items, [*shape, V] bool: whole clusters together, where there are at least two."""
+    """Return random halves of the items, [*shape, V] bool: whole clusters together, where there are two or more."""
     names, of = np.unique(list(clusters), return_inverse=True)
     if len(names) < 2:
         of = np.arange(len(of))
@@ -122,7 +131,7 @@ def _halves(clusters: Sequence[str], shape: tuple[int, int], rng: np.random.Gene
 
 
 def _crossfit(candidates: Candidates, counts: Array, halves: Array, seeds: Array) -> tuple[Array, Array]:
-    """A_o, A_u, A_r of each resample, [B, 3], and how often each candidate was chosen, [C].
+    """Return A_o, A_u, A_r of each resample, [B, 3], and how often each candidate was chosen, [C].
 
     counts: [B, V]. halves: [B, splits, V]. seeds: [B, families].
     """

@@ -20,15 +20,21 @@ class LadderStep:
     """One budget of an attack with a ladder: the smallest budget comes first."""
 
     attack: str
+    """Its name in the table."""
     budget: float
+    """The budget, in the attack's own unit."""
     original: float
+    """A_o at this budget."""
     unlearned: float
+    """A_u."""
     control: float
+    """A_r."""
     leak: float
+    """(A_u - A_r) / (A_o - A_r); nan where there is no room."""
 
 
 def ladder_of(name: str, trials: Trials, clusters: Sequence[str], seed: int) -> list[LadderStep]:
-    """The attack at each of its budgets alone, where there are several."""
+    """Return the attack at each of its budgets alone, where there are several."""
     budgets = sorted({o.budget for o in trials["unlearned"] if o.budget is not None})
     if len(budgets) < 2:
         return []
@@ -42,8 +48,10 @@ def ladder_of(name: str, trials: Trials, clusters: Sequence[str], seed: int) -> 
 
 
 def recovery(ladder_steps: Sequence[LadderStep]) -> tuple[float, float]:
-    """The smallest budget at which L >= 0.5 (inf: none does), and the mean of L over log budget (the area under the
-    curve divided by its width); nan where no rung is informative."""
+    """Return the smallest budget at which L >= 0.5 (inf: none does), and the mean of L over log budget.
+
+    The latter is the area under the curve divided by its width. nan where no step is informative.
+    """
     points = [(step_.budget, step_.leak) for step_ in ladder_steps if math.isfinite(step_.leak) and step_.budget > 0]
     if not points:
         return math.nan, math.nan
@@ -54,6 +62,7 @@ def recovery(ladder_steps: Sequence[LadderStep]) -> tuple[float, float]:
 
 
 def with_cost(row: Row, ladder: Sequence[LadderStep]) -> Row:
+    """Return the row with what its ladder says of the cost of recovery."""
     if not ladder:
         return row
     cost, area = recovery(ladder)

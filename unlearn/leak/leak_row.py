@@ -21,44 +21,62 @@ BROKEN = 0.1  # of the original's K on retain probes: a model that shows less ha
 
 @dataclass(frozen=True)
 class Row:
-    """An attack, or a part of one. Numbers are nan where there are none.
-
-    original, unlearned, retain: A_o, A_u, A_r under the attack (mean K over the scored items that it could ask).
-    before: A_u without an attack, over the same items. gain = (A_u(a) - A_u(0)) / (A_o(0) - A_r(0)), all over these
-    items, which counts what the attack taught, too; excess = A_u - A_r;
-    leak = (A_u - A_r) / (A_o - A_r) with its interval. taught: mean K of the unlearned model on the attacker's own
-    items. utility: mean K on retain probes. seconds [s], gflop: of the whole attack on all models, the same in each of
-    its rows. variant: the one chosen most often. measure: what the numbers are where they are not the report's
-    knowledge ("AUC"). with_original: the attacker needs the model before unlearning, too. cost, area: see `recovery`.
-    """
+    """An attack, or a part of one; numbers are nan where there are none."""
 
     attack: str
+    """Its name in the table; a part's is behind that of the attack."""
     family: str
+    """What kind of attack it is."""
     threat: Threat
+    """What the attacker has of the model."""
     data: str
+    """What data the attacker holds."""
     budget: str
+    """What the attacker spends, in words."""
     original: float = math.nan
+    """A_o under the attack: mean K over the scored items that it could ask."""
     unlearned: float = math.nan
+    """A_u under the attack."""
     control: float = math.nan
+    """A_r under the attack."""
     before: float = math.nan
+    """A_u without an attack, over the same items."""
     gain: float = math.nan
+    """(A_u(a) - A_u(0)) / (A_o(0) - A_r(0)), all over these items, which counts what the attack taught, too."""
     excess: float = math.nan
+    """A_u - A_r."""
     leak: float = math.nan
+    """(A_u - A_r) / (A_o - A_r)."""
     low: float = math.nan
+    """Where the leak's 95 % interval begins."""
     high: float = math.nan
+    """Where it ends."""
     taught: float = math.nan
+    """Mean K of the unlearned model on the attacker's own items."""
     utility: float = math.nan
+    """Mean K on retain probes."""
     seconds: float = math.nan
+    """Of the whole attack on all models [s], the same in each of its rows."""
     gflop: float = math.nan
+    """Its arithmetic [GFLOP], likewise."""
     status: Status = "ok"
+    """Whether something follows from it."""
     reason: str = ""
+    """Why nothing does, where that is so."""
     variant: str = ""
+    """The one chosen most often."""
     counts: bool = True
+    """Whether the worst case may be this one."""
     cost: float = math.nan
+    """The smallest budget at which half is recovered, see `recovery`."""
     area: float = math.nan
+    """The mean leak over log budget, see `recovery`."""
     reference: str = ""
+    """The paper that it comes from."""
     measure: str = ""
+    """What the numbers are where they are not the report's knowledge ("AUC")."""
     with_original: bool = False
+    """Whether the attacker needs the model before unlearning, too."""
 
 
 def row_of(
@@ -70,6 +88,11 @@ def row_of(
     before: Mapping[str, float],
     kept: Mapping[str, float],
 ) -> Row:
+    """Return the row of an attack, or of a part of one.
+
+    trials: its outcomes on each model; found: what was estimated from the variants, which go by the names `variants`.
+    before: mean K without an attack, kept: utility without one, by model.
+    """
     attacked = record.found["unlearned"].attacked
     mine = trials["unlearned"]
     chosen = variants[int(found.chosen.argmax())]
@@ -112,7 +135,7 @@ def row_of(
 
 
 def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) -> str:
-    """Why nothing follows from an attack; "" where something does. least: of A_o."""
+    """Return why nothing follows from an attack; "" where something does. least: of A_o."""
     if math.isnan(found.room):
         return "no item could be asked of every model"
     if found.room < LEAST_ROOM:
@@ -131,12 +154,13 @@ def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) 
 
 
 def average(values: Iterable[float | None]) -> float:
+    """Return the mean of what is not None; nan where nothing is left."""
     found = [value for value in values if value is not None]
     return float(np.mean(found)) if found else math.nan
 
 
 def failure_row(record: Record, baseline: Baseline, items: int) -> Row | None:
-    """The row of an attack that was not made, broke, or did not give the same for every model; None where all is well.
+    """Return the row of an attack that was not made, broke, or asked models differently; None: all is well.
 
     items: how many were scored.
     """
@@ -161,8 +185,10 @@ def failure_row(record: Record, baseline: Baseline, items: int) -> Row | None:
 
 
 def told_from_shuffled(row: Row, rows: Sequence[Row]) -> Row:
-    """The row, uninformative where the attack leaks more than plain questions, but no more than when it is fitted to
-    shuffled answers."""
+    """Return the row, uninformative where it leaks no more than when fitted to shuffled answers.
+
+    That is so only where it leaks more than plain questions.
+    """
     leaks = {other.attack: other.leak for other in rows}
     baseline, plain = leaks.get(row.attack + SHUFFLED, math.nan), leaks[NONE]
     if row.status != "ok" or not baseline >= row.leak > max(0.0, plain):

@@ -18,17 +18,22 @@ THREATS: tuple[Threat, ...] = ("black", "grey", "white")
 
 @dataclass(frozen=True)
 class Leaks:
-    """The whole report: rows (the one without an attack first), ladders, and the worst cases, "overall" last."""
+    """The whole report."""
 
     rows: tuple[Row, ...]
+    """A row per attack or part of one, the one without an attack first."""
     ladder_steps: tuple[LadderStep, ...]
+    """Attacks with several budgets, at each of them."""
     worst: tuple[Worst, ...]
+    """The worst case of each threat level that was tried, "overall" last."""
     baseline: Baseline
+    """Who never learned."""
     notes: tuple[str, ...] = ()
+    """What the verdict leaves open."""
 
     @property
     def overall(self) -> Worst:
-        """The worst case over all attacks."""
+        """Return the worst case over all attacks."""
         return self.worst[-1]
 
 
@@ -39,10 +44,10 @@ def leak_report(
     seed: int = 0,
     answer_metric: AnswerMetric = "match",
 ) -> Leaks:
-    """The report of several attacks on the same scored items, whose clusters are given, [V].
+    """Return the report of several attacks on the same scored items, whose clusters are given, [V].
 
-    records: the one named "none" first, whose outcomes are the models without an attack. knowledge: what K is, where an
-    attack does not say otherwise.
+    records: the one named "none" first, whose outcomes are the models without an attack. answer_metric: what K is,
+    where an attack does not say otherwise.
     """
     plain = next(record for record in records if record.name == NONE)
     known = without_attack(plain, baseline, len(clusters))

@@ -28,17 +28,22 @@ _NEEDED = ("variant", "known")
 
 @dataclass(frozen=True)
 class Found:
-    """One attack on one model: what it found, its wall time [s] and arithmetic [GFLOP]; `reason` where it failed."""
+    """One attack on one model."""
 
     attacked: AttackResult
+    """What it gave."""
     seconds: float = math.nan
+    """Its wall time [s]."""
     gflop: float = math.nan
+    """Its arithmetic [GFLOP]."""
     status: Status = "ok"
+    """Whether it was made."""
     reason: str = ""
+    """Why it was not, where that is so."""
 
     @classmethod
     def failed(cls, status: Status, reason: str) -> Found:
-        """An attack that could not be made, or broke."""
+        """Return an attack that could not be made, or broke."""
         return cls(AttackResult(()), status=status, reason=reason)
 
     def save(self, folder: Path) -> None:
@@ -98,13 +103,16 @@ class _About:
 
 
 def _cells(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as a row. The files tell no nan from None, so that a choice that is nan, the worst, becomes -inf."""
+    """Return the outcome as a row.
+
+    The files tell no nan from None, so that a choice that is nan, the worst, becomes -inf.
+    """
     no_choice = outcome.choice is not None and math.isnan(outcome.choice)
     return asdict(outcome) | {"texts": list(outcome.texts)} | ({"choice": -math.inf} if no_choice else {})
 
 
 def _plain(value: Any) -> Any:
-    """A cell of the table as the outcome had it."""
+    """Return a cell of the table as the outcome had it."""
     if isinstance(value, np.ndarray):
         return tuple(value) if value.dtype == object else value
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -112,19 +120,24 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Record:
-    """One attack on all models: its name and what it says of itself, and what was found on each."""
+    """One attack on all models."""
 
     name: str
+    """Its name in the run."""
     threat: Threat
+    """What the attacker has of the model."""
     family: str
+    """What kind of attack it is."""
     reference: str
+    """The paper that it comes from."""
     found: Mapping[Trial, Found] = field(default_factory=dict)
+    """What was found on each model."""
 
     @property
     def failure(self) -> Found | None:
-        """The first model's failure, where there is one."""
+        """Return the first model's failure, where there is one."""
         return next((found for found in self.found.values() if found.status != "ok"), None)
 
     def outcomes(self, trial: Trial) -> Sequence[Outcome]:
-        """What the attack got out of a model, in the attack's order."""
+        """Return what the attack got out of a model, in the attack's order."""
         return self.found[trial].attacked.outcomes if trial in self.found else ()

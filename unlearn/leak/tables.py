@@ -30,12 +30,12 @@ def save_leaks(leaks: Leaks, about: Mapping[str, Any], folder: Path) -> None:
 
 
 def leak_table(leaks: Leaks) -> pd.DataFrame:
-    """The rows as a table, a column for each field."""
+    """Return the rows as a table, a column for each field."""
     return pd.DataFrame([asdict(row) for row in leaks.rows], columns=[field.name for field in fields(Row)])
 
 
 def load_leaks(path: Path) -> tuple[Leaks, dict[str, Any]]:
-    """The report that `save_leaks` wrote, and its `about`; UserError where it is missing or damaged."""
+    """Return the report that `save_leaks` wrote, and its `about`; UserError where it is missing or damaged."""
     content = read_json(path)
     about = content.pop("about", {}) if isinstance(content, dict) else {}
     try:
@@ -57,7 +57,7 @@ def _json(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """What JSON has no number for, back to numbers."""
+    """Return what JSON has no number for as numbers."""
     if isinstance(value, Mapping):
         return {
             key: (math.nan if item is None else math.inf if item == "inf" else item)

@@ -22,13 +22,13 @@ Trials = Mapping[str, Sequence[Outcome]]
 
 
 def trials_of(baseline: Baseline) -> dict[str, Trial | None]:
-    """Which trial stands for which of the three models; None: chance."""
+    """Return which trial stands for which of the three models; None: chance."""
     last: Trial | None = {"control": "control", "placebo": "placebo", "chance": None}[baseline]
     return {"original": "original", "unlearned": "unlearned", "control": last}
 
 
 def parts(record: Record, baseline: Baseline) -> Iterable[tuple[str, Trials]]:
-    """The rows of an attack: their names, and each model's outcomes."""
+    """Yield the rows of an attack: their names, and each model's outcomes."""
     by_model = {}
     for part, trial in trials_of(baseline).items():
         outcomes = record.outcomes(trial) if trial else _guessed(record.found["unlearned"].attacked)
@@ -43,12 +43,12 @@ def _by_row(outcome: Outcome) -> str:
 
 
 def _guessed(attacked: AttackResult) -> list[Outcome]:
-    """What someone who guesses would have shown."""
+    """Return what someone who guesses would have shown."""
     return [replace(o, known=np.where(np.isnan(o.known), np.nan, attacked.chance), texts=()) for o in attacked.outcomes]
 
 
 def without_attack(plain: Record, baseline: Baseline, items: int) -> dict[str, np.ndarray]:
-    """K of each item without an attack, by model, [V]; nan where a model could not be asked."""
+    """Return K of each item without an attack, by model, [V]; nan where a model could not be asked."""
     known = {}
     for part, trial in trials_of(baseline).items():
         if trial or not plain.outcomes("unlearned"):
@@ -60,7 +60,7 @@ def without_attack(plain: Record, baseline: Baseline, items: int) -> dict[str, n
 
 
 def mean_over(known: Mapping[str, np.ndarray], candidates: Candidates, chosen: np.ndarray) -> dict[str, float]:
-    """Mean K by model over the items that the candidates could ask, as often as these were chosen [C]."""
+    """Return mean K by model over the items that the candidates could ask, as often as these were chosen [C]."""
     parts = (candidates.original, candidates.unlearned, candidates.control)
     asked = ~np.isnan(np.stack(parts)).any(axis=(0, 2))  # [C, V]
     weights = np.where(np.isnan(np.stack([*known.values()])).any(axis=0), 0.0, chosen @ asked)
@@ -69,8 +69,11 @@ def mean_over(known: Mapping[str, np.ndarray], candidates: Candidates, chosen: n
 
 
 def candidates_of(trials: Trials) -> tuple[Candidates, list[tuple[str, ...]]]:
-    """The variants that the attacker can choose from, and their names: one, where its own items tell each model's best
-    (by seed, so that it may go by several names). A variant with fewer seeds than another repeats them."""
+    """Return the variants that the attacker can choose from, and their names.
+
+    There is one where the attacker's own items tell each model's best (by seed, so that it may go by several names). A
+    variant with fewer seeds than another repeats them.
+    """
     if all(outcome.choice is not None for outcomes in trials.values() for outcome in outcomes):
         best = {part: _best_by_seed(outcomes) for part, outcomes in trials.items()}
         arrays = {part: np.stack([o.known for o in outcomes])[None] for part, outcomes in best.items()}
@@ -86,7 +89,7 @@ def candidates_of(trials: Trials) -> tuple[Candidates, list[tuple[str, ...]]]:
 
 
 def with_room(candidates: Candidates, variants: list[tuple[str, ...]]) -> tuple[Candidates, list[tuple[str, ...]]]:
-    """Without the variants under which there is nothing to leak, by all items; all of them where there is no other.
+    """Return the variants under which there is something to leak, by all items; all where there is no such one.
 
     The attack is on the original and the control, and does not look at the unlearned model.
     """

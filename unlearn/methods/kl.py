@@ -22,6 +22,7 @@ class KL(ForgetRetain):
     """
 
     retain_loss: Literal["kl", "kl_wagle", "kl_muse"] = "kl"
+    """Divergence D from the reference model, see unlearn/methods/divergence.py."""
     forget_kl_weight: float = 0.0
     """Of the divergence on forget rows; below 0 drives them away from the reference. Above 0 their distributions are
     kept near the reference model's too (the NPO code's `grad_ascent_forgetKL`); WAGLE's `KL` is below 0 with
@@ -37,7 +38,7 @@ class KL(ForgetRetain):
         return mine | super().logits_at()
 
     def terms(self, scores: Scores, reference: Scores, state: State, only: Collection[Side]) -> Terms:
-        """With a third term, "forget_kl", where it counts."""
+        """Return the terms, with a third one, "forget_kl", where it counts."""
         terms = super().terms(scores, reference, state, only)
         if "forget" in only and self.forget_kl_weight:
             value = divergence(self.retain_loss, scores["forget"], reference["forget"])

@@ -16,21 +16,24 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class Result:
-    """One number about one probe set.
-
-    name: the metric; probe: the probe set ("" where it spans several). value: the aggregate (nan where undefined, with
-    the reason in `note`); low, high: bootstrap 95% interval; n: how many items it rests on; items: the per-item values
-    [n] (nan marks an item left out), for tests and for paired comparisons.
-    """
+    """One number about one probe set."""
 
     name: str
+    """The metric."""
     probe: str
+    """The probe set; "" where it spans several."""
     value: float
+    """The aggregate; nan where undefined."""
     low: float
+    """Where the bootstrap 95 % interval begins."""
     high: float
+    """Where it ends."""
     n: int
+    """How many items it rests on."""
     items: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    """The per-item values [n], for tests and for paired comparisons; nan marks an item left out."""
     note: str = ""
+    """Why the value is undefined, or what else has to be said."""
 
     @property
     def key(self) -> str:
@@ -39,7 +42,7 @@ class Result:
 
     @classmethod
     def mean(cls, name: str, probe: str, items: np.ndarray) -> Result:
-        """The mean of the items that are not nan."""
+        """Return the mean of the items that are not nan."""
         n = int((~np.isnan(items)).sum())
         if not n:
             return cls.undefined(name, probe, "no item has a value", items)
@@ -47,7 +50,7 @@ class Result:
 
     @classmethod
     def undefined(cls, name: str, probe: str, note: str, items: np.ndarray | None = None) -> Result:
-        """A number that cannot be had, and why."""
+        """Return a number that cannot be had, and why."""
         return cls(name, probe, math.nan, math.nan, math.nan, 0, np.empty(0) if items is None else items, note)
 
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """Share of probes whose answer has the largest summed log-probability among its options, itself and the perturbed
-    answers, as in MMLU (Hendrycks et al. 2021, arXiv 2009.03300). Options that tie share the point.
+    """Share of probes whose answer has the largest summed log-probability among its options.
+
+    The options are the answer and the perturbed answers, as in MMLU (Hendrycks et al. 2021, arXiv 2009.03300). Those
+    that tie share the point.
 
     One result per probe set marked `normalise`, mean over clusters: the rotations of a question, and whatever else is
     asked about one fact, count once. The note gives the chance level.
@@ -55,6 +57,7 @@ class Choice:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         tokens = tables["tokens"][
             tables["tokens"]["normalise"].astype(bool) & (tables["tokens"]["kind"] != "paraphrase")
         ]
@@ -67,7 +70,7 @@ class Choice:
 
 
 def _result(probe: str, options: pd.DataFrame) -> Result:
-    """Of one probe set; a row per option, with its summed log-probability."""
+    """Return that of one probe set; options: a row for each, with its summed log-probability."""
     by_item = options.groupby("item", sort=False)
     best = (options["logp"] == by_item["logp"].transform("max")).astype(float)
     points = best / best.groupby(options["item"]).transform("sum")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def losses(tables: Tables, probes: Sequence[str]) -> pd.DataFrame:
-    """A row for each probe of these sets (index: probe, item), in table order.
+    """Return a row for each probe of these sets (index: probe, item), in table order.
 
     answer, paraphrase: the candidate's mean token loss (nats, EOS included; nan where there is none). perturbed: mean
     loss over the perturbed answers. perturbed_mean, perturbed_sum: mean and sum of their probabilities exp(-loss).
@@ -35,12 +35,12 @@ def losses(tables: Tables, probes: Sequence[str]) -> pd.DataFrame:
 
 
 def answers(tables: Tables, aim: str) -> pd.DataFrame:
-    """The token table's rows of the answers of all probe sets with that role."""
+    """Return the token table's rows of the answers of all probe sets with that aim."""
     return tables["tokens"][(tables["tokens"]["aim"] == aim) & (tables["tokens"]["kind"] == "answer")]
 
 
 def row_means(column: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean of each array of a list column: [rows]; nan for an empty one."""
+    """Return the mean of each array of a list column: [rows]; nan for an empty one."""
     rows = list(column)
     lengths = np.array([len(values) for values in rows], dtype=int)
     row_of = np.repeat(np.arange(len(lengths)), lengths)
@@ -51,5 +51,5 @@ def row_means(column: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def without_eos(table: pd.DataFrame, column: str) -> list[np.ndarray]:
-    """A list column of the token table without EOS: an answer that does not end with it is whole."""
+    """Return a list column of the token table without EOS: an answer that does not end with it is whole."""
     return [values[:-1] if eos else values for values, eos in zip(table[column], table["eos"], strict=True)]

@@ -72,6 +72,7 @@ class CounterFactScores:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         import pandas as pd
 
         if "neighbourhood" not in probe_names(tables):
@@ -86,7 +87,7 @@ class CounterFactScores:
 
 
 def _new_minus_true(tables: Tables, probe: str) -> pd.Series:
-    """P(new) - P(true) of each prompt of a probe set (index: the record's name)."""
+    """Return P(new) - P(true) of each prompt of a probe set (index: the record's name)."""
     import pandas as pd
 
     loss = losses(tables, [probe])
@@ -100,7 +101,7 @@ def _by_record(values: pd.Series) -> pd.Series:
 
 
 def _overall(shares: pd.DataFrame) -> Result:
-    """S, from the three shares of each record."""
+    """Return S, from the three shares of each record."""
     for name in shares:
         if shares[name].isna().all():
             return Result.undefined("counterfact_scores", "", f"no {name} prompts")

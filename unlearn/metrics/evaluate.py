@@ -37,7 +37,7 @@ def readings(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
 
 
 def to_rows(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """JSON-able rows with the keys name, probe, value, low, high, n, note; nan becomes None.
+    """Return JSON-able rows with the keys name, probe, value, low, high, n, note; nan becomes None.
 
     Items are left out: they can be computed again from the score tables.
     """
@@ -54,7 +54,7 @@ def to_rows(results: Iterable[Result]) -> list[dict[str, Any]]:
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """The results that `to_rows` made rows of, without their items."""
+    """Return the results that `to_rows` made rows of, without their items."""
     return [Result(**{**row, **{key: math.nan if row[key] is None else row[key] for key in _NUMBERS}}) for row in rows]
 
 

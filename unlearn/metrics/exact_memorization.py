@@ -32,6 +32,7 @@ class ExactMemorization:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
         return [
             Result.mean("exact_memorization", str(probe), row_means(without_eos(group, "hit")))

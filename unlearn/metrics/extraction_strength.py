@@ -37,6 +37,7 @@ class ExtractionStrength:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
         return [_result(str(probe), without_eos(group, "hit")) for probe, group in rows.groupby("probe", sort=False)]
 
@@ -48,7 +49,7 @@ def _result(probe: str, hits: list[np.ndarray]) -> Result:
 
 
 def extraction_strength(hit: np.ndarray) -> float:
-    """Of one answer, from whether each token [n] was the most probable one; 0 where it has no token."""
+    """Return that of one answer, from whether each token [n] was the most probable one; 0 where it has none."""
     misses = np.flatnonzero(~hit)
     k = misses[-1] + 1 if len(misses) else 0
     return 1 - min(k, len(hit) - 1) / len(hit) if len(hit) else 0.0

@@ -17,8 +17,9 @@ from unlearn.score.table import Tables, probe_names
 
 @dataclass(frozen=True)
 class ForgetQuality:
-    """p-value of a two-sample KS test between the forget set's truth ratios of the model and of the control model
-    (TOFU, Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
+    """p-value of a two-sample KS test between the forget set's truth ratios of the model and of the control model.
+
+    TOFU (Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
 
     Also gives the test's distance D ("forget_quality_ks"), which does not depend on the number of items as p does.
     Items are paired in the bootstrap: the same questions are drawn for both models.
@@ -49,6 +50,7 @@ class ForgetQuality:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         control = references.get("control")
         names = ("forget_quality", "forget_quality_ks")
         if control is None:
@@ -69,5 +71,5 @@ class ForgetQuality:
 
 
 def ratios(tables: Tables) -> np.ndarray:
-    """Truth ratio r of every forget item: [n], nan where there are no perturbed answers."""
+    """Return the truth ratio r of every forget item: [n], nan where there are no perturbed answers."""
     return ratio(*right_and_wrong(tables, probe_names(tables, "forget")))

@@ -9,7 +9,7 @@ from unlearn.metrics.statistics import auc, bootstrap_auc
 
 
 def membership(name: str, forget: np.ndarray, holdout: np.ndarray) -> Result:
-    """AUC from scores that are high for rows that the model does not know.
+    """Return the AUC from scores that are high for rows that the model does not know.
 
     1: every forget row is better known than any held-out row (memorised); 0.5: alike; below: over-unlearned.
     items of the result: the forget rows' scores.
@@ -23,7 +23,7 @@ def membership(name: str, forget: np.ndarray, holdout: np.ndarray) -> Result:
 
 
 def mean_of_lowest(values: np.ndarray, share: float) -> float:
-    """Mean of the lowest max(1, floor(share n)) of the values [n]; 0 where there is none."""
+    """Return the mean of the lowest max(1, floor(share n)) of the values [n]; 0 where there is none."""
     if not len(values):
         return 0.0
     k = max(1, int(share * len(values)))

@@ -1,4 +1,4 @@
-"""How good a metric itself is: does it tell what a model knows, and does it say the same when the model is disturbed?
+"""How good a metric itself is: whether it tells what a model knows, and whether disturbing the model changes that.
 
 The meta-evaluation of OpenUnlearning (Dorna et al. 2025, arXiv 2506.12618, section 4). Here m is a metric's value on a
 model, turned so that more of it means more knowledge.
@@ -22,53 +22,61 @@ FEWEST = 3  # models of which a bootstrap interval is made
 
 @dataclass(frozen=True)
 class Pool:
-    """One metric on all models, read so that more means more knowledge (see `reading`).
-
-    knowing [p], ignorant [n]: models with and without the knowledge. unlearned, relearned, quantised [u]: unlearned
-    models as they are, after relearning and after quantisation. retain, retain_relearned [u]: the control model that
-    belongs to each of them. useful [u]: whether the unlearned model kept its utility; the others do not count.
-    """
+    """One metric on all models, read so that more means more knowledge (see `reading`)."""
 
     knowing: np.ndarray
+    """Models with the knowledge, [p]."""
     ignorant: np.ndarray
+    """Models without it, [n]."""
     unlearned: np.ndarray
+    """Unlearned models as they are, [u]."""
     relearned: np.ndarray
+    """The same after relearning, [u]."""
     quantised: np.ndarray
+    """The same after quantisation, [u]."""
     control: np.ndarray
+    """The control model that belongs to each of them, [u]."""
     control_relearned: np.ndarray
+    """The same after relearning, [u]."""
     useful: np.ndarray
+    """Whether each unlearned model kept its utility, [u]; the others do not count."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What a metric is worth; each number in [0, 1], 1 is best, nan where undefined.
-
-    faithfulness: AUC of telling the models with the knowledge from those without. threshold: where it parts the two.
-    relearning, quantization: means of R and Q over `n` unlearned models, those that are useful and that the metric
-    calls unlearned (below the threshold). robustness: harmonic mean of the two. overall: harmonic mean of faithfulness
-    and robustness. Intervals are of 95%: a score interval of the AUC, bootstraps over models of R and Q.
-    """
+    """What a metric is worth; each number in [0, 1], 1 is best, nan where undefined. Intervals are of 95 %."""
 
     faithfulness: float
+    """AUC of telling the models with the knowledge from those without."""
     faithfulness_interval: Interval
+    """A score interval of the AUC."""
     threshold: float
+    """Where it parts the two."""
     relearning: float
+    """Mean of R over the `n` models."""
     relearning_interval: Interval
+    """A bootstrap over models."""
     quantization: float
+    """Mean of Q over them."""
     quantization_interval: Interval
+    """A bootstrap over models."""
     n: int
+    """How many unlearned models count: those that are useful and that the metric calls unlearned (below the
+    threshold)."""
 
     @property
     def robustness(self) -> float:
+        """Return the harmonic mean of relearning and quantization."""
         return float(harmonic_mean(np.array([self.relearning, self.quantization])))
 
     @property
     def overall(self) -> float:
+        """Return the harmonic mean of faithfulness and robustness."""
         return float(harmonic_mean(np.array([self.faithfulness, self.robustness])))
 
 
 def quality(pool: Pool) -> Quality:
-    """The meta-evaluation of one metric."""
+    """Return the meta-evaluation of one metric."""
     value = auc(pool.ignorant, pool.knowing)
     cut = threshold(pool.knowing, pool.ignorant)
     counted = pool.useful & (pool.unlearned < cut)
@@ -87,9 +95,11 @@ def quality(pool: Pool) -> Quality:
 
 
 def reading(values: np.ndarray, original: float, control: float) -> Reading:
-    """How a metric's values are to be read so that more means more knowledge, as two models outside of all pools say,
-    of which one knows (target) and one does not (retain): "m", as they are; else "1 - m" where all values are in
-    [0, 1], "-m" where not. "none" where the two models do not differ."""
+    """Return how a metric's values are to be read so that more means more knowledge.
+
+    Two models outside of all pools say it, of which one knows (original) and one does not (control): "m", as they are;
+    else "1 - m" where all values are in [0, 1], "-m" where not. "none" where the two models do not differ.
+    """
     if math.isnan(original - control) or original == control:
         return "none"
     if original > control:
@@ -99,13 +109,15 @@ def reading(values: np.ndarray, original: float, control: float) -> Reading:
 
 
 def read(values: np.ndarray, how: Reading) -> np.ndarray:
-    """The values, read so; all nan where they cannot be."""
+    """Return the values, read so; all nan where they cannot be."""
     return {"m": values, "1 - m": 1 - values, "-m": -values, "none": np.full_like(values, math.nan)}[how]
 
 
 def auc_interval(value: float, n: int, m: int, level: float = LEVEL) -> Interval:
-    """Score interval of an AUC of n against m (Newcombe 2006, Statistics in Medicine 25:559, method 5): all A with
-    |value - A| <= z sd(A), sd(A)^2 = A (1 - A) [1 + ((n + m) / 2 - 1) ((1 - A) / (2 - A) + A / (1 + A))] / (n m).
+    """Return the score interval of an AUC of n against m (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+
+    It holds all A with |value - A| <= z sd(A),
+    sd(A)^2 = A (1 - A) [1 + ((n + m) / 2 - 1) ((1 - A) / (2 - A) + A / (1 + A))] / (n m).
 
     Unlike a bootstrap it has a width where the two sides do not overlap at all, as happens with few models.
     """
@@ -121,8 +133,11 @@ def auc_interval(value: float, n: int, m: int, level: float = LEVEL) -> Interval
 
 
 def threshold(knowing: np.ndarray, ignorant: np.ndarray) -> float:
-    """The value t for which (share of knowing >= t) + (share of ignorant < t) is largest: midway between two
-    neighbouring values, the lowest where several serve. nan where all values are equal, or any is nan."""
+    """Return the value t for which (share of knowing >= t) + (share of ignorant < t) is largest.
+
+    It is midway between two neighbouring values, the lowest where several serve. nan where all values are equal, or any
+    is nan.
+    """
     values = np.unique(np.concatenate([knowing, ignorant]))
     if len(values) < 2 or np.isnan(values).any():
         return math.nan
@@ -134,7 +149,7 @@ def threshold(knowing: np.ndarray, ignorant: np.ndarray) -> float:
 def relearning(
     unlearned: np.ndarray, relearned: np.ndarray, control: np.ndarray, control_relearned: np.ndarray
 ) -> np.ndarray:
-    """R = min(r, 1), r = (m of the control model after - before) / (m of the unlearned model after - before): [u].
+    """Return R = min(r, 1), r = (control model's m after - before) / (unlearned model's m after - before): [u].
 
     A metric that saw all there was of the knowledge does not rise faster on an unlearned model than on one that never
     knew. R is 1 where the unlearned model does not rise, and not below 0.
@@ -146,7 +161,7 @@ def relearning(
 
 
 def quantization(unlearned: np.ndarray, quantised: np.ndarray) -> np.ndarray:
-    """Q = min(q, 1), q = m before / m after: [u]. Below 1 where rounding brings back what the metric called gone.
+    """Return Q = min(q, 1), q = m before / m after: [u]. Below 1 where rounding brings back what seemed gone.
 
     1 where m is 0 afterwards. All nan where any value is negative: such a metric has no zero, and so no ratio.
     """
@@ -162,7 +177,7 @@ def _interval(values: np.ndarray) -> Interval:
 
 
 def _edge(outside: float, inside: float, beyond: Callable[[float], bool]) -> float:
-    """Where, between the two, `beyond` ceases to hold (bisection)."""
+    """Return where, between the two, `beyond` ceases to hold (bisection)."""
     for _ in range(60):
         middle = (outside + inside) / 2
         outside, inside = (middle, inside) if beyond(middle) else (outside, middle)
@@ -171,26 +186,31 @@ def _edge(outside: float, inside: float, beyond: Callable[[float], bool]) -> flo
 
 @dataclass(frozen=True)
 class Scored:
-    """A model, and what the audited metrics (by key) and model utility say of it.
-
-    pool: "knowing", "ignorant", "unlearned"; "relearned" and "quantised", the unlearned ones so changed; "retain
-    relearned". name: what it learned beside the retain set, or the method.
-    """
+    """A model, and what the audited metrics say of it."""
 
     pool: str
+    """One of "knowing", "ignorant" and "unlearned", or one of those changed. "relearned" and "quantised" are the
+    unlearned ones so changed, "retain relearned" the control model."""
     name: str
+    """What it learned beside the retain set, or the method."""
     seed: int
+    """That of its training."""
     values: Mapping[str, float]
+    """What the audited metrics say of it, by key."""
     utility: float
+    """Its model utility."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one metric is worth. reading: how its values m are read so that more means more knowledge."""
+    """What one metric is worth."""
 
     metric: str
+    """Its key."""
     reading: Reading
+    """How its values m are read so that more means more knowledge."""
     quality: Quality
+    """Its quality, read so."""
 
 
 def verdicts_on(scored: Sequence[Scored], original: Scored, control: Scored, least_utility: float) -> list[Verdict]:

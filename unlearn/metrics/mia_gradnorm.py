@@ -16,8 +16,10 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class MiaGradnorm:
-    """Score of a row: the mean over parameter tensors of the L2 norm of its loss's gradient (after Nasr et al. 2019,
-    arXiv 1812.00910). Needs the table of gradients (`evaluate=full`)."""
+    """Score of a row: the mean over parameter tensors of the L2 norm of its loss's gradient.
+
+    After Nasr et al. 2019, arXiv 1812.00910. Needs the table of gradients (`evaluate=full`).
+    """
 
     reads: ClassVar[frozenset[str]] = frozenset({"gradients"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -34,11 +36,12 @@ class MiaGradnorm:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         if tables["gradients"].empty:
             return [Result.undefined("mia_gradnorm", "forget", "no gradient norms were taken (evaluate=full)")]
         return [membership("mia_gradnorm", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         gradients = tables["gradients"]
         return gradients.loc[gradients["aim"] == aim, "gradnorm"].to_numpy(dtype=float)

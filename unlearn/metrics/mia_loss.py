@@ -34,8 +34,9 @@ class MiaLoss:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         return [membership("mia_loss", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         return -row_means(answers(tables, aim)["logp"])

@@ -18,10 +18,13 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class MiaMinK:
-    """Score of a row: minus the mean of its lowest share k of token log-probabilities, EOS left out (Min-K%, Shi et al.
-    2024, arXiv 2310.16789)."""
+    """Score of a row: minus the mean of its lowest share k of token log-probabilities, EOS left out.
+
+    Min-K%, Shi et al. 2024, arXiv 2310.16789.
+    """
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
+    """Share of an answer's tokens, the lowest ones."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -39,9 +42,10 @@ class MiaMinK:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         return [membership("mia_min_k", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         logps = without_eos(answers(tables, aim), "logp")
         return -np.array([mean_of_lowest(logp, self.k) for logp in logps])

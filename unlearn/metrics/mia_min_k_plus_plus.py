@@ -18,11 +18,14 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class MiaMinKPlusPlus:
-    """Min-K% over standardised log-probabilities z = (log p - mu) / sqrt(max(var, 1e-6)), with mu and var those of
-    log p under the model's own next-token distribution (Min-K%++, Zhang et al. 2024, arXiv 2404.02936).
+    """Min-K% over standardised log-probabilities z = (log p - mu) / sqrt(max(var, 1e-6)).
+
+    mu and var are those of log p under the model's own next-token distribution (Min-K%++, Zhang et al. 2024, arXiv
+    2404.02936).
     """
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
+    """Share of an answer's tokens, the lowest ones."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -39,10 +42,11 @@ class MiaMinKPlusPlus:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         return [membership("mia_min_k_plus_plus", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         table = answers(tables, aim)
         columns = (without_eos(table, name) for name in ("logp", "mean", "var"))
         return -np.array(

@@ -17,8 +17,10 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class MiaReference:
-    """Score of a row: its mean token loss minus that under the control model (Carlini et al. 2021, arXiv
-    2012.07805)."""
+    """Score of a row: its mean token loss minus that under the control model.
+
+    Carlini et al. 2021, arXiv 2012.07805.
+    """
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -35,6 +37,7 @@ class MiaReference:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         control = references.get("control")
         if control is None:
             return [Result.undefined("mia_reference", "forget", "no control model")]
@@ -43,6 +46,6 @@ class MiaReference:
         ]
 
     def rows(self, tables: Tables, control: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         found: np.ndarray = MiaLoss().rows(tables, aim) - MiaLoss().rows(control, aim)
         return found

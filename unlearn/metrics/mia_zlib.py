@@ -17,8 +17,10 @@ from unlearn.score.table import Tables
 
 @dataclass(frozen=True)
 class MiaZlib:
-    """Score of a row: its mean token loss over the bytes of its zlib-compressed text (Carlini et al. 2021,
-    arXiv 2012.07805)."""
+    """Score of a row: its mean token loss over the bytes of its zlib-compressed text.
+
+    Carlini et al. 2021, arXiv 2012.07805.
+    """
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -35,10 +37,11 @@ class MiaZlib:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         return [membership("mia_zlib", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
-        """The score of each row of that role: [rows]."""
+        """Return the score of each row of that aim: [rows]."""
         table = answers(tables, aim)
         found: np.ndarray = -row_means(table["logp"]) / table["zlib"].to_numpy(dtype=float)
         return found

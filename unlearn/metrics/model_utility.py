@@ -19,8 +19,9 @@ from unlearn.score.table import Tables, probe_names
 
 @dataclass(frozen=True)
 class ModelUtility:
-    """Harmonic mean of probability, ROUGE-L recall and truth ratio over all retain and utility probe sets (nine numbers
-    in TOFU, Maini et al. 2024, arXiv 2401.06121). 0 as soon as one of them is 0.
+    """Harmonic mean of probability, ROUGE-L recall and truth ratio over all retain and utility probe sets.
+
+    Nine numbers in TOFU (Maini et al. 2024, arXiv 2401.06121); 0 as soon as one of them is 0.
 
     Sets that are never generated from (multiple choice; see ProbeSet) have no ROUGE and do not count. The interval
     resamples the items of each probe set, the same ones for the three numbers.
@@ -42,6 +43,7 @@ class ModelUtility:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         generated = set(tables["generations"]["probe"])
         probes = [p for p in probe_names(tables, "retain", "utility") if p in generated or not generated]
         parts: dict[str, Probability | Rouge | TruthRatio] = {

@@ -20,11 +20,13 @@ EPSILON = 1e-10
 
 @dataclass(frozen=True)
 class PrivLeak:
-    """100 (a - b) / (b + 1e-10) with a = 1 - AUC(Min-K%) of the model and b that of the control model, 0.5 without one
-    (MUSE, Shi et al. 2024, arXiv 2407.06460). -100: fully leaking; 0: like retraining; above: over-unlearned.
+    """100 (a - b) / (b + 1e-10), a = 1 - AUC(Min-K%) of the model and b that of the control model, 0.5 without one.
+
+    MUSE (Shi et al. 2024, arXiv 2407.06460). -100: fully leaking; 0: like retraining; above: over-unlearned.
     """
 
     k: Annotated[float, Gt(0), Le(1)] = 0.4
+    """Share of an answer's tokens, the lowest ones."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -42,6 +44,7 @@ class PrivLeak:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         control = references.get("control")
         sides = [self._rows(table) for table in (tables, control) if table is not None]
         for name, (forget, holdout) in zip(("model", "control model"), sides, strict=False):
@@ -59,5 +62,5 @@ class PrivLeak:
 
 
 def privleak(model: np.ndarray, control: np.ndarray | float = 0.5) -> np.ndarray:
-    """From the AUCs of the model and of the control model."""
+    """Return PrivLeak from the AUCs of the model and of the control model."""
     return 100 * ((1 - model) - (1 - control)) / (1 - control + EPSILON)

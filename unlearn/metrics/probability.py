@@ -51,14 +51,14 @@ READING = (
 
 @dataclass(frozen=True)
 class Probability:
-    """exp(-mean token loss), EOS included: the geometric mean probability of the candidate's tokens (TOFU, Maini et al.
-    2024, arXiv 2401.06121). One result per probe set, mean over its items.
+    """exp(-mean token loss), EOS included: the geometric mean probability of the candidate's tokens.
 
-    candidate: the answer, its paraphrase, or the perturbed answers (plain mean over the list).
-    The answer of a probe set marked `normalise` counts against its wrong ones: p / (p + sum p_wrong + 1e-10).
+    TOFU (Maini et al. 2024, arXiv 2401.06121). One result per probe set, mean over its items. The answer of a probe set
+    marked `normalise` counts against its wrong ones: p / (p + sum p_wrong + 1e-10).
     """
 
     candidate: Literal["answer", "paraphrase", "perturbed"] = "answer"
+    """The answer, its paraphrase, or the perturbed answers (plain mean over the list)."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
@@ -68,12 +68,13 @@ class Probability:
         return READING if self.candidate == "answer" else ()
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         name = "probability" if self.candidate == "answer" else f"{self.candidate}_probability"
         items = {probe: self.items(tables, probe) for probe in probe_names(tables)}
         return [Result.mean(name, probe, p) for probe, p in items.items() if not np.isnan(p).all()]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
-        """Probability of each item of one probe set: [n], nan where it has no such candidate."""
+        """Return the probability of each item of one probe set: [n], nan where it has no such candidate."""
         loss = losses(tables, [probe])
         if self.candidate == "perturbed":
             return loss["perturbed_mean"].to_numpy()
@@ -83,6 +84,6 @@ class Probability:
 
 
 def normalised(p: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """p / (p + wrong + 1e-10), with `wrong` the summed probabilities of the wrong answers."""
+    """Return p / (p + wrong + 1e-10), with `wrong` the summed probabilities of the wrong answers."""
     found: np.ndarray = p / (p + wrong + EPSILON)
     return found

@@ -54,6 +54,7 @@ class Recall:
     )
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         known = np.array([isinstance(value, str) for value in tables["generations"]["value"]], dtype=bool)
         asked = tables["generations"][known]
         return [
@@ -65,5 +66,5 @@ class Recall:
 
 
 def contains(text: str, value: str) -> bool:
-    """Whether `value` appears in `text` as whole words, case-insensitively."""
+    """Return whether `value` appears in `text` as whole words, case-insensitively."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None

@@ -40,20 +40,21 @@ READING = (
 class Rouge:
     """ROUGE (Lin 2004, https://aclanthology.org/W04-1013) by Google's rouge_score, with stemming, as in TOFU.
 
-    variant: single words, or the longest common subsequence. statistic: the share of the reference's words that are
-    found (recall, TOFU), or the f-measure (f1, MUSE). reference: the answer or its paraphrase. One result per probe set
-    that was asked, mean over its items.
+    One result per probe set that was asked, mean over its items.
     """
 
     variant: Literal["rouge1", "rougeL"] = "rougeL"
+    """rouge1: single words; rougeL: the longest common subsequence."""
     statistic: Literal["recall", "f1"] = "recall"
+    """recall: the share of the reference's words that are found (TOFU); f1: the f-measure (MUSE)."""
     reference: Literal["answer", "paraphrase"] = "answer"
+    """The answer or its paraphrase."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"generations"})
 
     @property
     def name(self) -> str:
-        """ "rouge" is rougeL recall; other choices are named in full."""
+        """Return "rouge" for rougeL recall; other choices are named in full."""
         kind = "rouge" if (self.variant, self.statistic) == ("rougeL", "recall") else f"{self.variant}_{self.statistic}"
         return kind if self.reference == "answer" else f"{self.reference}_{kind}"
 
@@ -63,17 +64,18 @@ class Rouge:
         return READING if self.name == "rouge" else ()
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         items = {probe: self.items(tables, probe) for probe in tables["generations"]["probe"].unique()}
         return [Result.mean(self.name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
-        """ROUGE of each item of one probe set: [n], nan where it has no such reference."""
+        """Return ROUGE of each item of one probe set: [n], nan where it has no such reference."""
         asked = tables["generations"][tables["generations"]["probe"] == probe]
         return rouge(asked[self.reference], asked["generation"], self.variant, self.statistic)
 
 
 def rouge(references: Iterable[str | None], texts: Iterable[str], variant: str, statistic: str) -> np.ndarray:
-    """ROUGE of each text against its reference: [n], in [0, 1]; nan where the reference is missing."""
+    """Return ROUGE of each text against its reference: [n], in [0, 1]; nan where the reference is missing."""
     part = {"recall": "recall", "f1": "fmeasure"}[statistic]
     pairs = zip(references, texts, strict=True)
     return np.array(

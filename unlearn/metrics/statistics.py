@@ -21,10 +21,10 @@ Interval = tuple[float, float]
 def resamples(
     n: int, rng: np.random.Generator | None = None, clusters: Sequence[object] | None = None, size: int = RESAMPLES
 ) -> np.ndarray:
-    """Counts [size, n] of `size` draws of n items with replacement.
+    """Return counts [size, n] of `size` draws of n items with replacement.
 
-    clusters: a label per item; whole clusters are drawn then, since items of one cluster are not independent.
-    rng: None gives the same draws at every call.
+    clusters: a label per item; whole clusters are drawn then, since items of one cluster are not independent. rng: None
+    gives the same draws at every call.
     """
     rng = rng or np.random.default_rng(0)
     if clusters is not None:
@@ -35,7 +35,7 @@ def resamples(
 
 
 def percentiles(draws: np.ndarray, level: float = LEVEL) -> Interval:
-    """The central `level` of the draws that are not nan (percentile bootstrap); (nan, nan) where there is none."""
+    """Return the central `level` of the draws that are not nan (percentile bootstrap); (nan, nan): there is none."""
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         return math.nan, math.nan
@@ -44,12 +44,12 @@ def percentiles(draws: np.ndarray, level: float = LEVEL) -> Interval:
 
 
 def bootstrap_mean(items: np.ndarray, clusters: Sequence[object] | None = None, level: float = LEVEL) -> Interval:
-    """Interval of the mean of the items [n] that are not nan."""
+    """Return the interval of the mean of the items [n] that are not nan."""
     return percentiles(weighted_means(items, resamples(len(items), clusters=clusters)), level)
 
 
 def weighted_means(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean of the items [n] that are not nan in each resample: [resamples]; nan where a resample has none."""
+    """Return the mean of the items [n] that are not nan in each resample: [resamples]; nan: it has none."""
     valid = ~np.isnan(items)
     with np.errstate(invalid="ignore"):
         found: np.ndarray = counts[:, valid] @ items[valid] / counts[:, valid].sum(axis=1)
@@ -57,7 +57,7 @@ def weighted_means(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def harmonic_mean(values: np.ndarray) -> np.ndarray:
-    """n / sum(1 / v) over the last axis; 0 where a value is 0, nan where one is nan."""
+    """Return n / sum(1 / v) over the last axis; 0 where a value is 0, nan where one is nan."""
     with np.errstate(divide="ignore"):
         found: np.ndarray = values.shape[-1] / (1 / values).sum(axis=-1)
         return found
@@ -68,7 +68,7 @@ def bootstrap_harmonic_mean(
     clusters: Sequence[Sequence[object] | None] | None = None,
     level: float = LEVEL,
 ) -> Interval:
-    """Interval of the harmonic mean of the means of all item arrays.
+    """Return the interval of the harmonic mean of the means of all item arrays.
 
     groups: for each probe set its arrays [n of that set]; they are resampled together, different sets apart.
     """
@@ -81,8 +81,11 @@ def bootstrap_harmonic_mean(
 
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:
-    """P(other > member) + P(other = member) / 2 over all pairs: the area under the ROC curve of telling `others` by a
-    high score. nan where a side is empty or any score is nan."""
+    """Return P(other > member) + P(other = member) / 2 over all pairs.
+
+    That is the area under the ROC curve of telling `others` by a high score. nan where a side is empty or any score is
+    nan.
+    """
     ones = np.ones((1, len(members))), np.ones((1, len(others)))
     return float(auc_draws(members, others, *ones)[0])
 
@@ -90,7 +93,7 @@ def auc(members: np.ndarray, others: np.ndarray) -> float:
 def auc_draws(
     members: np.ndarray, others: np.ndarray, member_counts: np.ndarray, other_counts: np.ndarray
 ) -> np.ndarray:
-    """`auc` of each resample: [resamples], from counts [resamples, members] and [resamples, others]."""
+    """Return `auc` of each resample: [resamples], from counts [resamples, members] and [resamples, others]."""
     if not len(members) or not len(others) or np.isnan(members).any() or np.isnan(others).any():
         return np.full(len(member_counts), math.nan)
     below, below_or_equal = (
@@ -102,7 +105,7 @@ def auc_draws(
 
 
 def bootstrap_auc(members: np.ndarray, others: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of `auc`, both sides resampled."""
+    """Return the interval of `auc`, both sides resampled."""
     rng = np.random.default_rng(0)
     counts = resamples(len(members), rng), resamples(len(others), rng)
     return percentiles(auc_draws(members, others, *counts), level)
@@ -110,16 +113,20 @@ def bootstrap_auc(members: np.ndarray, others: np.ndarray, level: float = LEVEL)
 
 @dataclass(frozen=True)
 class KS:
-    """A two-sample Kolmogorov-Smirnov test: the distance D, its p-value, and bootstrap intervals of both."""
+    """A two-sample Kolmogorov-Smirnov test."""
 
     distance: float
+    """D, the largest gap between the distributions."""
     p: float
+    """Its p-value."""
     distance_interval: Interval
+    """Bootstrap interval of D."""
     p_interval: Interval
+    """Bootstrap interval of p."""
 
 
 def ks_test(x: np.ndarray, y: np.ndarray, paired: bool, level: float = LEVEL) -> KS:
-    """Two-sided test of whether x [n] and y [m] come from one distribution (scipy's ks_2samp), with intervals.
+    """Test whether x [n] and y [m] come from one distribution (two-sided, scipy's ks_2samp), with intervals.
 
     paired: x[i] and y[i] belong to one item, which is drawn for both (the test itself knows no pairs). Interval of p: p
     falls as D rises, so the resamples at the quantiles of D are those at the quantiles of p, and only these are tested.
@@ -142,7 +149,7 @@ def ks_test(x: np.ndarray, y: np.ndarray, paired: bool, level: float = LEVEL) ->
 
 
 def ks_draws(x: np.ndarray, y: np.ndarray, x_counts: np.ndarray, y_counts: np.ndarray) -> np.ndarray:
-    """KS distance max |F_x - F_y| of each resample: [resamples], from counts [resamples, n] and [resamples, m]."""
+    """Return max |F_x - F_y| of each resample: [resamples], from counts [resamples, n] and [resamples, m]."""
     points = np.union1d(x, y)
     f_x, f_y = (
         _counts_up_to(sample, counts, points, "right") / counts.sum(axis=1, keepdims=True)
@@ -153,7 +160,7 @@ def ks_draws(x: np.ndarray, y: np.ndarray, x_counts: np.ndarray, y_counts: np.nd
 
 
 def _counts_up_to(sample: np.ndarray, counts: np.ndarray, points: np.ndarray, side: str) -> np.ndarray:
-    """How many drawn items are < (side "left") or <= ("right") each point: [resamples, points]."""
+    """Return how many drawn items are < (side "left") or <= ("right") each point: [resamples, points]."""
     order = np.argsort(sample)
     running = np.pad(counts[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
     return running[:, np.searchsorted(sample[order], points, side="left" if side == "left" else "right")]

@@ -34,11 +34,12 @@ class TruthRatio:
 
     c = exp(-mean loss) of the paraphrased answer (of the answer where there is no paraphrase); w = exp(-mean over the
     perturbed answers of their mean losses), a geometric mean. One result per probe set that has perturbed answers.
-    aggregate "paper": mean of min(r, 1 / (r + 1e-10)) over forget items (1: cannot tell right from wrong), mean of
-    max(0, 1 - r) elsewhere (1: prefers what is right). "prob_mean": mean of c / (c + w + 1e-10) everywhere.
     """
 
     aggregate: Literal["paper", "prob_mean"] = "paper"
+    """paper: min(r, 1/r) on forget, max(0, 1 - r) elsewhere; prob_mean: right / (right + wrong). By the paper's, 1 is
+    where a model cannot tell right from wrong on forget items, and where it prefers what is right elsewhere; the other
+    is c / (c + w + 1e-10) everywhere. Divisors have 1e-10 added."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
@@ -48,12 +49,13 @@ class TruthRatio:
         return READING if self.aggregate == "paper" else ()
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        """Return the results of one model from its tables."""
         name = "truth_ratio" if self.aggregate == "paper" else f"truth_ratio_{self.aggregate}"
         items = {probe: self.items(tables, probe) for probe in probe_names(tables, "forget", "retain", "utility")}
         return [Result.mean(name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
-        """What is averaged, for each item of one probe set: [n], nan where there are no perturbed answers."""
+        """Return what is averaged, for each item of one probe set: [n], nan where there are no perturbed answers."""
         right, wrong = right_and_wrong(tables, [probe])
         if self.aggregate == "prob_mean":
             found: np.ndarray = right / (right + wrong + EPSILON)
@@ -63,24 +65,24 @@ class TruthRatio:
 
 
 def right_and_wrong(tables: Tables, probes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """c and w of each item: [n] each."""
+    """Return c and w of each item: [n] each."""
     loss = losses(tables, probes)
     right = loss["paraphrase"].fillna(loss["answer"])
     return np.exp(-right.to_numpy()), np.exp(-loss["perturbed"].to_numpy())
 
 
 def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """r = w / (c + 1e-10). The constant tells only for a collapsed model (c below about 1e-8)."""
+    """Return r = w / (c + 1e-10). The constant tells only for a collapsed model (c below about 1e-8)."""
     return wrong / (right + EPSILON)
 
 
 def closer_to_one(r: np.ndarray) -> np.ndarray:
-    """min(r, 1 / (r + 1e-10)): 1 where right and wrong are equally likely."""
+    """Return min(r, 1 / (r + 1e-10)): 1 where right and wrong are equally likely."""
     found: np.ndarray = np.minimum(r, 1 / (r + EPSILON))
     return found
 
 
 def true_better(r: np.ndarray) -> np.ndarray:
-    """max(0, 1 - r): 1 where only the right answer is likely."""
+    """Return max(0, 1 - r): 1 where only the right answer is likely."""
     found: np.ndarray = np.maximum(0, 1 - r)
     return found

@@ -39,7 +39,7 @@ class Scorer(Protocol):
         ...
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """UserError where the task lacks what it reads; asked before any model is loaded."""
+        """Refuse a task that lacks what it reads (UserError); asked before any model is loaded."""
         ...
 
     def score(
@@ -54,21 +54,25 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """A probe with its place: its set, its index there, and the wording of the question that is put."""
+    """A probe with its place."""
 
     set: ProbeSet
+    """Its probe set."""
     item: int
+    """Its index there."""
     probe: Probe
+    """The probe."""
     question: str
+    """The wording of the question that is put."""
 
     @property
     def place(self) -> dict[str, object]:
-        """The columns that every table has."""
+        """Return the columns that every table has."""
         return {"probe": self.set.name, "aim": self.set.aim, "item": self.item, "cluster": self.probe.cluster}
 
     @property
     def candidates(self) -> list[tuple[str, int, str]]:
-        """(kind, choice, text) of every candidate answer."""
+        """Return (kind, choice, text) of every candidate answer."""
         paraphrase = self.probe.paraphrased_answer
         return [
             ("answer", 0, self.probe.answer),

@@ -24,7 +24,7 @@ def first_token_probabilities(
     token_budget: int = 16384,
     progress: Callable[[int], object] | None = None,
 ) -> list[float]:
-    """For each (question, answer) the probability of the answer's first token: [pairs].
+    """Return for each (question, answer) the probability of the answer's first token: [pairs].
 
     Answers to one question share its prompt. progress: called with the number of questions done since the last call.
     """

@@ -27,7 +27,7 @@ def gradient_norms(
     p: float = 2.0,
     progress: Callable[[int], object] | None = None,
 ) -> list[float]:
-    """Mean over parameter tensors of ||d L / d tensor||_p for each row, with L the row's mean token loss (nats).
+    """Return the mean over parameter tensors of ||d L / d tensor||_p for each row, L its mean token loss (nats).
 
     L leaves out EOS at the end; a row without another labelled token gives nan. All floating-point parameters count,
     frozen ones too, so that models trained under a mask compare with others; `requires_grad` is put back.
@@ -54,7 +54,7 @@ def gradient_norms(
 def _gradient_norm(
     model: PreTrainedModel, parameters: list[nn.Parameter], row: Encoded, end: int, masked: int | None, p: float
 ) -> float:
-    """Of one row's labelled tokens before `end`; tokens equal to `masked` are hidden from attention."""
+    """Return that of one row's labelled tokens before `end`; tokens equal to `masked` are hidden from attention."""
     if row.n_prompt >= end:
         return math.nan
     ids = torch.tensor([row.ids], device=model.device)

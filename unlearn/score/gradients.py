@@ -32,7 +32,7 @@ class Gradients:
     """canonical, or paraphrased: ask the other wording."""
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def score(
         self, subject: Subject, task: Task, references: References, progress: Progress | None = None

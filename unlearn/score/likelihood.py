@@ -32,30 +32,30 @@ CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 26  # reduced at once: what a processor's c
 
 @dataclass(frozen=True)
 class TokenStats:
-    """The n labelled tokens of one candidate: float32 arrays [n], `hit` bool.
-
-    logp: log-probability (nats). hit: whether the token was the most probable one. mean, var: mean and variance of
-    log p under the model's own next-token distribution.
-    """
+    """The n labelled tokens of one candidate: float32 arrays [n], `hit` bool."""
 
     logp: np.ndarray
+    """Log-probability (nats)."""
     hit: np.ndarray
+    """Whether the token was the most probable one."""
     mean: np.ndarray
+    """Mean of log p under the model's own next-token distribution."""
     var: np.ndarray
+    """Its variance."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Candidates that begin alike, each token of their common beginnings held once.
-
-    ids, positions: [nodes], a node's token and its depth. paths: for each candidate its nodes in order, [tokens].
-    n_prompt: for each candidate how many of its tokens are unlabelled.
-    """
+    """Candidates that begin alike, each token of their common beginnings held once."""
 
     ids: np.ndarray
+    """Each node's token, [nodes]."""
     positions: np.ndarray
+    """Each node's depth, [nodes]."""
     paths: tuple[np.ndarray, ...]
+    """For each candidate its nodes in order, [tokens]."""
     n_prompt: tuple[int, ...]
+    """For each candidate how many of its tokens are unlabelled."""
 
     @classmethod
     def of(cls, candidates: Sequence[Encoded]) -> Tree:
@@ -75,16 +75,16 @@ class Tree:
 
     @property
     def predictors(self) -> tuple[np.ndarray, ...]:
-        """For each candidate the nodes whose next token is labelled, [labels]."""
+        """Return for each candidate the nodes whose next token is labelled, [labels]."""
         return tuple(path[n - 1 : -1] for path, n in zip(self.paths, self.n_prompt, strict=True))
 
     @property
     def labels(self) -> tuple[np.ndarray, ...]:
-        """For each candidate its labelled tokens, [labels]."""
+        """Return for each candidate its labelled tokens, [labels]."""
         return tuple(self.ids[path[n:]] for path, n in zip(self.paths, self.n_prompt, strict=True))
 
     def visible(self, width: int) -> np.ndarray:
-        """[width, width] bool: whether a node (row) sees another (column), that is, itself and its ancestors."""
+        """Return whether a node (row) sees another (column), itself and its ancestors: [width, width] bool."""
         seen = np.zeros((width, width), dtype=bool)
         for path in self.paths:
             seen[path[:, None], path] = np.tri(len(path), dtype=bool)
@@ -101,7 +101,7 @@ def likelihoods(
     mask_pad: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> list[list[TokenStats]]:
-    """Token statistics of every candidate; a group holds the candidates of one probe.
+    """Return token statistics of every candidate; a group holds the candidates of one probe.
 
     share_prefix: run a group as one row, its common beginnings (the prompt above all) once, under tree attention: each
     token sees itself and what precedes it in its own candidates. The numbers are those of plain rows, to which it falls
@@ -145,7 +145,7 @@ def _one_gate(model: PreTrainedModel, groups: Sequence[Sequence[Encoded]]) -> bo
 
 
 def _score(model: PreTrainedModel, trees: list[Tree], pad_id: int, mask_pad: bool) -> list[list[TokenStats]]:
-    """One batch of trees: the forward pass, then statistics at the nodes that predict a label."""
+    """Return those of one batch of trees: the forward pass, then statistics at the nodes that predict a label."""
     device, width = model.device, max(len(tree.ids) for tree in trees)
     ids, positions = (np.zeros((len(trees), width), dtype=np.int64) for _ in range(2))
     ids[:] = pad_id
@@ -178,7 +178,7 @@ def _score(model: PreTrainedModel, trees: list[Tree], pad_id: int, mask_pad: boo
 
 
 def _statistics(logits: Tensor, node_of: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(logp, hit, mean, var) of each label [n] under logits[node_of]; logits: [nodes, V]."""
+    """Return (logp, hit, mean, var) of each label [n] under logits[node_of]; logits: [nodes, V]."""
     node, label = (torch.from_numpy(x).to(logits.device) for x in (node_of, labels))
     hit = logits.argmax(dim=-1)[node] == label
     logp = torch.empty(len(labels), device=logits.device)

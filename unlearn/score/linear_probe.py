@@ -17,22 +17,26 @@ _RESOLUTION = 1e-6  # what float32 features resolve, relative to their size: a f
 class Ridge:
     """A linear probe for each of L layers (any leading shape, or none): scores = (x - mean) / std @ weight + bias.
 
-    mean, std: [L, 1, d] of the training features (population std; 1 where a feature is constant). weight: [L, d, C].
-    bias: [C], the share of each class in training. penalty: [L]. All float64.
+    All float64.
     """
 
     mean: Tensor
+    """Of the training features, [L, 1, d]."""
     std: Tensor
+    """Their population std, [L, 1, d]; 1 where a feature is constant."""
     weight: Tensor
+    """[L, d, C]."""
     bias: Tensor
+    """The share of each class in training, [C]."""
     penalty: Tensor
+    """That of each layer, [L]."""
 
     def scores(self, features: Tensor) -> Tensor:
-        """Class scores [L, n, C] of features [L, n, d]."""
+        """Return class scores [L, n, C] of features [L, n, d]."""
         return (features.double() - self.mean) / self.std @ self.weight + self.bias
 
     def accuracy(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Share [L] of the rows of features [L, n, d] whose highest score is that of their label [n]."""
+        """Return the share [L] of the rows of features [L, n, d] whose highest score is that of their label [n]."""
         return (self.scores(features).argmax(-1) == labels).double().mean(-1)
 
 
@@ -60,10 +64,11 @@ def fit(features: Tensor, labels: Tensor, penalties: Sequence[float] = PENALTIES
 
 
 def leave_one_out(z: Tensor, target: Tensor, penalties: Tensor) -> Tensor:
-    """Mean squared error [P, L] of each row's prediction by a ridge, with an intercept, that never saw it.
+    """Return the mean squared error [P, L] of each row's prediction by a ridge that never saw it.
 
-    z: [L, n, d], of mean 0; target: [n, C], of mean 0; penalties: [P]. From one eigendecomposition: the error of row i
-    is its residual / (1 - h_i), with h_i what the row says in its own prediction.
+    The ridge has an intercept. z: [L, n, d], of mean 0; target: [n, C], of mean 0; penalties: [P]. From one
+    eigendecomposition: the error of row i is its residual / (1 - h_i), with h_i what the row says in its own
+    prediction.
     """
     n, d = z.shape[-2:]
     values, vectors = torch.linalg.eigh(z @ z.mT if n < d else z.mT @ z)
@@ -80,16 +85,17 @@ def leave_one_out(z: Tensor, target: Tensor, penalties: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Probed:
-    """How well labels can be read off each of L layers, and the probes that do it.
-
-    train, test: accuracy [L]; control: test accuracy [L] of probes that were taught shuffled labels (what a probe of
-    this size reads into chance; Hewitt and Liang 2019).
-    """
+    """How well labels can be read off each of L layers."""
 
     probe: Ridge
+    """The probes that do it."""
     train: Tensor
+    """Accuracy on the rows they were fitted to, [L]."""
     test: Tensor
+    """Accuracy on the others, [L]."""
     control: Tensor
+    """Test accuracy of probes that were taught shuffled labels, [L]. It is what a probe of this size reads into chance
+    (Hewitt and Liang 2019)."""
 
 
 def probe(

@@ -47,7 +47,7 @@ class Tokens:
         return {"mask_pad": self.mask_pad, "question": self.question}
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Any task will do."""
+        """Accept any task."""
 
     def score(
         self, subject: Subject, task: Task, references: References, progress: Progress | None = None
