@@ -59,8 +59,7 @@ class Detector(Fitted, ABC):
 class Intervention(Fitted, ABC):
     """Act on rows of a batch by their gate.
 
-    Subclasses hook modules by their own bound methods, so that a copy of the model has hooks of the
-    copy's.
+    Subclasses hook modules by their own bound methods, so that a copy of the model has hooks of the copy's.
     """
 
     detector: Detector | None = field(default_factory=lambda: None)  # a plain default would hide the module
