@@ -75,6 +75,45 @@ def test_generations_hold_what_they_are_compared_with(parts: Parts) -> None:
     assert max(map(len, longer)) > 5
 
 
+def test_each_set_is_put_in_its_own_prompt_and_answered_at_its_own_length(parts: Parts) -> None:
+    model, tokenizer, prompt, task = parts
+    forget, world, holdout = task.probes
+    bare = PromptFormat(chat_template=False, eos=False)
+    own = dataclasses.replace(forget, prompt=bare, max_new_tokens=3)
+    mixed = Scoring(gradients=True).score(
+        model, tokenizer, prompt, dataclasses.replace(task, probes=(world, own, holdout))
+    )
+    assert [list(table["probe"].unique()) for table in mixed.values()] == [
+        ["world", "forget", "holdout"],
+        ["world", "forget", "holdout"],
+        ["forget", "holdout"],
+    ]
+    plain = Scoring(gradients=True).score(model, tokenizer, prompt, task)
+    apart = Scoring(gradients=True, max_new_tokens=3).score(model, tokenizer, bare, task)
+    for expected, sets in ((plain, {"world", "holdout"}), (apart, {"forget"})):
+        rows, others = ({n: t[t["probe"].isin(sets)] for n, t in tables.items()} for tables in (mixed, expected))
+        assert rows["tokens"]["eos"].all() == (sets != {"forget"})
+        for found, alone in zip(rows["tokens"]["logp"], others["tokens"]["logp"], strict=True):
+            np.testing.assert_allclose(found, alone, atol=1e-5)
+        assert rows["generations"]["generation"].tolist() == others["generations"]["generation"].tolist()
+        np.testing.assert_allclose(rows["gradients"]["gradnorm"], others["gradients"]["gradnorm"], rtol=1e-5)
+    longer = Scoring(max_new_tokens=9).score(model, tokenizer, prompt, dataclasses.replace(task, probes=(world, own)))
+    assert {len(text) > 5 for text in longer["generations"]["generation"]} == {True}
+
+
+def test_sets_of_one_prompt_and_length_are_asked_at_once(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    *rest, task = parts
+    calls: list[int] = []
+
+    def generate(model: object, tokenizer: object, prompts: list[list[int]], limit: int, *more: object) -> list[str]:
+        calls.append(limit)
+        return [""] * len(prompts)
+
+    monkeypatch.setattr("unlearn.score.generate.generate", generate)
+    Scoring().score(*rest, task)
+    assert calls == [5]
+
+
 def test_nothing_is_generated_or_differentiated_unasked(parts: Parts) -> None:
     assert list(Scoring(generate=False).score(*parts)) == ["tokens"]
 

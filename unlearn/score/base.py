@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
+from unlearn.score.batching import map_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from unlearn.data.prompt import Encoded
     from unlearn.data.task import Probe, ProbeSet, Task
 
 Progress = Callable[[int], object]
@@ -88,6 +90,24 @@ def ask_all(task: Task, wording: Wording) -> list[Asked]:
         for probe_set in task.probes
         for i, probe in enumerate(probe_set.probes)
     ]
+
+
+def encode_answers(subject: Subject, rows: Sequence[tuple[Asked, str]]) -> list[Encoded]:
+    """Return the ids of each question with an answer, put as its set has it (else as the subject likes it)."""
+    return map_kinds(
+        lambda prompt, some: prompt.encode_all(subject.processor, [(asked.question, text) for asked, text in some]),
+        rows,
+        lambda row: row[0].set.prompt or subject.prompt,
+    )
+
+
+def encode_questions(subject: Subject, rows: Sequence[Asked]) -> list[list[int]]:
+    """Return the ids of each question, up to where its answer begins, put as its set has it."""
+    return map_kinds(
+        lambda prompt, some: prompt.encode_prompts(subject.processor, [asked.question for asked in some]),
+        rows,
+        lambda asked: asked.set.prompt or subject.prompt,
+    )
 
 
 @contextmanager

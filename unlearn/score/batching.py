@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 def map_batches(
@@ -47,6 +48,19 @@ def map_batches(
         elif progress:
             progress(len(done))
         answers |= done
+    return [answers[i] for i in range(len(rows))]
+
+
+def map_kinds(
+    function: Callable[[Kind, list[Row]], Sequence[Answer]], rows: Sequence[Row], kind: Callable[[Row], Kind]
+) -> list[Answer]:
+    """Return the answers of `function` to all rows of a kind at once, for each kind; in the order of `rows`."""
+    places: dict[Kind, list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(kind(row), []).append(i)
+    answers: dict[int, Answer] = {}
+    for each, mine in places.items():
+        answers |= zip(mine, function(each, [rows[i] for i in mine]), strict=True)
     return [answers[i] for i in range(len(rows))]
 
 

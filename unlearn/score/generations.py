@@ -12,7 +12,8 @@ from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
-from unlearn.score.base import Progress, Wording, ask_all, evaluating, frame
+from unlearn.score.base import Asked, Progress, Wording, ask_all, encode_questions, evaluating, frame
+from unlearn.score.batching import map_kinds
 from unlearn.score.table import GENERATIONS
 
 
@@ -34,7 +35,7 @@ class Generations:
     question: Wording = "canonical"
     """canonical, or paraphrased: ask the other wording."""
     max_new_tokens: Annotated[int, Gt(0)] | None = None
-    """Longest generated answer; null: the dataset's."""
+    """Longest generated answer; null: as each set of probes has it."""
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Any task will do."""
@@ -45,19 +46,15 @@ class Generations:
         """Return the table."""
         from unlearn.score.generate import Decoding, generate
 
+        module, tokenizer, budget = subject.module, subject.processor, subject.token_budget
+
+        def answer(limit: int, some: list[Asked]) -> list[str]:
+            prompts = encode_questions(subject, some)
+            return generate(module, tokenizer, prompts, limit, budget, Decoding(mask_pad=self.mask_pad), progress)
+
         asked = [a for a in ask_all(task, self.question) if a.set.generate]
-        texts: list[str] = []
-        if asked:
-            with evaluating(subject.module):
-                texts = generate(
-                    subject.module,
-                    subject.processor,
-                    subject.prompt.encode_prompts(subject.processor, [a.question for a in asked]),
-                    self.max_new_tokens or task.max_new_tokens,
-                    subject.token_budget,
-                    Decoding(mask_pad=self.mask_pad),
-                    progress,
-                )
+        with evaluating(module):
+            texts = map_kinds(answer, asked, lambda a: self.max_new_tokens or a.set.max_new_tokens)
         rows = [
             {
                 **a.place,

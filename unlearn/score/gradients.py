@@ -10,7 +10,7 @@ from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
-from unlearn.score.base import Progress, Wording, ask_all, evaluating, frame
+from unlearn.score.base import Progress, Wording, ask_all, encode_answers, evaluating, frame
 from unlearn.score.table import GRADIENTS
 
 AIMS = ("forget", "holdout")
@@ -43,7 +43,7 @@ class Gradients:
 
         tokenizer = subject.processor
         asked = [a for a in ask_all(task, self.question) if a.set.aim in AIMS]
-        encoded = subject.prompt.encode_all(tokenizer, [(a.question, a.probe.answer) for a in asked])
+        encoded = encode_answers(subject, [(a, a.probe.answer) for a in asked])
         pad, eos = pad_id(tokenizer), tokenizer.eos_token_id
         with evaluating(subject.module):
             norms = gradient_norms(subject.module, encoded, pad, eos, self.mask_pad, progress=progress)

@@ -11,7 +11,7 @@ from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
-from unlearn.score.base import Progress, Wording, ask_all, evaluating, frame
+from unlearn.score.base import Progress, Wording, ask_all, encode_answers, evaluating, frame
 from unlearn.score.table import TOKENS
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Tokens:
         from unlearn.score.likelihood import likelihoods
 
         tokenizer, asked = subject.processor, ask_all(task, self.question)
-        pairs = [(a.question, text) for a in asked for _, _, text in a.candidates]
-        encoded = subject.prompt.encode_all(tokenizer, pairs)
+        encoded = encode_answers(subject, [(a, text) for a in asked for _, _, text in a.candidates])
         labelled = tokenizer.batch_decode([list(row.ids[row.n_prompt :]) for row in encoded], skip_special_tokens=True)
         rest = iter(encoded)
         groups = [[next(rest) for _ in a.candidates] for a in asked]
