@@ -67,6 +67,7 @@ METHODS: dict[str, Callable[[Hyper], GradientMethod]] = {
         forget_weight=h["gamma"],
         retain_weight=h["alpha"],
         coefficient=h["steering_coeff"],
+        adaptive=False,
         reduction="reference_broadcast",
     ),
     "open_unlearning/PDU": lambda h: PDU(

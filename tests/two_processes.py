@@ -23,7 +23,7 @@ from unlearn.training.objective import Losses
 from unlearn.training.plan import plan_unlearning
 from unlearn.training.sam import SAM
 
-METHODS = {"pdu": PDU(bound=4.0, retain_weight=1.0, rate=0.5), "rmu": RMU(layer=0, train=None, adaptive=True)}
+METHODS = {"pdu": PDU(bound=4.0, retain_weight=1.0, rate=0.5), "rmu": RMU(layer=0, train=None)}
 
 
 def unlearned(name: str, folder: Path) -> tuple[dict[str, Tensor], list[Losses]]:

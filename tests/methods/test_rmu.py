@@ -23,7 +23,7 @@ def states(model: LlamaForCausalLM, layer: int) -> torch.Tensor:
 def test_by_hand(positions: Any) -> None:
     """Rows of 7, 9 and 4 tokens after prompts of 4, 2 and 1: mean over rows of the mean over positions and units."""
     model, other = tiny_llama(0), tiny_llama(1)
-    method = RMU(layer=0, forget_weight=2, retain_weight=3, coefficient=1.5, positions=positions)
+    method = RMU(layer=0, forget_weight=2, retain_weight=3, coefficient=1.5, adaptive=False, positions=positions)
     policy = Policy(model)
     state = method.begin(policy, [], 7)
     loss = method.loss(policy, make_batch(), Policy(other), state)
@@ -40,7 +40,7 @@ def test_by_hand(positions: Any) -> None:
 
 def test_an_adaptive_length_is_measured_at_the_start() -> None:
     model = tiny_llama(0)
-    state = RMU(layer=0, adaptive=True, coefficient=5).begin(Policy(model), [make_batch()], 0)
+    state = RMU(layer=0, coefficient=5).begin(Policy(model), [make_batch()], 0)
     mine = states(model, 0)
     lengths = [mine[0, 4:7].norm(dim=-1).mean(), mine[1, 2:9].norm(dim=-1).mean()]
     assert state["length"].item() == pytest.approx(5 * (lengths[0] + lengths[1]).item() / 2, rel=1e-5)

@@ -104,7 +104,7 @@ def test_a_task_vector_is_the_sum_that_its_formula_says(cache: Path, tmp_path: P
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("method=rmu", "update=sam", "method.adaptive=true", "method.coefficient=5"),
+        ("method=rmu", "update=sam"),
         ("method=pdu", "update=gradient_surgery", "lora=all_linear"),
     ],
     ids=lambda overrides: overrides[0],

@@ -32,7 +32,7 @@ from unlearn.training.update import Update
 METHODS: list[GradientMethod] = [
     NPO(),
     PDU(bound=4.0, retain_weight=1.0, rate=0.5),
-    RMU(layer=1, train=None, retain_weight=3.0, adaptive=True),
+    RMU(layer=1, train=None, retain_weight=3.0),
 ]
 UPDATES: list[Update] = [AdamW(), SAM(rho=0.1), GradientSurgery(), GradientSurgery(inner=SAM(), add_retain=True)]
 RECIPE: dict[str, Any] = {"lr": 0.01, "batch_size": 4, "steps": 6, "weight_decay": 0.1, "checkpoint_seconds": 0}

@@ -32,9 +32,9 @@ class RMU(GradientMethod):
 
     forget_weight: Annotated[float, Gt(0)] = 1.0
     """How much forgetting counts."""
-    retain_weight: Annotated[float, Ge(0)] = 1200.0
-    """How much keeping the rest counts; 0: retain rows are not read. The default is the paper's for Zephyr-7B;
-    OpenUnlearning has 1."""
+    retain_weight: Annotated[float, Ge(0)] = 10.0
+    """How much keeping the rest counts; 0: retain rows are not read. The paper has 1200 for Zephyr-7B, whose states are
+    small; OpenUnlearning has 1."""
     layer: Annotated[int, Ge(0)] | None = None
     """The layer whose output is changed, from 0; None: 7 of 32, or as deep as that. Layer 7 is the paper's for
     Zephyr-7B."""
@@ -42,11 +42,11 @@ class RMU(GradientMethod):
     """How many layers are trained: this one and those below it."""
     train: tuple[Kind, ...] | None = ("down",)
     """Which of their matrices; None: every weight of the model. See unlearn/models/parameters.py for their kinds."""
-    coefficient: Annotated[float, Gt(0)] = 6.5
-    """How long the forget rows' states become. The default is the paper's for Zephyr-7B; OpenUnlearning has 2."""
-    adaptive: bool = False
+    coefficient: Annotated[float, Gt(0)] = 2.0
+    """How long the forget rows' states become. The paper has 6.5 for Zephyr-7B, OpenUnlearning 2, Adaptive RMU 5."""
+    adaptive: bool = True
     """Whether that is in multiples of their mean length before the first step. It spares a search over models and
-    layers (Dang et al. 2025, Adaptive RMU, arXiv 2408.06223, with coefficient 5)."""
+    layers (Dang et al. 2025, Adaptive RMU, arXiv 2408.06223); the paper has False."""
     positions: Literal["answers", "attended"] = "answers"
     """Where: "answers" (their own tokens), or "attended" (the prompt too). OpenUnlearning has the first, the paper the
     second."""
