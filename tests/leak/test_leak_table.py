@@ -84,7 +84,7 @@ def test_uninformative_rows_are_kept_and_marked(o: list[float], r: list[float]) 
     leaks = leak_report([PLAIN, attack("dead", o, ALL, r), attack("fine", ALL, NOTHING, NOTHING)], CLUSTERS, "control")
     row = rows(leaks)["dead"]
     assert row.status == "uninformative" and "nothing to leak" in row.reason
-    assert (row.original, row.unlearned, row.control) == (np.mean(o), 1.0, np.mean(r))
+    assert [row.original, row.unlearned, row.control] == [np.mean(o), 1.0, np.mean(r)]
     assert row.excess == pytest.approx(1 - np.mean(r)) and math.isnan(row.leak + row.low + row.high)
     assert "dead" not in leaks.overall.chosen
 
@@ -97,7 +97,10 @@ def test_where_all_is_uninformative_the_verdict_is_inconclusive() -> None:
 
 def test_failed_attacks_are_rows_that_say_why() -> None:
     skipped = Record("skipped", "grey", "a family", "a paper", {"original": Found.failed("skipped", "no adapter")})
-    partial = {"original": Found(AttackResult([outcome(ALL)])), "unlearned": Found.failed("error", "ValueError: x")}
+    partial: dict[Trial, Found] = {
+        "original": Found(AttackResult([outcome(ALL)])),
+        "unlearned": Found.failed("error", "ValueError: x"),
+    }
     broken = Record("broken", "white", "a family", "a paper", partial)
     leaks = leak_report([PLAIN, skipped, broken, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "control")
     assert [row.attack for row in leaks.rows] == [NONE, "skipped", "broken", "fine"]
@@ -388,16 +391,12 @@ def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
 
 
 def test_a_few_items_give_no_verdict() -> None:
-    few: list[Any] = [
-        record(
-            name,
-            {
-                p: [Outcome("only", np.full(4, float(k)))]
-                for p, k in (("original", 1), ("unlearned", u), ("control", 0))
-            },
-        )
-        for name, u in ((NONE, 0), ("one", 1))
-    ]
+
+    def known(unlearned: int) -> dict[Trial, Sequence[Outcome]]:
+        shares: dict[Trial, int] = {"original": 1, "unlearned": unlearned, "control": 0}
+        return {trial: [Outcome("only", np.full(4, float(share)))] for trial, share in shares.items()}
+
+    few: list[Any] = [record(name, known(u)) for name, u in ((NONE, 0), ("one", 1))]
     leaks = leak_report(few, list("abcd"), "control")
     assert leaks.overall.leak == 1.0 and leaks.overall.verdict == "inconclusive"
     assert "4 scored items are too few for a verdict" in leaks.notes[0]
@@ -432,7 +431,7 @@ def test_a_broken_model_has_not_forgotten() -> None:
 
 def test_variants_that_have_nothing_to_leak_are_no_candidates() -> None:
     """The excess of the first is larger by luck, but the original shows no more than the control there."""
-    parts = {
+    parts: dict[str, Any] = {
         "original": [[0, 0, 0, 0], ALL],
         "unlearned": [[0, 0, 1, 0], [0, 0.1, 0, 0]],
         "control": [[0, 0, 0, 0], NOTHING],
@@ -445,7 +444,7 @@ def test_variants_that_have_nothing_to_leak_are_no_candidates() -> None:
 def test_who_guesses_has_the_measures_chance_level() -> None:
     known: Any = {"original": [outcome(ALL)], "unlearned": [outcome([1, 0.5, 0.5, 0.5])]}
     row = rows(leak_report([PLAIN, record("one", known, measure="AUC", chance=0.5)], CLUSTERS, "chance"))["one"]
-    assert (row.control, row.leak) == (0.5, pytest.approx(0.25))
+    assert row.control == 0.5 and row.leak == pytest.approx(0.25)
 
 
 def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:

@@ -34,7 +34,12 @@ def make_scores() -> MakeScores:
                     given = item.get(kind, [])
                     for choice, logp in enumerate(given if kind == "perturbed" else [given] if given else []):
                         shape = {column: np.array(item.get(column, logp), dtype=float) for column in ("mean", "var")}
-                        row = {"normalise": role == "utility", "kind": kind, "choice": choice, "text": ""}
+                        row: dict[str, Any] = {
+                            "normalise": role == "utility",
+                            "kind": kind,
+                            "choice": choice,
+                            "text": "",
+                        }
                         hit = np.array(item.get("hit", [True] * len(logp)), dtype=bool)
                         row |= {"logp": np.array(logp, dtype=float), "hit": hit, **shape, "zlib": item.get("zlib", 1)}
                         row["eos"] = item.get("eos", True)

@@ -36,7 +36,7 @@ def p(logp: float) -> float:
 
 def test_by_hand(make_scores) -> None:
     found = {result.key: result for result in CounterFactScores()(make_scores(**SETS), {})}
-    shares = {"efficacy": [1, 0], "paraphrase": [1, 0.5], "neighbourhood": [2 / 3, 0]}
+    shares: dict[str, list[float]] = {"efficacy": [1, 0], "paraphrase": [1, 0.5], "neighbourhood": [2 / 3, 0]}
     magnitudes = {
         "efficacy": [p(-1) - p(-2), p(-3) - p(-2)],
         "paraphrase": [p(-1) - p(-2), (p(-0.5) - p(-1) + p(-4) - p(-1)) / 2],

@@ -74,7 +74,8 @@ def test_no_other_threshold_tells_more_models_apart(knowing: np.ndarray, ignoran
         return
 
     def right(cut: float) -> float:
-        return sum(v >= cut for v in knowing) / len(knowing) + sum(v < cut for v in ignorant) / len(ignorant)
+        shares = (sum(v >= cut for v in knowing) / len(knowing), sum(v < cut for v in ignorant) / len(ignorant))
+        return float(sum(shares))
 
     values = sorted({*knowing, *ignorant})
     assert values[0] <= found <= values[-1]

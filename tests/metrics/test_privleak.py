@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_without_a_control_model_chance_stands_in(make_scores) -> None:
 def test_without_a_holdout_set(make_scores) -> None:
     scores = make_scores(forget=rows(1, 2))
     whole = make_scores(forget=rows(1, 2), holdout=rows(1))
-    for pair, who in (((scores, {}), "(model)"), ((whole, {"control": scores}), "(control model)")):
-        [result] = PrivLeak()(*pair)
+    references: Any
+    for tables, references, who in ((scores, {}, "(model)"), (whole, {"control": scores}, "(control model)")):
+        [result] = PrivLeak()(tables, references)
         assert math.isnan(result.value)
         assert who in result.note

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ import torch
 from omegaconf import OmegaConf
 
 from unlearn.attacks.base import AttackResult, Outcome
+from unlearn.data.task import Role
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks, leak_report
-from unlearn.leak.record import Found, Record
+from unlearn.leak.record import Found, Record, Trial
 from unlearn.leak.tables import save_leaks
 from unlearn.metrics.base import Metric
 from unlearn.metrics.evaluate import readings
@@ -85,7 +86,7 @@ def scores(model: str, texts: dict[tuple[str, int], str]) -> Tables:
             said = texts.get((probe, item), f"{model} says {probe} {item}")
             asked = (probe, role, item, "", f"question {probe} {item}?", f"answer {probe} {item}", None, None, said)
             generations.append(dict(zip(GENERATIONS, asked, strict=True)))
-    frames = {"tokens": tokens, "generations": generations}
+    frames: dict[str, list[dict[str, Any]]] = {"tokens": tokens, "generations": generations}
     return {name: pd.DataFrame(rows) for name, rows in frames.items()} | {"gradients": pd.DataFrame(columns=GRADIENTS)}
 
 
@@ -242,11 +243,11 @@ def records() -> list[Record]:
     own items tell the better rate. ruin: shows nothing on any model. lens: 6, but a diagnostic.
     """
     every, nothing = first(N), PLAIN
-    of = dict(zip(("original", "unlearned", "control"), (every, nothing, nothing), strict=True))
+    of: dict[str, np.ndarray] = {"original": every, "unlearned": nothing, "control": nothing}
 
     def three(name: str, threat: Any, family: str, make: Callable[[str], Found]) -> Record:
-        found = {trial: make(trial) for trial in of}
-        return Record(name, threat, family, "arXiv 0000.00000", found)  # type: ignore[misc]
+        found: dict[Trial, Found] = {trial: make(trial) for trial in get_args(Role)}
+        return Record(name, threat, family, "arXiv 0000.00000", found)
 
     def prompts(trial: str) -> Found:
         known = {"original": every, "unlearned": first(3), "control": nothing}[trial]

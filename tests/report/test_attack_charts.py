@@ -79,8 +79,9 @@ def test_the_lens_is_on_one_scale_for_all_models() -> None:
     figure: Figure = draw("lens", {"original": table(0.8), "unlearned": table(0.4)})
     panels = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title(loc="left") for axes in panels] == ["original", "unlearned"]
-    first = np.asarray(panels[0].images[0].get_array().filled(-1))
-    np.testing.assert_allclose(first, [[0.1, 0.8], [0, -1]])
+    image: Any = panels[0].images[0].get_array()
+    first = np.asarray(image.filled(-1))
+    np.testing.assert_allclose(first, [[0.1, 0.8], [0.0, -1.0]])
     assert all(axes.images[0].get_clim() == (0, 0.8) for axes in panels)
     assert [text.get_text() for text in panels[1].texts] == [".10", ".40", ".00", ""]
     assert draw("lens", {"original": table(0.0).assign(score=0.0)})  # nothing to be read anywhere
@@ -93,7 +94,7 @@ def test_buckets_by_layer_and_format() -> None:
     moved, steps = draw("buckets", {"unlearned": pd.DataFrame(rows)}).axes
     assert _line(moved, "nf4")[1] == pytest.approx([0.3, 0.4, 0.5])
     assert _ticks(moved) == ["0", "1", "other"]
-    assert list(steps.lines[0].get_ydata()) == pytest.approx([0.2, 1.2, 2.2])
+    assert np.asarray(steps.lines[0].get_ydata()).tolist() == pytest.approx([0.2, 1.2, 2.2])
 
 
 def test_relearning_curves() -> None:

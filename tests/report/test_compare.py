@@ -183,7 +183,7 @@ def test_leaks_are_columns_and_pooled_over_seeds(
     _set_worst(runs[1], 0.9)
     compare([*runs, bare], tmp_path / "out")
     csv = pd.read_csv(tmp_path / "out/compare.csv").set_index(["kind", "folder"])
-    one = csv.loc[("run", str(runs[0]))]
+    one: Any = csv.loc[("run", str(runs[0]))]
     worst = leaks[0].overall
     assert (one["worst/leak"], one["worst/leak_low"], one["worst/leak_high"]) == pytest.approx(
         (0.5, worst.low, worst.high)
@@ -193,7 +193,7 @@ def test_leaks_are_columns_and_pooled_over_seeds(
     ends = stats.t.interval(0.95, 1, loc=0.7, scale=0.2)
     assert (pooled["worst/leak"], pooled["worst/leak_low"], pooled["worst/leak_high"]) == pytest.approx((0.7, *ends))
     assert pooled["verdict"] == "inconclusive"  # from -1.8 to 3.2
-    assert math.isnan(csv.loc[("run", str(bare))]["worst/leak"])
+    assert math.isnan(csv["worst/leak"][("run", str(bare))])
     html, md = (tmp_path / "out/compare.html").read_text(), (tmp_path / "out/compare.md").read_text()
     for text in (html, md):
         assert "Worst leak, black-box" in text and "verdict" in text and worst.verdict in text

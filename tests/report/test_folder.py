@@ -90,7 +90,7 @@ EDGES = Explained(
     "Edges",
     chart=Chart("ranking", "source", ("target",), "score"),
 )
-LOCALIZATION = {
+LOCALIZATION: dict[str, tuple[Callable[[Path], object], str]] = {
     "no localize.json": (lambda f: (f / "localize.json").unlink(), "localize.json"),
     "cut": (lambda f: _cut(f / "localize.json"), "localize.json"),
     "no fraction": (lambda f: (f / "localize.json").write_text('{"localizer": "x"}'), "is damaged: selected"),
@@ -136,7 +136,7 @@ def _set(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.yaml").unlink(), "not a run folder"),
     "no metrics": (lambda f: (f / "metrics.json").unlink(), "not finished.*metrics.json"),
     "no run.json": (lambda f: (f / "run.json").unlink(), "not finished.*run.json"),
@@ -211,7 +211,7 @@ def test_an_attack_alone_is_a_run(make_run: MakeRun, attack: Callable[..., Any])
         shutil.rmtree(folder / "unlearned", ignore_errors=True)
 
 
-BROKEN_ATTACKS = {
+BROKEN_ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (lambda f: _cut(f / "leak.json"), "cannot read .*leak.json"),
     "no rows": (lambda f: (f / "leak.json").write_text('{"rows": 1}'), "leak.json is damaged: rows"),
     "no about": (lambda f: _set(f / "leak.json", about={}), "leak.json is damaged: answer_metric"),

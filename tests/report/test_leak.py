@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from unlearn.leak.record import Found
-from unlearn.report.folder import Attacks, read_attacks
+from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.report.leak import track_leaks, tracked
 from unlearn.report.leak_console import print_leaks, table
 from unlearn.report.leak_words import cost, decimal, groups, scope, state, threat_level, verdict

@@ -11,7 +11,7 @@ import pytest
 
 from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.record import Found, Record
-from unlearn.report.folder import Attacks, read_attacks
+from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.report.leak_figures import FEWEST, MOST, bars, budgets, figures
 from unlearn.report.style import COLOURS, to_svg
 
@@ -37,12 +37,14 @@ def test_bars(attacks: Attacks) -> None:
         "No attack", "none", "Black-box", "sample", "prompts", "worst case", "Grey-box", "detach", "quantize",
         "White-box", "relearn", "lens", "ruin", "worst case", "All threat levels", "worst case",
     ]  # fmt: skip
-    widths = {names[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in left.patches}
+    patches: list[Any] = list(left.patches)
+    widths = {names[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in patches}
     assert widths == pytest.approx({"none": 0.0, "sample": 0.5, "prompts": 0.25, "relearn": 8 / 11, "lens": 0.5})
     told = {names[round(text.get_position()[1])]: text.get_text() for text in left.texts}
     assert told["ruin"] == "uninformative" and told["detach"] == "skipped: no adapter" and len(told) == 3
     y = names.index("relearn")
-    dots = [line for line in right.lines if line.get_marker() == "o" and list(line.get_ydata()) == [y]]
+    lines: list[Any] = list(right.lines)
+    dots = [line for line in lines if line.get_marker() == "o" and list(line.get_ydata()) == [y]]
     assert [(dot.get_xdata()[0], dot.get_color()) for dot in dots] == [
         (1.0, COLOURS["original"]), (0.75, COLOURS["unlearned"]), (pytest.approx(1 / 12), COLOURS["control"]),
     ]  # fmt: skip
@@ -61,7 +63,8 @@ def test_leaks_outside_the_axis_are_marked(make_run: MakeRun, attack: Attack) ->
     attack(folder, made)
     left = bars(read_attacks(folder / "attacks")).axes[0]
     assert left.get_xlim() == (FEWEST, MOST)
-    assert min(bar.get_width() for bar in left.patches) == FEWEST  # it is -5.3
+    patches: list[Any] = list(left.patches)
+    assert min(bar.get_width() for bar in patches) == FEWEST  # it is -5.3
     markers = [line.get_marker() for line in left.lines]
     assert markers.count("<") >= 2 and ">" not in markers
 
@@ -73,7 +76,8 @@ def test_budgets(attacks: Attacks) -> None:
     assert shown.get_title() == "relearn"
     assert list(_lines(shown, "unlearned")) == pytest.approx([2 / 12, 9 / 12])
     assert list(_lines(shown, "control")) == pytest.approx([0, 1 / 12])
-    assert list(below.lines[0].get_xdata()) == [5, 10]
-    assert list(below.lines[0].get_ydata()) == pytest.approx([2 / 12, 8 / 11])
+    line: Any = below.lines[0]
+    assert list(line.get_xdata()) == [5, 10]
+    assert list(line.get_ydata()) == pytest.approx([2 / 12, 8 / 11])
     assert "up to 10 forget rows" in below.get_xlabel().replace("\n", " ")
     assert panels[0].get_xscale() == "log" and shown.get_xscale() == "linear"  # 1 to 16, 5 to 10

@@ -182,9 +182,9 @@ def test_blocks_beside_each_other_selected_ones_in_full_colour() -> None:
         ("mlp", 1, 1.0, 300, True),
     )
     axes = panels(draw("blocks", table("blocks", *scores)))[0]
+    patches: list[Any] = list(axes.patches)
     bars = {
-        (round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()): to_hex(bar.get_facecolor())
-        for bar in axes.patches
+        (round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()): to_hex(bar.get_facecolor()) for bar in patches
     }
     mlp, pale = style.OTHERS[1], to_hex(chart_bars.pale(style.OTHERS[0]))
     assert bars == {(-0.21, 0.5): pale, (0.79, -0.5): pale, (0.21, 0.25): mlp, (1.21, 1.0): mlp}

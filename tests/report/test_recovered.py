@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unlearn.leak.record import Found
-from unlearn.report.folder import read_attacks
+from unlearn.report.attacks_folder import read_attacks
 from unlearn.report.recovered import Recovered, recovered
 
 MakeRun = Callable[..., Path]

@@ -26,7 +26,12 @@ def test_answers_keep_their_order_and_batches_their_budget(lengths: list[int], b
 
 def test_a_batch_takes_what_the_budget_allows() -> None:
     sizes: list[int] = []
-    map_batches(lambda batch: (sizes.append(len(batch)), batch)[1], [5] * 10, lambda row: row, 20)
+
+    def seen(batch: list[int]) -> list[int]:
+        sizes.append(len(batch))
+        return batch
+
+    map_batches(seen, [5] * 10, lambda row: row, 20)
     assert sizes == [4, 4, 2]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -22,7 +24,8 @@ def test_mean_of_the_tensors_norms(model: LlamaForCausalLM, p: float, mask_pad: 
         logp = model(ids, **mask).logits[0].log_softmax(-1)
         positions = range(row.n_prompt, len(row.ids) - (row.ids[-1] == EOS))
         (-sum(logp[t - 1, row.ids[t]] for t in positions) / len(positions)).backward()
-        norms = [(parameter.grad.abs() ** p).sum() ** (1 / p) for parameter in model.parameters()]
+        gradients: list[Any] = [parameter.grad for parameter in model.parameters()]
+        norms = [(gradient.abs() ** p).sum() ** (1 / p) for gradient in gradients]
         expected.append(float(sum(norms)) / len(norms))
     model.zero_grad()
     assert gradient_norms(model, ROWS, 0, EOS, mask_pad, p) == pytest.approx(expected, rel=1e-4)

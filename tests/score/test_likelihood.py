@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def tiny(model_type: str, **options: object) -> PreTrainedModel:
         sizes["word_embed_proj_dim"] = 32
     special = {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2}
     config = AutoConfig.for_model(model_type, **sizes, **special, max_position_embeddings=64, **options)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -157,7 +158,8 @@ def test_tree_nodes_see_their_own_beginning_only(candidates: list[list[int]]) ->
 
 def test_half_precision() -> None:
     """bfloat16 keeps 8 bits, so numbers agree loosely; what matters is that the mask has the model's type."""
-    model, asked = tiny("llama").to(torch.bfloat16), groups()
+    model: Any = tiny("llama")
+    model, asked = model.to(torch.bfloat16), groups()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -171,6 +173,6 @@ def test_a_model_with_adapters() -> None:
     from peft import LoraConfig, get_peft_model
 
     base, asked = tiny("llama"), groups()
-    model = get_peft_model(base, LoraConfig(target_modules="all-linear", init_lora_weights=False)).eval()
+    model: Any = get_peft_model(base, LoraConfig(target_modules="all-linear", init_lora_weights=False)).eval()
     assert likelihood._takes_trees(model, 20)
     check(model, likelihoods(model, asked, PAD, 1000), asked)

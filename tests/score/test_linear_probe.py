@@ -23,7 +23,8 @@ def by_hand(x: np.ndarray, labels: np.ndarray, penalty: float, new: np.ndarray) 
     z = (x - x.mean(0)) / x.std(0)
     rows = np.vstack([z, np.sqrt(penalty) * np.eye(x.shape[1])])
     weight = np.linalg.lstsq(rows, np.vstack([y - y.mean(0), np.zeros((x.shape[1], y.shape[1]))]), rcond=None)[0]
-    return (new - x.mean(0)) / x.std(0) @ weight + y.mean(0)
+    scores: np.ndarray = (new - x.mean(0)) / x.std(0) @ weight + y.mean(0)
+    return scores
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 7), (9, 20), (12, 12)])

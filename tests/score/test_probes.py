@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def test_every_candidate_has_a_row(parts: Parts) -> None:
         *[["world", 0, kind, c] for kind, c in CANDIDATES if kind != "paraphrase"],
         *[["holdout", i, "answer", 0] for i in (0, 1)],
     ]
-    assert tokens.loc[0, ["aim", "normalise", "cluster", "text"]].tolist() == ["forget", False, "x", "In Rome."]
+    first: Any = tokens.loc[0, ["aim", "normalise", "cluster", "text"]]
+    assert first.tolist() == ["forget", False, "x", "In Rome."]
     assert tokens.loc[tokens["probe"] == "world", "normalise"].all()
     assert [len(logp) for logp in tokens["logp"]] == [len(text) + 1 for text in tokens["text"]]  # a token a character
     assert tokens["eos"].all()
@@ -67,7 +69,8 @@ def test_generations_hold_what_they_are_compared_with(parts: Parts) -> None:
     table = Scoring().score(*parts)["generations"]
     assert list(table.columns) == GENERATIONS
     assert table["question"].tolist() == ["Where?", "When?", "Who?", "Why?", "How?"]
-    assert table.loc[0, ["answer", "paraphrase", "value"]].tolist() == ["In Rome.", "It is Rome.", "Rome"]
+    first: Any = table.loc[0, ["answer", "paraphrase", "value"]]
+    assert first.tolist() == ["In Rome.", "It is Rome.", "Rome"]
     assert table.loc[2, ["paraphrase", "value"]].isna().all()
     assert max(map(len, table["generation"])) <= 5  # the task's limit, a character a token
     longer = Scoring(max_new_tokens=9).score(*parts)["generations"]["generation"]
@@ -102,7 +105,7 @@ def test_each_set_is_put_in_its_own_prompt_and_answered_at_its_own_length(parts:
 
 
 def test_sets_of_one_prompt_and_length_are_asked_at_once(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    *rest, task = parts
+    model, tokenizer, prompt, task = parts
     calls: list[int] = []
 
     def generate(model: object, tokenizer: object, prompts: list[list[int]], limit: int, *more: object) -> list[str]:
@@ -110,7 +113,7 @@ def test_sets_of_one_prompt_and_length_are_asked_at_once(parts: Parts, monkeypat
         return [""] * len(prompts)
 
     monkeypatch.setattr("unlearn.score.generate.generate", generate)
-    Scoring().score(*rest, task)
+    Scoring().score(model, tokenizer, prompt, task)
     assert calls == [5]
 
 
@@ -126,12 +129,12 @@ def test_a_completion_has_no_eos(parts: Parts) -> None:
 
 
 def test_some_sets_are_not_generated_from(parts: Parts) -> None:
-    *rest, task = parts
+    model, tokenizer, prompt, task = parts
     quiet = dataclasses.replace(task, probes=tuple(dataclasses.replace(p, generate=False) for p in task.probes[:2]))
-    scores = Scoring().score(*rest, quiet)
+    scores = Scoring().score(model, tokenizer, prompt, quiet)
     assert scores["generations"].empty and list(scores["generations"].columns) == GENERATIONS
     loud = dataclasses.replace(task, probes=(quiet.probes[0], task.probes[1]))
-    assert set(Scoring().score(*rest, loud)["generations"]["probe"]) == {"world"}
+    assert set(Scoring().score(model, tokenizer, prompt, loud)["generations"]["probe"]) == {"world"}
 
 
 def test_gradients_of_forget_and_holdout_rows(parts: Parts) -> None:
@@ -235,7 +238,7 @@ def test_only_what_changes_the_numbers_is_content() -> None:
 @pytest.mark.parametrize("scorer", [Tokens(), Generations(), Gradients()])
 def test_configuration_holds_exactly_the_fields(scorer: Scorer) -> None:
     (name,) = scorer.tables
-    config = OmegaConf.load(conf_dir() / "evaluate" / f"{name}.yaml")
+    config: Any = OmegaConf.load(conf_dir() / "evaluate" / f"{name}.yaml")
     assert build(config, "evaluate") == {name: scorer}
     assert list(config[name])[1:] == [field.name for field in dataclasses.fields(scorer)]  # type: ignore[arg-type]
     with pytest.raises(UserError, match=rf"evaluate\.{name}\.mask_pad"):

@@ -92,6 +92,7 @@ def _write(axes: Axes, at: np.ndarray, heights: np.ndarray) -> None:
             axes.text(x, max(height, 0.0), f"{height:.2f}".removeprefix("0"), **style)
 
 
-def pale(colour: str) -> tuple[float, ...]:
+def pale(colour: str) -> tuple[float, float, float]:
     """Return a colour mixed with white: what is not marked."""
-    return tuple(0.25 * part + 0.75 for part in to_rgb(colour))
+    red, green, blue = (0.25 * part + 0.75 for part in to_rgb(colour))
+    return red, green, blue

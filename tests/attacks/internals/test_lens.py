@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ READ = {"a b c d": "e", "f g": "h", "i": "j", "b c": "d", "c d": "e"}
 
 
 def word(text: str) -> list[int]:
-    return tokenizer()(text)["input_ids"]
+    return list(tokenizer()(text)["input_ids"])
 
 
 def test_every_layer_is_read_as_the_last_one() -> None:
@@ -39,7 +40,7 @@ def test_every_layer_is_read_as_the_last_one() -> None:
         outcome = known[f"resid {layer}"]
         assert outcome.known.tolist() == pytest.approx(expected[:3])
         assert outcome.choice == outcome.taught == pytest.approx(np.mean(expected[3:]))
-        row = found.tables["lens"].frame.set_index(["stream", "layer"]).loc[("resid", layer)]
+        row: Any = found.tables["lens"].frame.set_index(["stream", "layer"]).loc[("resid", layer)]
         assert row["score"] == pytest.approx(np.mean(expected[:3]))
         assert row["log_rank"] == pytest.approx(-np.mean(np.log(expected[:3])))
 
@@ -70,7 +71,7 @@ def test_a_choice_is_read_among_the_options_first_tokens() -> None:
         assert outcome.choice == pytest.approx(expected[0])
 
 
-def divergence(model: torch.nn.Module, rows: list[list[int]], steps: int) -> torch.Tensor:
+def divergence(model: Any, rows: list[list[int]], steps: int) -> torch.Tensor:
     """KL(p of the model || p read at the layer) at the rows' last tokens: [layers]."""
     lens, found = tuned_lens(model, rows, steps), []
     for row in rows:

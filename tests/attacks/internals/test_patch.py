@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_patched_models_are_one_model_below_and_the_other_above() -> None:
                     order = both(torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
                 expected.append(1 / (1 + order.index(token[0])))
             assert known[f"{direction} {layer}"].tolist() == pytest.approx(expected)
-            row = found.tables["patch"].frame.set_index(["direction", "layer"]).loc[(direction, layer)]
+            row: Any = found.tables["patch"].frame.set_index(["direction", "layer"]).loc[(direction, layer)]
             assert row["score"] == pytest.approx(np.mean(expected))
             assert row["log_rank"] == pytest.approx(-np.mean(np.log(expected)))
     assert not any(m._forward_hooks or m._forward_pre_hooks for model in (mine, original) for m in model.modules())

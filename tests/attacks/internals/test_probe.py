@@ -48,7 +48,7 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     assert found.numbers == {"layer": 1, "accuracy": 1, "selectivity": 1 - table["control"][1]}
     assert table["control"][1] < 0.9 and table["untrained"][1] < 0.6
     assert blank == [False, False, True, True]
-    for part in ("original", "retain"):
+    for part in ("original", "control"):
         again = TruthProbe().attack(subject(model, part=part), facts, NO_REFERENCES)
         assert again.tables["probe"].frame["untrained"].isna().all()
         assert [o.known.tolist()[:-1] for o in again.outcomes] == [o.known.tolist()[:-1] for o in found.outcomes]

@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from unlearn.attacks.internals import readout
 from unlearn.attacks.internals.readout import picks, rank_in, ranks, unembed
+from unlearn.models.layout import layout
 
 
 @settings(max_examples=50, deadline=None)
@@ -40,7 +41,7 @@ def test_a_model_that_gives_no_numbers_knows_nothing() -> None:
 def test_the_last_state_reads_as_the_model_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = family(name), torch.tensor([[7, 3, 60, 21], [9, 9, 1, 33]])
     states: list[torch.Tensor] = []
-    final = readout.layout(model).final_norm
+    final = layout(model).final_norm
     handle = final.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0].detach()))
     with torch.no_grad():
         logits = model(ids).logits.flatten(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> N
     found = goal.gradient(ids, 1)
     frame = frames[0]
     row = torch.tensor([[*frame.before, *ids, *frame.after]])
-    table = subject.module.get_input_embeddings().weight.detach()
+    embeddings: Any = subject.module.get_input_embeddings()
+    table = embeddings.weight.detach()
     hot = torch.nn.functional.one_hot(row, len(table)).float().requires_grad_()
     logits = subject.module(inputs_embeds=hot @ table).logits[0]
     loss = torch.nn.functional.cross_entropy(logits[-frame.labels - 1 : -1], row[0, -frame.labels :])

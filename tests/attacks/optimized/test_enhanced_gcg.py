@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
 @pytest.mark.parametrize(("operator", "change"), [(0, 0), (1, -1), (2, 1), (3, 0)])
 def test_operators_change_what_they_say(setting: tuple, operator: int, change: int) -> None:
     subject, ids, frames, original = setting
-    chances = tuple(float(i == operator) for i in range(4))
+    chances: Any = tuple(float(i == operator) for i in range(4))
     goal = ImitationLoss(weighted(0.5, 1, 1.0, 1.0, 1.0), subject, frames, original_runs(original, PAIRS, 0.5))
     attack = replace(SMALL, operators=chances, length=3)
     for candidate in attack._proposed(goal, ids, Slot(subject, "prefix").allowed, torch.Generator().manual_seed(0)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ class Offset:
     def __init__(self, token: int, gradient: float | None = None) -> None:
         self.subject, self.token = subject_of(), token
         self.value = torch.zeros(1, requires_grad=True)
-        self.gradient, self.projected, self.norms = gradient, 0, []
+        self.norms: list[Any] = []
+        self.gradient, self.projected = gradient, 0
 
     @property
     def parameters(self) -> list[torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def change(subject: Subject, stream: Stream, ids: torch.Tensor) -> list[torch.Te
         seen: list[torch.Tensor] = []
 
         def look(h: torch.Tensor, shift: object = shift, seen: list[torch.Tensor] = seen) -> torch.Tensor:
-            new = shift(h)  # type: ignore[operator]
+            new: torch.Tensor = shift(h)  # type: ignore[operator]
             seen.append(new - h)
             return new
 
@@ -82,8 +82,9 @@ def test_norms_are_medians_of_hidden_states_in_every_family(name: str) -> None:
 def test_layers_that_fall_together_count_once() -> None:
     subject = subject_of()  # of two blocks
     assert len(stream_sites(subject, (0.0, 0.1, 0.5, 0.6, 1.0))) == 3
+    other: Any = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match="layout"):
-        stream_sites(replace(subject, module=torch.nn.Linear(2, 2)), (0.0,))
+        stream_sites(replace(subject, module=other), (0.0,))
 
 
 def test_a_vector_at_the_embeddings_is_a_shift_of_the_table() -> None:
@@ -91,8 +92,9 @@ def test_a_vector_at_the_embeddings_is_a_shift_of_the_table() -> None:
     v = torch.randn(16, generator=torch.Generator().manual_seed(0))
     stream = Stream(subject, [(stream_sites(subject, (0.0,))[0], Vector(16, 2.0, CPU))])
     stream.parameters[0].data = v
+    embeddings: Any = moved.module.get_input_embeddings()
     with torch.no_grad():
-        moved.module.get_input_embeddings().weight.add_(2.0 * v)
+        embeddings.weight.add_(2.0 * v)
     rows = subject.prompt.encode_all(subject.processor, PAIRS)
     prompts = [list(row.ids[: row.n_prompt]) for row in rows]
     expected = likelihoods(moved.module, [[row] for row in rows], 0, 512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def test_vectors_that_are_embeddings_do_what_the_tokens_do(name: str) -> None:
     rows = held.encode_all(subject.processor, [*PAIRS, (PAIRS[0][0], "Oh.")])
     plain = [replace(row, ids=(*row.ids[: held.at], *tokens, *row.ids[held.at + 3 :])) for row in rows]
     for row, question in zip(plain, (PAIRS[0][0], PAIRS[1][0]), strict=False):
-        assert subject.processor.decode([i for i in row.ids if i not in tokens]).startswith(f"he: {question}")
+        text = subject.processor.decode([i for i in row.ids if i not in tokens])
+        assert str(text).startswith(f"he: {question}")
     prompts = [list(row.ids[: row.n_prompt]) for row in plain[:2]]
     expected = generate(model, subject.processor, prompts, 5, 512)
     scores = likelihoods(model, [[plain[0], plain[2]], [plain[1]]], 0, 512)
@@ -104,7 +106,8 @@ def test_learning_lowers_the_loss_on_all_questions_within_the_norm(kind: type[In
     before = loss()
     fit(soft, Targets(PAIRS), Schedule(30, 0.05, 2), 0)
     assert loss() < before - 0.1
-    norm = 0.5 * subject.module.get_input_embeddings().weight.norm(dim=1).mean()
+    embeddings: Any = subject.module.get_input_embeddings()
+    norm = 0.5 * embeddings.weight.norm(dim=1).mean()
     learned = [tensor.detach() for tensor in soft.parameters]
     bounded = learned if kind is InputVectors else learned[1:]
     assert all(float(row.norm()) <= float(norm.detach()) * (1 + 1e-5) for tensor in bounded for row in tensor)
@@ -112,7 +115,7 @@ def test_learning_lowers_the_loss_on_all_questions_within_the_norm(kind: type[In
 
 
 @pytest.mark.parametrize("form", ["vectors", "key_value"])
-def test_all_models_give_the_same_outcomes_and_are_left_alone(form: str) -> None:
+def test_all_models_give_the_same_outcomes_and_are_left_alone(form: Any) -> None:
     attack = replace(SMALL, form=form, per_item=2)
     subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
     before = [parameter.detach().clone() for parameter in subject.module.parameters()]

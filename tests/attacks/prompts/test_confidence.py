@@ -63,5 +63,5 @@ def test_confidence_is_the_probability_of_the_models_own_answer() -> None:
     assert table["group"].tolist() == ["forget"] * 4 + ["retain"]
     for row, item in zip(table.itertuples(), SCORED, strict=False):
         if row.answer:
-            probe = replace(item.probe, answer=row.answer)
+            probe = replace(item.probe, answer=str(row.answer))
             assert row.confidence == pytest.approx(ask(subject(), setting(), [probe], "prob").known[0], rel=1e-4)

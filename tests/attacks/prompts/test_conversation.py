@@ -23,7 +23,7 @@ def test_turns_with_tags_are_lines() -> None:
     (ids,) = form.encode_prompts(words, [conversation(HISTORY, "When?")])
     assert ids == words("Q: Who?\nA: Ann.\nQ: Where?\nA: Rome.\nQ: When?\nA: ")["input_ids"]
     row = form.encode(words, conversation(HISTORY, "When?"), "Now.")
-    assert row.ids[: row.n_prompt] == tuple(ids) and words.decode(row.ids[row.n_prompt : -1]) == "Now."
+    assert row.ids[: row.n_prompt] == tuple(ids) and words.decode(list(row.ids[row.n_prompt : -1])) == "Now."
 
 
 @pytest.mark.parametrize("system", ["", "Be kind."])

@@ -33,7 +33,7 @@ def task_brief() -> AttackSetting:
         ((["a"], [], []), "aaaaaaaaa"),
     ],
 )
-def test_the_topic_drifts_in_thirds(kinds: Sequence[Sequence[str]], expected: str) -> None:
+def test_the_topic_drifts_in_thirds(kinds: tuple[str, str, str], expected: str) -> None:
     assert "".join(_drift(*kinds, 9)) == expected
 
 

@@ -13,6 +13,7 @@ from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.prompts import multihop
 from unlearn.attacks.prompts.multihop import Multihop
 from unlearn.attacks.setting.answer_metric import AnswerScores
+from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Example, Probe
 from unlearn.models.subject import Subject
 
@@ -20,7 +21,7 @@ OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Iv
 
 
 def facts(of: AttackSetting) -> multihop._Facts:
-    return multihop._Facts(multihop.Related.forgotten(of), multihop.Related.kept(of))
+    return multihop._Facts(Related.forgotten(of), Related.kept(of))
 
 
 def test_a_bridge_is_true_of_nobody_else() -> None:

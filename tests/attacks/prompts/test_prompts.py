@@ -15,6 +15,7 @@ from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import TEMPLATES, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.attacks.setting.statements import PromptContext
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Probe
 
 KINDS = [kind for part in get_args(Kind) for kind in (get_args(part) or (part,))]
@@ -26,7 +27,7 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
     expected = [
         f"{kind} {label}".strip() if kind != "true_false" else kind
         for kind in KINDS
-        for label in TEMPLATES[kind]  # type: ignore[index]
+        for label in TEMPLATES[kind]
         if (kind, label) != ("true_false", "false")
     ]
     assert [outcome.variant for outcome in attacked.outcomes] == expected
@@ -44,10 +45,10 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
         ("stem", replace(TAGS, user_start="", user_end="", answer_start="")),
     ],
 )
-def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: object) -> None:
+def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: PromptFormat) -> None:
     (outcome,) = Prompts((kind,)).attack(subject(), setting("prob"), NO_REFERENCES).outcomes
     probes = [TEMPLATES[kind][""](item, SCENE) for item in SCORED]
-    whole = replace(subject(), prompt=replace(form, max_tokens=4000))  # type: ignore[type-var]
+    whole = replace(subject(), prompt=replace(form, max_tokens=4000))
     assert outcome.known == pytest.approx(ask(whole, setting("prob"), [p for p in probes if p]).known)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from black_box import SCORED, person, setting, subject
@@ -72,7 +73,8 @@ class Writer:
     """Writes what it is told to, by category."""
 
     def __init__(self, **texts: str) -> None:
-        self.texts, self.calls = texts, []
+        self.texts = texts
+        self.calls: list[Any] = []
 
     def write(self, subject: Subject, requests: Sequence[str]) -> list[str]:
         self.calls.append(len(requests))

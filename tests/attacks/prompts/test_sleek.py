@@ -5,6 +5,7 @@ import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,8 @@ class Talker:
     """Says the gold answer to what `knows` says, else "no"; keeps what it was asked."""
 
     def __init__(self, knows: object) -> None:
-        self.knows, self.asked = knows, []
+        self.knows = knows
+        self.asked: list[Any] = []
 
     def __call__(
         self,
@@ -173,7 +175,7 @@ def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPa
     """The original is loaded to write only where no other model is named, and is not kept."""
     written: list[weakref.ref[object]] = []
 
-    def original() -> object:
+    def original() -> Subject:
         model = copy.deepcopy(subject().module)
         written.append(weakref.ref(model))
         return replace(subject(), module=model)

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from black_box import SCORED, TAGS, TAUGHT, setting
@@ -193,8 +193,9 @@ def test_hints_tell_other_facts_and_never_the_answer() -> None:
     assert chat.endswith("Question: Where was Ivo Lund born?\nAnswer:") and chat.count("Answer:") == 2
     content_words = replace(SCORED[1], probe=replace(SCORED[1].probe, answer="Ivo Lund nurses in PORTO's clinic."))
     context = replace(SCENE, items=(*TAUGHT, ITEM, content_words))
+    templates: Any = TEMPLATES
     for kind in WITH_FACTS - {"reverse_query"}:
-        assert TEMPLATES[kind][""](ITEM, context) is None
+        assert templates[kind][""](ITEM, context) is None
 
 
 def test_shots_are_of_others_and_without_the_answer() -> None:

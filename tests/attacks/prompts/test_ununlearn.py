@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,7 @@ def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
         assert (
             abs(len(control.question) - len(told.question)) <= 2
         )  # characters are tokens; two part it from the question
-        assert not any(name in text for name in ("Ivo", "Mia", control.value))
+        assert not any(name in text for name in ("Ivo", "Mia", str(control.value)))
     for history, probe in asked["Cx", "C2 n=1"]:
         assert len(history) == 1 and history[0][0] != probe.question
     ladder = attacked.tables["ladder"].frame.set_index(["level", "size"])
@@ -157,5 +158,5 @@ def test_what_follows_from_the_ladders_by_hand() -> None:
     assert c1["rate"] == pytest.approx(0.4 / 0.8) and c1["rate_control"] == pytest.approx(0.2 / 0.8)
     assert np.isnan(c1["blindness"]) and table.loc["C5", "blindness"] == pytest.approx(0.3)
     del models["control"]
-    alone = reintroduction(**models).set_index("level")
+    alone: Any = reintroduction(**models).set_index("level")
     assert alone.loc["C1"].drop("size").isna().all() and np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare

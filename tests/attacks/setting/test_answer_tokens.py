@@ -48,5 +48,5 @@ def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer() -> None:
     prompt = PromptFormat(chat_template=False, user_end=" A:", answer_start=" ")
     probes = [Probe("home of Ada", "Rome"), Probe("home of Ada", "in Rome", value="Rome")]
     bare, led = answer_tokens(words, prompt, probes)
-    assert (words.decode(bare.ids), words.decode([bare.token])) == ("home of Ada A:", " Rome")
-    assert (words.decode(led.ids), words.decode([led.token])) == ("home of Ada A: in", " Rome")
+    assert (words.decode(list(bare.ids)), words.decode([bare.token])) == ("home of Ada A:", " Rome")
+    assert (words.decode(list(led.ids)), words.decode([led.token])) == ("home of Ada A: in", " Rome")

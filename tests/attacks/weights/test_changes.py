@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from bigram import bigram, setting, subject
 
-from unlearn.attacks.base import AttackResult, AttackSetting
-from unlearn.attacks.setting.self_estimate import TIE
-from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants, success
+from unlearn.attacks.base import AttackResult, AttackSetting, Threat
+from unlearn.attacks.setting.self_estimate import TIE, success
+from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Probe
 from unlearn.models.subject import References, Subject
 
@@ -27,7 +27,7 @@ class Table:
     models: Sequence[tuple[float, float, float | None] | None]
     validation_items: bool = True
     randomised: ClassVar[bool] = True
-    threat: ClassVar = "grey"
+    threat: ClassVar[Threat] = "grey"
     family: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     modality: ClassVar[str] = "text"
@@ -60,7 +60,7 @@ def test_only_the_best_so_far_is_asked_the_scored_items() -> None:
     found = known(Table(((0.5, 0.1, None), (0.4, 0.9, None), (0.6, 0.2, None), (0.6, 0.8, None), None)))
     assert [name for name, *_ in found] == ["m0", "m1", "m2", "m3", "m4"]
     values = np.array([v for *_, v in found])
-    np.testing.assert_allclose(values[[0, 2, 4]], [[0.1, 0.1], [0.2, 0.2], [0, 0]], atol=1e-5)
+    np.testing.assert_allclose(values[[0, 2, 4]], [[0.1, 0.1], [0.2, 0.2], [0.0, 0.0]], atol=1e-5)
     assert np.isnan(values[[1, 3]]).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,12 +36,12 @@ def test_every_variant_meets_every_variant() -> None:
         f"{share} smallest, then {form}" for share in ("50%", "90%") for form in ("int8", "int4")
     ]
     by_hand: list[np.ndarray] = []
-    first.change(
-        subject(original()),
-        LIKELY,
-        0,
-        lambda c: by_hand.extend(o.known for o in second.attack(c.subject, LIKELY, REFERENCES).outcomes),
-    )
+
+    def visit(changed: ChangedModel) -> None:
+        assert changed.subject
+        by_hand.extend(o.known for o in second.attack(changed.subject, LIKELY, REFERENCES).outcomes)
+
+    first.change(subject(original()), LIKELY, 0, visit)
     np.testing.assert_array_equal([o.known for o in found.outcomes], by_hand)
     assert all(o.choice is None for o in found.outcomes)
     assert found.budget == "2 formats"
@@ -69,7 +70,8 @@ def test_a_deterministic_first_attack_leaves_the_seeds_to_the_second() -> None:
 
 def test_a_destroyed_model_knows_nothing() -> None:
     first = Relearn("retain", (10,), (1.0, 1e30), replace(RECIPE, clip=None))
-    outcomes = Compose(first, Quantize(("int8", "int4"))).attack(subject(original()), setting(), REFERENCES).outcomes
+    attack = Compose(first, Quantize(("int8", "int4")))
+    outcomes: Sequence[Any] = attack.attack(subject(original()), setting(), REFERENCES).outcomes
     assert len({o.variant for o in outcomes}) == len(outcomes) == 2 * 2 * 2
     broken = [o for o in outcomes if "x1e+30" in o.variant]
     assert all(o.known.sum() == 0 and o.utility is None for o in broken if np.isnan(o.choice))

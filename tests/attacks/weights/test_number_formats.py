@@ -52,7 +52,8 @@ def test_codebook_formats_take_the_nearest_value_of_blocks_of_64(form: Format) -
         block = flat[start : start + 64]
         scale = max(map(abs, block))
         for i, w in enumerate(block):
-            nearest = min(range(len(codes)), key=lambda k, w=w, scale=scale: abs(w / scale - codes[k]))
+            gaps = [abs(w / scale - code) for code in codes]
+            nearest = gaps.index(min(gaps))
             assert bucket.flatten()[start + i] == nearest
             assert values.flatten()[start + i].item() == pytest.approx(scale * codes[nearest], rel=1e-6)
 

@@ -9,7 +9,7 @@ import torch
 from beside import NO_REFERENCES
 from birthdays import FORGET, RETAIN, TAUGHT, original, refusing, retain, setting, subject
 
-from unlearn.attacks.weights.changes import WeightAttack
+from unlearn.attacks.weights.changes import ChangedModel, WeightAttack
 from unlearn.attacks.weights.prune import Prune, PruneMagnitude
 from unlearn.models.linear import linear_weights
 from unlearn.models.subject import Subject
@@ -19,9 +19,12 @@ def states(attack: WeightAttack, attacked: Subject, seed: int = 0) -> dict[str, 
     """The state of each variant; the suspect must stay as it was."""
     before = copy.deepcopy(attacked.module.state_dict())
     seen: dict[str, dict[str, torch.Tensor]] = {}
-    attack.change(
-        attacked, setting(), seed, lambda c: seen.update({c.variant: copy.deepcopy(c.subject.module.state_dict())})
-    )
+
+    def visit(changed: ChangedModel) -> None:
+        assert changed.subject
+        seen[changed.variant] = copy.deepcopy(changed.subject.module.state_dict())
+
+    attack.change(attacked, setting(), seed, visit)
     assert all(torch.equal(weight, before[name]) for name, weight in attacked.module.state_dict().items())
     return seen
 
@@ -41,6 +44,7 @@ def test_the_set_difference_is_zeroed_in_each_layer() -> None:
             model.zero_grad()
             model(input_ids=torch.tensor([row.ids]), labels=labels).loss.backward()
             for name, p in model.named_parameters():
+                assert p.grad is not None
                 sums[name] += (p * p.grad).abs().detach()
         return sums
 
@@ -62,7 +66,8 @@ def test_the_attacker_takes_a_pair_by_its_own_items() -> None:
     found = Prune((0.01, 0.05), (0.005, 0.01)).attack(subject(original()), setting((0, 1)), NO_REFERENCES)
     assert [o.seed for o in found.outcomes] == [0] * 4 + [1] * 4
     assert all(o.choice is not None for o in found.outcomes)
-    assert max(o.known.mean() for o in found.outcomes if o.choice == max(x.choice for x in found.outcomes)) > 0.9
+    best = max(o.choice for o in found.outcomes if o.choice is not None)
+    assert max(o.known.mean() for o in found.outcomes if o.choice == best) > 0.9
     assert found.data == "5 forget items, 32 retain rows"
     assert found.budget == "4 pairs of shares"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.weights.changes import ChangedModel
+from unlearn.attacks.weights.formats import Format
 from unlearn.attacks.weights.number_formats import quantised
-from unlearn.attacks.weights.quantize import Format, Quantize
+from unlearn.attacks.weights.quantize import Quantize
 from unlearn.data.task import Probe
 from unlearn.models.linear import linear_weights
 from unlearn.models.subject import Subject
@@ -25,9 +28,12 @@ SCORED = [Probe("a b c", "d e"), Probe("f g", "h")]
 def changed(attack: Quantize, attacked: Subject) -> dict[str, dict[str, torch.Tensor]]:
     """The state of each variant."""
     seen: dict[str, dict[str, torch.Tensor]] = {}
-    attack.change(
-        attacked, setting(SCORED), 0, lambda c: seen.update({c.variant: copy.deepcopy(c.subject.module.state_dict())})
-    )
+
+    def visit(changed: ChangedModel) -> None:
+        assert changed.subject
+        seen[changed.variant] = copy.deepcopy(changed.subject.module.state_dict())
+
+    attack.change(attacked, setting(SCORED), 0, visit)
     return seen
 
 
@@ -38,6 +44,7 @@ def test_linear_layers_are_quantised_and_nothing_else() -> None:
     assert list(states) == ["int8", "nf4"]
     linear = {name for name, _ in linear_weights(model)}
     assert len(linear) == 3 * 7
+    form: Any  # a Format
     for form, state in states.items():
         for name, weight in state.items():
             wanted = quantised(before[name], form)[0] if name in linear else before[name]
@@ -46,7 +53,7 @@ def test_linear_layers_are_quantised_and_nothing_else() -> None:
 
 
 def test_the_transposed_weights_of_gpt2_have_their_scales_by_output() -> None:
-    model = family("gpt2")
+    model: Any = family("gpt2")
     weight = model.transformer.h[0].attn.c_attn.weight  # [inputs, outputs]
     state = changed(Quantize(("int8",)), subject(model))["int8"]
     torch.testing.assert_close(state["transformer.h.0.attn.c_attn.weight"], quantised(weight.T, "int8")[0].T)
@@ -71,7 +78,7 @@ def test_eight_bits_hardly_change_the_logits(name: str) -> None:
 def test_an_outcome_for_each_format_and_buckets_of_the_unlearned_model_alone() -> None:
     model = random_llama()
     attack = Quantize()
-    found = attack.attack(subject(model, part="retain"), setting(SCORED), NO_REFERENCES)
+    found = attack.attack(subject(model, part="control"), setting(SCORED), NO_REFERENCES)
     assert [o.variant for o in found.outcomes] == ["int8", "int4", "nf4", "fp4"]
     assert all(o.choice is None and o.seed == 0 and len(o.known) == 2 for o in found.outcomes)
     assert not found.tables
@@ -115,14 +122,15 @@ def test_the_backends_agree(name: str, form: Format) -> None:
     """4 bits: to rounding. int8: bitsandbytes rounds the inputs, too."""
     pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)
-    model = {
+    models: dict[str, Callable[[], Any]] = {
         "llama": lambda: LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
             )
         ),
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=64, n_layer=2, n_head=4)),
-    }[name]().eval()
+    }
+    model = models[name]().eval()
     ids = torch.randint(2, 60, (2, 12))
     logits: list[torch.Tensor] = []
 
@@ -140,6 +148,6 @@ def test_the_backends_agree(name: str, form: Format) -> None:
 
 def test_a_model_of_another_architecture_is_quantised_without_a_table_of_buckets() -> None:
     for original in (random_llama(layers=2), family("gpt2")):
-        found = Quantize(("int8",)).attack(subject(random_llama()), setting(SCORED), beside(subject(original)))  # type: ignore[arg-type]
+        found = Quantize(("int8",)).attack(subject(random_llama()), setting(SCORED), beside(subject(original)))
         assert len(found.outcomes) == 1
         assert not found.tables

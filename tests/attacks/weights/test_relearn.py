@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from unlearn.attacks.base import AttackSetting, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.relearn import Relearn
+from unlearn.attacks.weights.training import checkpoint_steps
 from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
@@ -40,7 +42,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Example | str]
         attacked: Subject, rows: list, recipe: Recipe, seed: int, on_checkpoint, checkpoints: int, lora: object
     ) -> bool:
         made.append((rows, recipe, seed, checkpoints))
-        for step in module.checkpoint_steps(recipe.steps or 0, checkpoints):
+        for step in checkpoint_steps(recipe.steps or 0, checkpoints):
             on_checkpoint(attacked, step)
         return True
 
@@ -151,7 +153,7 @@ def test_length_rates_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_models_are_given_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainings(monkeypatch)
     attack = Relearn("forget", (2,), (1.0,), RECIPE)
-    for part in ("original", "unlearned", "retain"):
+    for part in ("original", "unlearned", "control"):
         attack.change(subject(retain(), part), setting(), 1, lambda change: None)
     assert made[0] == made[1] == made[2]
 
@@ -173,7 +175,7 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
 
 def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
     attack = Relearn("forget", (3,), (1.0, 1e30), replace(RECIPE, clip=None))
-    outcomes = attack.attack(subject(original()), setting(), NO_REFERENCES).outcomes
+    outcomes: Sequence[Any] = attack.attack(subject(original()), setting(), NO_REFERENCES).outcomes
     assert [o.variant for o in outcomes] == [
         f"3 rows, rate x{rate}, {s} steps" for rate in ("1", "1e+30") for s in (7, 14, 20)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subje
 import unlearn.attacks.weights.retrain as module
 from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.items import Item
+from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.weights.retrain import Retrain
 from unlearn.data.task import Example
 from unlearn.models.subject import Subject
@@ -46,9 +48,9 @@ def test_suppressed_knowledge_comes_back() -> None:
 def recorded(monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> list[tuple[set[str], Recipe, int, list[str]]]:
     """Of each training: the answers taught, the recipe, the seed, and what was asked. None is made."""
     made: list[tuple[set[str], Recipe, int, list[str]]] = []
-    really = module.ask
+    really = ask
 
-    def asking(attacked: Subject, what: object, probes: list, *kind: str) -> object:
+    def asking(attacked: Subject, what: Any, probes: list, *kind: Any) -> object:
         if not kind and made:  # before the first training the model is asked as it is
             made[-1][-1].extend(probe.answer for probe in probes)
         return really(attacked, what, probes, *kind)
@@ -106,6 +108,7 @@ def test_rows_with_an_answer_of_the_fold_are_left_out(monkeypatch: pytest.Monkey
 
 def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(monkeypatch, whole=False)
+    found: Any
     (found,) = Retrain((1.0,), RECIPE).attack(subject(original()), setting(), NO_REFERENCES).outcomes
     assert found.known.tolist() == [0.0] * 15
     assert np.isnan(found.choice)

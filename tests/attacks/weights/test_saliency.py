@@ -34,7 +34,9 @@ def test_scores_are_means_over_rows_of_weight_times_gradient(name: str) -> None:
         model.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()
         for name in found:
-            wanted[name] += (parameters[name] * parameters[name].grad).abs().detach() / 3
+            gradient = parameters[name].grad
+            assert gradient is not None
+            wanted[name] += (parameters[name] * gradient).abs().detach() / 3
     for name in found:
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-7)
 

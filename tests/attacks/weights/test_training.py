@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -76,8 +77,8 @@ def test_out_of_memory_halves_the_micro_batches_and_changes_nothing_else(monkeyp
     wanted = trained(subject(random_llama()))
     forward, sizes = Policy.forward, []
 
-    def tight(self: Policy, batch: object, *args: object) -> object:
-        sizes.append(batch.input_ids.numel())  # type: ignore[attr-defined]
+    def tight(self: Policy, batch: Any, *args: Any) -> object:
+        sizes.append(batch.input_ids.numel())
         if len(sizes) > 3 and sizes[-1] > 8:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
         return forward(self, batch, *args)
@@ -114,8 +115,8 @@ def test_all_tokens_of_a_bare_text_are_learned_and_answers_alone_of_an_example(m
     labels: list[int] = []
     forward = Policy.forward
 
-    def counting(self: Policy, batch: object, *args: object) -> object:
-        labels.append(int((batch.labels != -100).sum()))  # type: ignore[attr-defined]
+    def counting(self: Policy, batch: Any, *args: Any) -> object:
+        labels.append(int((batch.labels != -100).sum()))
         return forward(self, batch, *args)
 
     monkeypatch.setattr(Policy, "forward", counting)
@@ -136,7 +137,7 @@ def test_looks_are_without_dropout(lora: Lora | None) -> None:
 
     def logits(dropout: float) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), dropout)
+        rates: Any = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), dropout)
         config = GPT2Config(vocab_size=18, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **rates)
         seen: list[torch.Tensor] = []
 
@@ -145,7 +146,7 @@ def test_looks_are_without_dropout(lora: Lora | None) -> None:
             with torch.no_grad():
                 seen.extend(attacked.module(ids).logits for _ in range(2))
 
-        train(subject(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, on_checkpoint, 3, lora)  # type: ignore[arg-type]
+        train(subject(GPT2LMHeadModel(config).eval()), ROWS, RECIPE, 0, on_checkpoint, 3, lora)
         return seen
 
     found = logits(0.5)
@@ -157,7 +158,8 @@ def test_looks_are_without_dropout(lora: Lora | None) -> None:
 def test_adapters_that_were_put_on_half_way_are_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     from peft.tuners.lora.model import LoraModel
 
-    really, model = LoraModel._replace_module, random_llama()
+    really: Any = LoraModel._replace_module
+    model = random_llama()
     modules, put = dict(model.named_modules()), []
 
     def breaks(self: LoraModel, *args: object) -> None:
