@@ -169,8 +169,8 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     attack(experiment, experiment.dataset.load(0), models, tmp_path, torch.device("cpu"))
     rows = {row["attack"]: row for row in leaks(tmp_path)["rows"]}
 
-    def found(name: str, trial: str) -> str:
-        return str(json.loads((tmp_path / "attacks" / name / trial / "attack.json").read_text())["reason"])
+    def found(name: str, role: str) -> str:
+        return str(json.loads((tmp_path / "attacks" / name / role / "attack.json").read_text())["reason"])
 
     assert leaks(tmp_path)["baseline"] == "placebo"
     assert (rows["breaks"]["status"], rows["breaks"]["reason"]) == ("error", "ZeroDivisionError: by zero")

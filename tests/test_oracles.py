@@ -17,7 +17,7 @@ from trained import accuse, attack_of, experiment, folder_of, shared
 
 from unlearn.leak.leak_row import Row
 from unlearn.leak.leak_table import Leaks
-from unlearn.leak.record import Found
+from unlearn.leak.record import AttackRun
 from unlearn.runtime.components import conf_dir
 
 pytestmark = pytest.mark.slow
@@ -85,8 +85,8 @@ class Trial:
     def rows(self, name: str) -> list[Row]:
         return [row for row in self.leaks.rows if attack_of(row.attack, ["none", *ATTACKS]) == name]
 
-    def found(self, name: str, part: str) -> Found:
-        return Found.load(self.folder / "attacks" / name / part)
+    def found(self, name: str, part: str) -> AttackRun:
+        return AttackRun.load(self.folder / "attacks" / name / part)
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +152,12 @@ def same(trial: Trial, name: str, part: str) -> None:
     """Whatever the attack found on the unlearned model it found on the other, which has the same weights."""
     mine, other = trial.found(name, "unlearned"), trial.found(name, part)
     assert (mine.status, mine.reason) == (other.status, other.reason)
-    for one, two in zip(mine.attacked.outcomes, other.attacked.outcomes, strict=True):
+    for one, two in zip(mine.result.outcomes, other.result.outcomes, strict=True):
         np.testing.assert_array_equal(one.known, two.known, str(one))
         assert replace(one, known=NOTHING) == replace(two, known=NOTHING)
-    both = set(mine.attacked.numbers) & set(other.attacked.numbers)  # some are of the unlearned model alone
-    assert {key: repr(mine.attacked.numbers[key]) for key in both} == {
-        key: repr(other.attacked.numbers[key]) for key in both
+    both = set(mine.result.numbers) & set(other.result.numbers)  # some are of the unlearned model alone
+    assert {key: repr(mine.result.numbers[key]) for key in both} == {
+        key: repr(other.result.numbers[key]) for key in both
     }
 
 

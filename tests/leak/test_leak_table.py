@@ -14,7 +14,7 @@ from unlearn.attacks.base import AnswerMetric, AttackResult, Outcome
 from unlearn.leak.ladder import LadderStep, recovery
 from unlearn.leak.leak_row import NONE, Row
 from unlearn.leak.leak_table import Leaks, leak_report
-from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.record import AttackedRole, AttackRun, Record
 from unlearn.leak.worst_case import Worst, verdict
 
 TIMES = 4  # each K below stands for so many items: fewer would tell nothing from nothing
@@ -27,14 +27,14 @@ def outcome(known: Sequence[float], variant: str = "only", **fields_: Any) -> Ou
     return Outcome(variant, np.tile(np.array(known, dtype=float), TIMES), **fields_)
 
 
-def record(name: str, found: dict[Trial, Sequence[Outcome]], threat: Any = "black", **attacked: Any) -> Record:
+def record(name: str, found: dict[AttackedRole, Sequence[Outcome]], threat: Any = "black", **attacked: Any) -> Record:
     """An attack of 2 s and 3 GFLOP on each model."""
     return Record(
         name,
         threat,
         "a family",
         "a paper",
-        {t: Found(AttackResult(os, **attacked), 2.0, 3.0) for t, os in found.items()},
+        {t: AttackRun(AttackResult(os, **attacked), 2.0, 3.0) for t, os in found.items()},
     )
 
 
@@ -55,14 +55,14 @@ def rows(leaks: Leaks) -> dict[str, Row]:
 def test_a_row_by_hand() -> None:
     plain = attack(NONE, [1, 1, 1, 0.5], [0.5, 0, 0, 0], [0, 0, 0, 0.5])
     # A(0) = 0.875, 0.125, 0.125; under the attack 0.75, 0.5, 0.25
-    about = {"taught": 0.9, "utility": 0.6}
+    about = {"on_attacker_items": 0.9, "utility": 0.6}
     one = attack("one", [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], unlearned=about, data="3 items", budget="9 steps")
     row = rows(leak_report([plain, one], CLUSTERS, "control"))["one"]
     assert (row.original, row.unlearned, row.control, row.before) == (0.75, 0.5, 0.25, 0.125)
     assert row.gain == pytest.approx((0.5 - 0.125) / (0.875 - 0.125))
     assert row.excess == pytest.approx(0.25) and row.leak == pytest.approx(0.5)
     assert row.low <= 0.5 <= row.high
-    assert (row.taught, row.utility, row.seconds, row.gflop) == (0.9, 0.6, 6.0, 9.0)
+    assert (row.on_attacker_items, row.utility, row.seconds, row.gflop) == (0.9, 0.6, 6.0, 9.0)
     assert (row.data, row.budget, row.status, row.reason, row.variant) == ("3 items", "9 steps", "ok", "", "only")
     assert (row.family, row.threat, row.reference, row.counts) == ("a family", "black", "a paper", True)
     assert math.isnan(row.cost) and math.isnan(row.area)  # no ladder
@@ -96,10 +96,10 @@ def test_where_all_is_uninformative_the_verdict_is_inconclusive() -> None:
 
 
 def test_failed_attacks_are_rows_that_say_why() -> None:
-    skipped = Record("skipped", "grey", "a family", "a paper", {"original": Found.failed("skipped", "no adapter")})
-    partial: dict[Trial, Found] = {
-        "original": Found(AttackResult([outcome(ALL)])),
-        "unlearned": Found.failed("error", "ValueError: x"),
+    skipped = Record("skipped", "grey", "a family", "a paper", {"original": AttackRun.failed("skipped", "no adapter")})
+    partial: dict[AttackedRole, AttackRun] = {
+        "original": AttackRun(AttackResult([outcome(ALL)])),
+        "unlearned": AttackRun.failed("error", "ValueError: x"),
     }
     broken = Record("broken", "white", "a family", "a paper", partial)
     leaks = leak_report([PLAIN, skipped, broken, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "control")
@@ -112,7 +112,7 @@ def test_failed_attacks_are_rows_that_say_why() -> None:
 
 
 def test_where_asking_plainly_failed_there_is_no_gain() -> None:
-    plain = Record(NONE, "black", "none", "", {"original": Found.failed("error", "x")})
+    plain = Record(NONE, "black", "none", "", {"original": AttackRun.failed("error", "x")})
     row = rows(leak_report([plain, attack("one", ALL, ALL, NOTHING)], CLUSTERS, "control"))["one"]
     assert row.leak == 1.0 and math.isnan(row.gain)
 
@@ -126,7 +126,7 @@ DIFFERENT: dict[str, Any] = {
     "other variants": {"control": [outcome(NOTHING, "b")]},
     "other rows": {"control": [outcome(NOTHING, row="x")]},
     "more": {"control": [outcome(NOTHING), outcome(NOTHING, "b")]},
-    "fewer items": {trial: [outcome([1, 1])] for trial in ("original", "unlearned", "control")},
+    "fewer items": {role: [outcome([1, 1])] for role in ("original", "unlearned", "control")},
 }
 
 
@@ -151,7 +151,7 @@ def test_no_item_that_all_models_can_be_asked() -> None:
 
 
 def test_placebo_items_are_the_control_where_they_are_named() -> None:
-    found: dict[Trial, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 0, 0])]}
+    found: dict[AttackedRole, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 0, 0])]}
     plain = record(NONE, {**found, "placebo": [outcome(NOTHING)]})
     one = record("one", {**found, "placebo": [outcome([1, 0, 0, 0])]})
     leaks = leak_report([plain, one], CLUSTERS, "placebo")
@@ -161,7 +161,7 @@ def test_placebo_items_are_the_control_where_they_are_named() -> None:
 
 def test_chance_is_zero_on_the_items_that_were_asked() -> None:
     nan = math.nan
-    found: dict[Trial, Sequence[Outcome]] = {
+    found: dict[AttackedRole, Sequence[Outcome]] = {
         "original": [outcome([1, 1, 1, nan])],
         "unlearned": [outcome([1, 0, 0, nan])],
     }
@@ -173,9 +173,9 @@ def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
     """Not the best on the scored items: the one that the attacker holds for the best."""
 
     def two(known: Ks, choices: dict[str, float], seed: int) -> list[Outcome]:
-        return [outcome(known[v], v, seed=seed, choice=choices[v]) for v in ("mild", "harsh")]
+        return [outcome(known[v], v, seed=seed, self_estimate=choices[v]) for v in ("mild", "harsh")]
 
-    found: dict[Trial, Sequence[Outcome]] = {
+    found: dict[AttackedRole, Sequence[Outcome]] = {
         "original": two({"mild": ALL, "harsh": NOTHING}, {"mild": 0.9, "harsh": 0.1}, 0)
         + two({"mild": ALL, "harsh": [1, 1, 0, 0]}, {"mild": 0.1, "harsh": 0.9}, 1),
         "unlearned": two({"mild": [1, 0, 0, 0], "harsh": ALL}, {"mild": 0.9, "harsh": 0.1}, 0)
@@ -192,20 +192,24 @@ def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
 
 def test_variants_without_a_choice_are_cross_fitted_and_the_usual_one_named() -> None:
     known = {"weak": [0.1, 0.0, 0.1, 0.0], "strong": [1.0, 1.0, 1.0, 1.0]}
-    found: dict[Trial, Sequence[Outcome]] = {
+    found: dict[AttackedRole, Sequence[Outcome]] = {
         "original": [outcome(ALL, v) for v in known],
-        "unlearned": [outcome(k, v, taught=0.2 if v == "weak" else 0.7) for v, k in known.items()],
+        "unlearned": [outcome(k, v, on_attacker_items=0.2 if v == "weak" else 0.7) for v, k in known.items()],
         "control": [outcome(NOTHING, v) for v in known],
     }
     row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
-    assert row.leak == 1.0 and row.variant == "strong" and row.taught == 0.7
+    assert row.leak == 1.0 and row.variant == "strong" and row.on_attacker_items == 0.7
 
 
 def test_a_variant_that_is_made_once_stands_beside_one_with_several_seeds() -> None:
     def of(known: Sequence[float]) -> list[Outcome]:
         return [outcome(NOTHING, "fixed"), *(outcome(known, "random", seed=seed) for seed in range(3))]
 
-    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of([1, 1, 0, 0]), "control": of(NOTHING)}
+    found: dict[AttackedRole, Sequence[Outcome]] = {
+        "original": of(ALL),
+        "unlearned": of([1, 1, 0, 0]),
+        "control": of(NOTHING),
+    }
     row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
     assert row.status == "ok" and row.variant == "random"
 
@@ -214,7 +218,7 @@ def test_parts_are_rows_of_their_own_and_diagnostics_do_not_count() -> None:
     def of(known: Sequence[float]) -> list[Outcome]:
         return [outcome(known, row="direct"), outcome(known, row="hidden", counts=False)]
 
-    found: dict[Trial, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of(ALL), "control": of(NOTHING)}
+    found: dict[AttackedRole, Sequence[Outcome]] = {"original": of(ALL), "unlearned": of(ALL), "control": of(NOTHING)}
     leaks = leak_report([PLAIN, record("one", found, threat="white")], CLUSTERS, "control")
     assert [(row.attack, row.counts, row.leak) for row in leaks.rows[1:]] == [
         ("one_direct", True, 1.0), ("one_hidden", False, 1.0),
@@ -259,7 +263,7 @@ def ladder(**leaks: Sequence[float]) -> list[Record]:
     for name, known in leaks.items():
         budgets = (1.0, 10.0, 100.0)[: len(known)]
         names = dict(zip(budgets, map(str, budgets), strict=True))
-        found: dict[Trial, Sequence[Outcome]] = {
+        found: dict[AttackedRole, Sequence[Outcome]] = {
             "original": [outcome(ALL, names[b], budget=b) for b in budgets],
             "unlearned": [outcome([k] * 4, names[b], budget=b) for b, k in zip(budgets, known, strict=True)],
             "control": [outcome(NOTHING, names[b], budget=b) for b in budgets],
@@ -333,7 +337,7 @@ def test_the_gain_is_over_the_items_of_the_variants_chosen() -> None:
     assert row.variant == "b" and (row.before, row.gain, row.leak) == (0.0, 1.0, 1.0)
 
 
-HALF: dict[Trial, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 1, 0])]}
+HALF: dict[AttackedRole, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 1, 0])]}
 
 
 @pytest.mark.parametrize("answer_metric", ["gen", "prob", "verbatim"])
@@ -342,7 +346,7 @@ def test_guessing_is_no_control_of_how_an_answer_is_worded(answer_metric: Any) -
     leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
     assert leaks.overall.leak == 0.75 and leaks.overall.low > 0.25
     assert leaks.overall.verdict == "inconclusive" and "without a control model or placebo items" in leaks.notes[0]
-    nothing: dict[Trial, Sequence[Outcome]] = {**HALF, "unlearned": [outcome(NOTHING)]}
+    nothing: dict[AttackedRole, Sequence[Outcome]] = {**HALF, "unlearned": [outcome(NOTHING)]}
     clean = leak_report([record(NONE, nothing), record("one", nothing)], CLUSTERS, "chance", 0, answer_metric)
     assert clean.overall.verdict == "no leak found"
 
@@ -367,7 +371,7 @@ def test_placebo_answers_worded_otherwise_need_a_larger_leak(known: list[float],
     leaks = leak_report(made, CLUSTERS, "placebo", 0, "gen")
     assert leaks.overall.verdict == verdict_ and "above 0.25 only" in leaks.notes[0]
     assert leak_report(made, CLUSTERS, "placebo", 0, "match").overall.verdict == "leaks"  # bare facts have no wording
-    never: dict[Trial, Sequence[Outcome]] = {**found, "control": [outcome(NOTHING)]}
+    never: dict[AttackedRole, Sequence[Outcome]] = {**found, "control": [outcome(NOTHING)]}
     made = [record(NONE, never), record("one", never)]
     assert leak_report(made, CLUSTERS, "control", 0, "gen").overall.verdict == "leaks"
 
@@ -392,9 +396,9 @@ def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
 
 def test_a_few_items_give_no_verdict() -> None:
 
-    def known(unlearned: int) -> dict[Trial, Sequence[Outcome]]:
-        shares: dict[Trial, int] = {"original": 1, "unlearned": unlearned, "control": 0}
-        return {trial: [Outcome("only", np.full(4, float(share)))] for trial, share in shares.items()}
+    def known(unlearned: int) -> dict[AttackedRole, Sequence[Outcome]]:
+        shares: dict[AttackedRole, int] = {"original": 1, "unlearned": unlearned, "control": 0}
+        return {role: [Outcome("only", np.full(4, float(share)))] for role, share in shares.items()}
 
     few: list[Any] = [record(name, known(u)) for name, u in ((NONE, 0), ("one", 1))]
     leaks = leak_report(few, list("abcd"), "control")
@@ -448,7 +452,7 @@ def test_who_guesses_has_the_measures_chance_level() -> None:
 
 
 def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
-    weak = {"least": 0.3}
+    weak = {"min_original": 0.3}
     few = attack("few", [1, 0, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
     enough = attack("enough", [1, 1, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
     found = rows(leak_report([PLAIN, few, enough], CLUSTERS, "control"))

@@ -13,11 +13,11 @@ from unlearn.leak import leak_table, worst_case
 from unlearn.leak.crossfit import estimate
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks, leak_report
-from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.record import AttackedRole, AttackRun, Record
 from unlearn.leak.worst_case import Verdict
 
 ATTACKS, VARIANTS = 4, 5
-TRIALS: tuple[Trial, ...] = ("original", "unlearned", "control")
+ROLES: tuple[AttackedRole, ...] = ("original", "unlearned", "control")
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +31,16 @@ def reports(times: int, n: int, leak: float, knows: float) -> list[Leaks]:
     rng = np.random.default_rng(5)
     found = []
     for seed in range(times):
-        shown = dict(zip(TRIALS, simulated(rng, n, (ATTACKS, VARIANTS), leak, knows), strict=True))
-        attacks = [_record(f"attack {i}", {trial: of[i] for trial, of in shown.items()}) for i in range(ATTACKS)]
-        plain = _record(NONE, {trial: of[0, :1] for trial, of in shown.items()})
+        shown = dict(zip(ROLES, simulated(rng, n, (ATTACKS, VARIANTS), leak, knows), strict=True))
+        attacks = [_record(f"attack {i}", {role: of[i] for role, of in shown.items()}) for i in range(ATTACKS)]
+        plain = _record(NONE, {role: of[0, :1] for role, of in shown.items()})
         found.append(leak_report([plain, *attacks], [str(i // 2) for i in range(n)], "control", seed))
     return found
 
 
-def _record(name: str, shown: dict[Trial, np.ndarray]) -> Record:
-    outcomes = {trial: [Outcome(str(i), known) for i, known in enumerate(of)] for trial, of in shown.items()}
-    found = {trial: Found(AttackResult(of)) for trial, of in outcomes.items()}
+def _record(name: str, shown: dict[AttackedRole, np.ndarray]) -> Record:
+    outcomes = {role: [Outcome(str(i), known) for i, known in enumerate(of)] for role, of in shown.items()}
+    found = {role: AttackRun(AttackResult(of)) for role, of in outcomes.items()}
     return Record(name, "white", "a family", "a paper", found)
 
 

@@ -21,8 +21,8 @@ from unlearn.leak.worst_case import Worst
 from unlearn.runtime.errors import UserError
 
 COLUMNS = (
-    "attack family threat data budget original unlearned control before gain excess leak low high taught utility "
-    "seconds gflop status reason variant counts cost area reference measure with_original"
+    "attack family threat data budget original unlearned control before gain excess leak low high on_attacker_items "
+    "utility seconds gflop status reason variant counts cost area reference measure with_original"
 )
 
 

@@ -18,7 +18,7 @@ from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.data.task import Role
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks, leak_report
-from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.record import AttackedRole, AttackRun, Record
 from unlearn.leak.tables import save_leaks
 from unlearn.metrics.base import Metric
 from unlearn.metrics.evaluate import readings
@@ -229,10 +229,10 @@ def said(who: str, known: np.ndarray) -> tuple[str, ...]:
     return tuple(f"{who}: answer {i}" if k else f"{who}: no idea {i}" for i, k in enumerate(known))
 
 
-def found(who: str, *outcomes: Outcome, **attacked: Any) -> Found:
+def found(who: str, *outcomes: Outcome, **attacked: Any) -> AttackRun:
     """One attack's find on a model, with texts made up from K."""
     told = [replace(outcome, texts=said(who, outcome.known)) for outcome in outcomes]
-    return Found(AttackResult(told, **attacked), seconds=2.0, gflop=10.0)
+    return AttackRun(AttackResult(told, **attacked), seconds=2.0, gflop=10.0)
 
 
 def records() -> list[Record]:
@@ -245,36 +245,34 @@ def records() -> list[Record]:
     every, nothing = first(N), PLAIN
     of: dict[str, np.ndarray] = {"original": every, "unlearned": nothing, "control": nothing}
 
-    def three(name: str, threat: Any, family: str, make: Callable[[str], Found]) -> Record:
-        found: dict[Trial, Found] = {trial: make(trial) for trial in get_args(Role)}
+    def three(name: str, threat: Any, family: str, make: Callable[[str], AttackRun]) -> Record:
+        found: dict[AttackedRole, AttackRun] = {role: make(role) for role in get_args(Role)}
         return Record(name, threat, family, "arXiv 0000.00000", found)
 
-    def prompts(trial: str) -> Found:
-        known = {"original": every, "unlearned": first(3), "control": nothing}[trial]
-        return found(trial, Outcome("hint", nothing), Outcome("role play", known), budget="2 questions an item")
+    def prompts(role: str) -> AttackRun:
+        known = {"original": every, "unlearned": first(3), "control": nothing}[role]
+        return found(role, Outcome("hint", nothing), Outcome("role play", known), budget="2 questions an item")
 
-    def sample(trial: str) -> Found:
-        ladder_steps = {"original": (N, N), "unlearned": (3, 6), "control": (0, 0)}[trial]
+    def sample(role: str) -> AttackRun:
+        ladder_steps = {"original": (N, N), "unlearned": (3, 6), "control": (0, 0)}[role]
         outcomes = [Outcome(f"{b} draws", first(n), budget=b) for b, n in zip((1.0, 16.0), ladder_steps, strict=True)]
-        return found(trial, *outcomes, budget="16 draws")
+        return found(role, *outcomes, budget="16 draws")
 
-    def relearn(trial: str) -> Found:
+    def relearn(role: str) -> AttackRun:
         last = np.roll(first(1), -1)
-        ladder_steps = {"original": (every, every), "unlearned": (first(2), first(9)), "control": (nothing, last)}[
-            trial
-        ]
+        ladder_steps = {"original": (every, every), "unlearned": (first(2), first(9)), "control": (nothing, last)}[role]
         outcomes = []
         for budget, known in zip((5.0, 10.0), ladder_steps, strict=True):
-            about: dict[str, Any] = {"budget": budget, "taught": 0.9, "utility": 0.8}
-            outcomes += [Outcome(f"{budget:g} rows, rate 1", known, choice=0.5 + budget / 100, **about)]
-            outcomes += [Outcome(f"{budget:g} rows, rate 9", nothing, choice=0.1, **about)]
-        return found(trial, *outcomes, data="up to 10 forget rows", budget="3 passes")
+            about: dict[str, Any] = {"budget": budget, "on_attacker_items": 0.9, "utility": 0.8}
+            outcomes += [Outcome(f"{budget:g} rows, rate 1", known, self_estimate=0.5 + budget / 100, **about)]
+            outcomes += [Outcome(f"{budget:g} rows, rate 9", nothing, self_estimate=0.1, **about)]
+        return found(role, *outcomes, data="up to 10 forget rows", budget="3 passes")
 
-    def ruin(trial: str) -> Found:
-        return found(trial, Outcome("ruin", nothing, utility=0.0))
+    def ruin(role: str) -> AttackRun:
+        return found(role, Outcome("ruin", nothing, utility=0.0))
 
-    def lens(trial: str) -> Found:
-        known = {"original": every, "unlearned": first(6), "control": nothing}[trial]
+    def lens(role: str) -> AttackRun:
+        known = {"original": every, "unlearned": first(6), "control": nothing}[role]
         table = pd.DataFrame({"layer": [0, 1], "stream": ["block", "mlp"], "score": [0.1, 0.6]})
         probe = pd.DataFrame({"layer": [0, 1], "accuracy": [0.3, 0.9], "control": [0.25, 0.26]})
         tables = {
@@ -285,18 +283,18 @@ def records() -> list[Record]:
                 probe, "Probes", "What is read.", Chart("line", "layer", ("accuracy",), baseline="control")
             ),
         }
-        return found(trial, Outcome("layer 1", known, counts=False), measure="1/rank", tables=tables)
+        return found(role, Outcome("layer 1", known, counts=False), measure="1/rank", tables=tables)
 
     broken, skipped = (
-        Found.failed("error", "ValueError: a | hostile <b>reason</b>"),
-        Found.failed("skipped", "no adapter"),
+        AttackRun.failed("error", "ValueError: a | hostile <b>reason</b>"),
+        AttackRun.failed("skipped", "no adapter"),
     )
     return [
-        three(NONE, "black", "none", lambda trial: found(trial, Outcome(NONE, of[trial], counts=False))),
+        three(NONE, "black", "none", lambda role: found(role, Outcome(NONE, of[role], counts=False))),
         three("prompts", "black", "prompting", prompts),
         three("sample", "black", "sampling", sample),
-        three("quantize", "grey", "compression", lambda trial: broken),
-        three("detach", "grey", "detaching", lambda trial: skipped),
+        three("quantize", "grey", "compression", lambda role: broken),
+        three("detach", "grey", "detaching", lambda role: skipped),
         three("relearn", "white", "relearning", relearn),
         three("ruin", "white", "relearning", ruin),
         three("lens", "white", "reading", lens),
@@ -318,8 +316,8 @@ def attack() -> Callable[..., Leaks]:
         clusters = [f"person {i // 3}" for i in range(N)]
         leaks = leak_report(made, clusters, control)
         for record in made:
-            for trial, one in record.found.items():
-                one.save(folder / "attacks" / record.name / trial)
+            for role, one in record.runs.items():
+                one.save(folder / "attacks" / record.name / role)
         judged = {
             "version": "0.2.0",
             "seed": 0,

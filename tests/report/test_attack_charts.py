@@ -41,7 +41,7 @@ ATTACKS = {  # that make each table
 def draw(name: str, tables: Mapping[str, pd.DataFrame], *more: Any) -> Figure:
     """The figure of a table as its attack explains it."""
     explain = import_module(f"unlearn.attacks.{ATTACKS[name]}")._explained
-    figure = charts.drawn({trial: explain(table, *more) for trial, table in tables.items()}, name)
+    figure = charts.drawn({role: explain(table, *more) for role, table in tables.items()}, name)
     assert figure and figure.title and figure.words
     return figure.figure
 
@@ -64,8 +64,8 @@ def _ticks(axes: Any) -> list[str]:
 
 def test_probes_of_three_models() -> None:
     tables: Any = {
-        trial: pd.DataFrame({"layer": [1, 0], "accuracy": [top, 0.3], "control": [0.25, 0.26]})
-        for trial, top in (("original", 0.9), ("unlearned", 0.8), ("placebo", 0.4))
+        role: pd.DataFrame({"layer": [1, 0], "accuracy": [top, 0.3], "control": [0.25, 0.26]})
+        for role, top in (("original", 0.9), ("unlearned", 0.8), ("placebo", 0.4))
     }
     axes = draw("probe", tables).axes[0]
     assert _line(axes, "unlearned")[1] == [0.3, 0.8] and _line(axes, "placebo items")[1] == [0.3, 0.4]
@@ -129,7 +129,7 @@ def test_ablations_have_a_panel_for_each_contrast() -> None:
 
 def test_a_conversation_by_turn() -> None:
     known = dict(zip(TRIO, ([1.0, 0.9], [0.0, NAN], [0.0, 0.1]), strict=True))
-    tables: Any = {trial: pd.DataFrame({"turn": [1, 10], "known": values}) for trial, values in known.items()}
+    tables: Any = {role: pd.DataFrame({"turn": [1, 10], "known": values}) for role, values in known.items()}
     (axes,) = draw("dialogue", tables).axes
     assert _line(axes, "original") == ([1, 10], [1.0, 0.9]) and _line(axes, "control")[1] == [0.0, 0.1]
     assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("original", "unlearned", "control")]
@@ -254,7 +254,7 @@ def _table(name: str, value: float) -> pd.DataFrame:
 @pytest.mark.filterwarnings("error")
 def test_models_and_values_that_are_missing(name: str, models: list[Any], value: float) -> None:
     """One layer, models, rows or values that are not there: there is a figure all the same."""
-    tables = {trial: _table(name, value) for trial in models}
+    tables = {role: _table(name, value) for role in models}
     more = [{"loss": (np.array([value]), np.array([value]))}] if name == "membership" else []
     if name != "membership":
         tables[models[-1]] = tables[models[-1]][:1]

@@ -29,10 +29,10 @@ def test_tables_are_drawn(attacks: Attacks) -> None:
 def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder)
-    for trial in ("original", "unlearned", "control"):
-        place = folder / "attacks/lens" / trial
+    for role in ("original", "unlearned", "control"):
+        place = folder / "attacks/lens" / role
         Explained(pd.DataFrame({"layer": [], "stream": [], "score": []}), chart=HEATMAP).save(place / "lens.parquet")
-        if trial != "original":  # which is drawn alone
+        if role != "original":  # which is drawn alone
             table = pd.DataFrame(
                 {"depth": [*range(30)], "share": [None, *[1 / 3] * 29], "said": ["<b>A fact</b>"] * 30}
             )

@@ -194,9 +194,9 @@ def test_attacks(make_run: MakeRun, attack: Callable[..., Any]) -> None:
     assert found is not None and run.leaks is found.leaks and run.title == "NPO on authors forget10"
     assert [row.attack for row in found.leaks.rows] == found.names and found.names[:2] == ["none", "prompts"]
     assert (found.answer_metric, found.seeds, found.leaks.baseline, found.models) == ("match", (3, 4), "control", {})
-    relearn = found.found("relearn", "unlearned")
-    assert relearn is not None and len(relearn.attacked.outcomes) == 4
-    assert found.found("relearn", "placebo") is None
+    relearn = found.run_of("relearn", "unlearned")
+    assert relearn is not None and len(relearn.result.outcomes) == 4
+    assert found.run_of("relearn", "placebo") is None
     assert [item.index for item in found.items()] == list(range(12)) and len(found.items("attacker_items")) == 3
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from unlearn.leak.record import Found
+from unlearn.leak.record import AttackRun
 from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.report.leak import track_leaks, tracked
 from unlearn.report.leak_console import print_leaks, table
@@ -111,7 +111,7 @@ def test_markdown(make_run: MakeRun, attack: Attack) -> None:
     head = [cell.strip() for cell in cells["attack"]]
     row = {name: cell.strip() for name, cell in zip(head, cells["relearn"], strict=True)}
     assert (row["A original"], row["A unlearned"], row["A control"], row["leak"]) == ("1.00", "0.75", "0.08", "0.73")
-    assert (row["half at"], row["taught"], row["utility"], row["seconds"], row["GFLOP"]) == (
+    assert (row["half at"], row["own items"], row["utility"], row["seconds"], row["GFLOP"]) == (
         "10",
         "0.90",
         "0.80",
@@ -151,10 +151,10 @@ def test_what_is_tracked_has_no_nan(attacks: Attacks) -> None:
 def test_threat_levels_and_further_numbers_are_tracked(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder)
-    for trial, bound in (("unlearned", 0.25), ("control", math.nan)):
-        place = folder / "attacks/sample" / trial
-        one = Found.load(place)
-        replace(one, attacked=replace(one.attacked, numbers={"bound": bound})).save(place)
+    for role, bound in (("unlearned", 0.25), ("control", math.nan)):
+        place = folder / "attacks/sample" / role
+        one = AttackRun.load(place)
+        replace(one, result=replace(one.result, numbers={"bound": bound})).save(place)
     attacks = replace(read_attacks(folder / "attacks"), numbers={"sample": {"gap": 0.5}})
     values = tracked(attacks)
     assert values["attack/sample/unlearned/bound"] == 0.25 and values["attack/sample/gap"] == 0.5

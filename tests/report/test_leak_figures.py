@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unlearn.attacks.base import AttackResult, Outcome
-from unlearn.leak.record import Found, Record
+from unlearn.leak.record import AttackRun, Record
 from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.report.leak_figures import FEWEST, MOST, bars, budgets, figures
 from unlearn.report.style import COLOURS, to_svg
@@ -51,8 +51,8 @@ def test_bars(attacks: Attacks) -> None:
 
 
 def test_leaks_outside_the_axis_are_marked(make_run: MakeRun, attack: Attack) -> None:
-    def found(known: list[float]) -> Found:
-        return Found(AttackResult([Outcome("one", np.array(known * 3))]))
+    def found(known: list[float]) -> AttackRun:
+        return AttackRun(AttackResult([Outcome("one", np.array(known * 3))]))
 
     u, r = found([0.0, 0.0, 0.0, 0.2]), found([0.9, 0.9, 0.9, 0.7])
     made = [

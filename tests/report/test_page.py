@@ -237,7 +237,7 @@ def test_an_attacked_run(make_run: MakeRun, attack: Callable[..., Any]) -> None:
     for text in (html, md):  # above everything else, with its scope
         assert 0 < text.index(verdict) < text.index("Scope: 2 black-box and 1 white-box") < text.index("Setting")
     row = page.row("relearnrelearning, arXiv 0000.00000up to 10 forget rows, 3 passes10 rows, rate 1")
-    assert row[1:6] == ["1.00", "0.75taught 0.90", "0.08", "0.75", "0.67"]
+    assert row[1:6] == ["1.00", "0.75own items 0.90", "0.08", "0.75", "0.67"]
     assert row[6].startswith("0.73[") and row[7:] == ["10", "0.80", "6.030"]
     assert page.row("detachdetaching, arXiv 0000.00000")[1:] == ["skipped: no adapter"]
     assert "error: ValueError: a | hostile <b>reason</b>" in page.text and "<b>reason" not in html

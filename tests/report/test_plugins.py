@@ -14,7 +14,7 @@ import pytest
 
 from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.leak_row import NONE
-from unlearn.leak.record import Found, Record
+from unlearn.leak.record import AttackRun, Record
 from unlearn.report.compare import compare
 from unlearn.report.page import write_report
 from unlearn.runtime.components import conf_dir
@@ -25,22 +25,22 @@ REPORT = Path(__file__).parents[2] / "unlearn" / "report"
 N = 12
 
 
-def shouted(role: str, share: float) -> Found:
+def shouted(role: str, share: float) -> AttackRun:
     """What a toy attack found: that much of the items, by how loud it asked."""
     table = pd.DataFrame({"volume": ["whisper", "shout"], "share": [share / 2, share]})
     chart = Chart("bar", "volume", ("share",), words={"share": "answers that come back"})
     explained = Explained(table, "Loudness", "How loud one has to ask.", chart)
     known = (np.arange(N) < share * N).astype(float)
-    return Found(AttackResult([Outcome("loud", known)], tables={"volumes": explained}), 1.0, 1.0)
+    return AttackRun(AttackResult([Outcome("loud", known)], tables={"volumes": explained}), 1.0, 1.0)
 
 
 def records() -> list[Record]:
     shares = {"original": 1.0, "unlearned": 0.5, "control": 0.0}
-    plain: dict[Any, Found] = {
-        role: Found(AttackResult([Outcome(NONE, np.full(N, float(role == "original")), counts=False)]))
+    plain: dict[Any, AttackRun] = {
+        role: AttackRun(AttackResult([Outcome(NONE, np.full(N, float(role == "original")), counts=False)]))
         for role in shares
     }
-    found: dict[Any, Found] = {role: shouted(role, share) for role, share in shares.items()}
+    found: dict[Any, AttackRun] = {role: shouted(role, share) for role, share in shares.items()}
     return [Record(NONE, "black", "none", "", plain), Record("shout", "black", "loud", "", found)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn.leak.record import Found
+from unlearn.leak.record import AttackRun
 from unlearn.report.attacks_folder import read_attacks
 from unlearn.report.recovered import Recovered, recovered
 
@@ -37,12 +37,12 @@ def test_who_shows_what(make_run: MakeRun, attack: Attack) -> None:
     assert first.variant == "5 rows, rate 1" and found.examples[2].variant == "role play"
 
 
-def _change(folder: Path, name: str, trial: str, **known: np.ndarray) -> None:
+def _change(folder: Path, name: str, role: str, **known: np.ndarray) -> None:
     """Put another K in the place of an attack's every variant (or of those named)."""
-    place = folder / "attacks" / name / trial
-    one = Found.load(place)
-    outcomes = [replace(o, known=known.get("every", o.known)) for o in one.attacked.outcomes]
-    replace(one, attacked=replace(one.attacked, outcomes=outcomes)).save(place)
+    place = folder / "attacks" / name / role
+    one = AttackRun.load(place)
+    outcomes = [replace(o, known=known.get("every", o.known)) for o in one.result.outcomes]
+    replace(one, result=replace(one.result, outcomes=outcomes)).save(place)
 
 
 def test_what_the_model_says_anyway_is_not_recovered(make_run: MakeRun, attack: Attack) -> None:
@@ -73,9 +73,9 @@ def test_answers_that_were_not_generated(make_run: MakeRun, attack: Attack) -> N
     folder = make_run()
     attack(folder)
     place = folder / "attacks/relearn/unlearned"
-    one = Found.load(place)
-    silent = [replace(outcome, texts=()) for outcome in one.attacked.outcomes]
-    replace(one, attacked=replace(one.attacked, outcomes=silent)).save(place)
+    one = AttackRun.load(place)
+    silent = [replace(outcome, texts=()) for outcome in one.result.outcomes]
+    replace(one, result=replace(one.result, outcomes=silent)).save(place)
     assert _found(folder).examples[0].after == "(nothing; K = 1.00)"
 
 

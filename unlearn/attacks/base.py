@@ -63,9 +63,9 @@ class Outcome:
     """What the model said, [V], empty where it said nothing."""
     seed: int = 0
     """The seed of this run."""
-    taught: float | None = None
+    on_attacker_items: float | None = None
     """Mean K on the attacker's own items after the attack, which is never counted as leak."""
-    choice: float | None = None
+    self_estimate: float | None = None
     """The attacker's own estimate of its success, from its items alone. Where variants have one, each model is attacked
     by its best variant, else the variant is chosen by cross-fitting."""
     budget: float | None = None
@@ -80,7 +80,7 @@ class Outcome:
     """Whether the attacker needs the model before unlearning, too."""
     measure: str = ""
     """What K is, of this row; see AttackResult."""
-    least: float = 0.0
+    min_original: float = 0.0
     """The row is uninformative where the original shows less than that."""
 
 

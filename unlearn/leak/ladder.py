@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn.leak.crossfit import estimate
 from unlearn.leak.leak_row import Row
-from unlearn.leak.variants import LEAST_ROOM, Trials, candidates_of
+from unlearn.leak.variants import LEAST_ROOM, ByRole, candidates_of
 
 RECOVERED = 0.5  # the leak at which the cost of recovery is read
 
@@ -33,14 +33,14 @@ class LadderStep:
     """(A_u - A_r) / (A_o - A_r); nan where there is no room."""
 
 
-def ladder_of(name: str, trials: Trials, clusters: Sequence[str], seed: int) -> list[LadderStep]:
+def ladder_of(name: str, by_role: ByRole, clusters: Sequence[str], seed: int) -> list[LadderStep]:
     """Return the attack at each of its budgets alone, where there are several."""
-    budgets = sorted({o.budget for o in trials["unlearned"] if o.budget is not None})
+    budgets = sorted({o.budget for o in by_role["unlearned"] if o.budget is not None})
     if len(budgets) < 2:
         return []
     ladder_steps = []
     for budget in budgets:
-        candidates, _ = candidates_of({part: [o for o in os if o.budget == budget] for part, os in trials.items()})
+        candidates, _ = candidates_of({part: [o for o in os if o.budget == budget] for part, os in by_role.items()})
         found = estimate(candidates, clusters, seed, draws=2)
         leak = found.leak if found.room >= LEAST_ROOM else math.nan
         ladder_steps.append(LadderStep(name, budget, found.original, found.unlearned, found.control, leak))

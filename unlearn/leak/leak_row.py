@@ -11,7 +11,7 @@ import numpy as np
 from unlearn.attacks.base import Threat
 from unlearn.leak.crossfit import Estimate
 from unlearn.leak.record import Record, Status
-from unlearn.leak.variants import LEAST_ROOM, Baseline, Trials, trials_of
+from unlearn.leak.variants import LEAST_ROOM, Baseline, ByRole, roles_of
 from unlearn.leak.worst_case import LEAKS
 
 NONE = "none"  # the row without an attack
@@ -42,7 +42,7 @@ class Row:
     before: float = math.nan
     """A_u without an attack, over the same items."""
     gain: float = math.nan
-    """(A_u(a) - A_u(0)) / (A_o(0) - A_r(0)), all over these items, which counts what the attack taught, too."""
+    """(A_u(a) - A_u(0)) / (A_o(0) - A_r(0)), all over these items, which counts what the attack trained on, too."""
     excess: float = math.nan
     """A_u - A_r."""
     leak: float = math.nan
@@ -51,7 +51,7 @@ class Row:
     """Where the leak's 95 % interval begins."""
     high: float = math.nan
     """Where it ends."""
-    taught: float = math.nan
+    on_attacker_items: float = math.nan
     """Mean K of the unlearned model on the attacker's own items."""
     utility: float = math.nan
     """Mean K on retain probes."""
@@ -82,7 +82,7 @@ class Row:
 def row_of(
     record: Record,
     name: str,
-    trials: Trials,
+    by_role: ByRole,
     found: Estimate,
     variants: Sequence[Sequence[str]],
     before: Mapping[str, float],
@@ -90,20 +90,20 @@ def row_of(
 ) -> Row:
     """Return the row of an attack, or of a part of one.
 
-    trials: its outcomes on each model; found: what was estimated from the variants, which go by the names `variants`.
+    by_role: its outcomes on each model; found: what was estimated from the variants, which go by the names `variants`.
     before: mean K without an attack, kept: utility without one, by model.
     """
-    attacked = record.found["unlearned"].attacked
-    mine = trials["unlearned"]
+    attacked = record.runs["unlearned"].result
+    mine = by_role["unlearned"]
     chosen = variants[int(found.chosen.argmax())]
     shown = [o for o in mine if o.variant in chosen]
     measure = mine[0].measure or attacked.measure
     same_measure = not measure
     span = before["original"] - before["control"]
     gain = (found.unlearned - before["unlearned"]) / span if same_measure and span >= LEAST_ROOM else math.nan
-    utility = {part: average(o.utility for o in trials[part] if o.variant in chosen) for part in kept}
+    utility = {part: average(o.utility for o in by_role[part] if o.variant in chosen) for part in kept}
     utility = {part: kept[part] if math.isnan(value) else value for part, value in utility.items()}
-    reason = _uninformative(found, utility, max(outcome.least for outcome in mine))
+    reason = _uninformative(found, utility, max(outcome.min_original for outcome in mine))
     informative = not reason
     return Row(
         name,
@@ -120,10 +120,10 @@ def row_of(
         found.leak if informative else math.nan,
         found.low if informative else math.nan,
         found.high if informative else math.nan,
-        average(o.taught for o in shown),
+        average(o.on_attacker_items for o in shown),
         average(o.utility for o in shown),
-        sum(f.seconds for f in record.found.values()),
-        sum(f.gflop for f in record.found.values()),
+        sum(f.seconds for f in record.runs.values()),
+        sum(f.gflop for f in record.runs.values()),
         "ok" if informative else "uninformative",
         reason,
         " / ".join(chosen),
@@ -134,8 +134,8 @@ def row_of(
     )
 
 
-def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) -> str:
-    """Return why nothing follows from an attack; "" where something does. least: of A_o."""
+def _uninformative(found: Estimate, utility: Mapping[str, float], min_original: float) -> str:
+    """Return why nothing follows from an attack; "" where something does. min_original: of A_o."""
     if math.isnan(found.room):
         return "no item could be asked of every model"
     if found.room < LEAST_ROOM:
@@ -143,8 +143,9 @@ def _uninformative(found: Estimate, utility: Mapping[str, float], least: float) 
         return f"the attacked original shows {than} than the control: nothing to leak"
     if found.original <= 0:  # of choices, which are corrected for chance
         return f"the attacked original shows {found.original:.2f}, no more than guessing: nothing to leak"
-    if found.original < least:
-        return f"the attacked original shows {found.original:.2f}: below {least:g} nothing follows from such an attack"
+    if found.original < min_original:
+        shown = f"the attacked original shows {found.original:.2f}"
+        return f"{shown}: below {min_original:g} nothing follows from such an attack"
     if utility["unlearned"] < BROKEN * utility["original"] and not found.low > LEAKS:
         return (
             f"the unlearned model shows {utility['unlearned']:.2f} of what it should have kept, the original "
@@ -166,9 +167,9 @@ def failure_row(record: Record, baseline: Baseline, items: int) -> Row | None:
     """
     failure = record.failure
     asked = [
-        {(o.row, o.variant, len(o.known)) for o in record.outcomes(trial)}
-        for trial in trials_of(baseline).values()
-        if trial
+        {(o.row, o.variant, len(o.known)) for o in record.outcomes(role)}
+        for role in roles_of(baseline).values()
+        if role
     ]
     status: Status
     if failure:

@@ -51,7 +51,7 @@ def leak_report(
     """
     plain = next(record for record in records if record.name == NONE)
     known = without_attack(plain, baseline, len(clusters))
-    kept = {trial: average(o.utility for o in plain.outcomes(trial)) for trial in ("original", "unlearned")}
+    kept = {role: average(o.utility for o in plain.outcomes(role)) for role in ("original", "unlearned")}
     rows: list[Row] = []
     ladder_steps: list[LadderStep] = []
     entrants: dict[str, tuple[Row, Candidates]] = {}
@@ -59,11 +59,11 @@ def leak_report(
         if failure := failure_row(record, baseline, len(clusters)):
             rows.append(failure)
             continue
-        for name, trials in parts(record, baseline):
-            candidates, variants = with_room(*candidates_of(trials))
+        for name, by_role in parts(record, baseline):
+            candidates, variants = with_room(*candidates_of(by_role))
             found = estimate(candidates, clusters, seed)
-            row = row_of(record, name, trials, found, variants, mean_over(known, candidates, found.chosen), kept)
-            ladder = ladder_of(name, trials, clusters, seed)
+            row = row_of(record, name, by_role, found, variants, mean_over(known, candidates, found.chosen), kept)
+            ladder = ladder_of(name, by_role, clusters, seed)
             ladder_steps += ladder
             rows.append(row := with_cost(row, ladder))
             if row.counts and row.status == "ok" and record.name != NONE:

@@ -1,4 +1,4 @@
-"""What an attack found out about each model, as files: every item's K, so that anything can be computed again."""
+"""What an attack got out of each model, as files: every item's K, so that anything can be computed again."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from unlearn.runtime.explained import Explained
 from unlearn.runtime.store import read_json, write_json
 
 Status = Literal["ok", "uninformative", "skipped", "error"]
-Trial = Literal["original", "unlearned", "control", "placebo"]
+AttackedRole = Literal["original", "unlearned", "control", "placebo"]
 """The model that was attacked; "placebo": the unlearned one, asked for answers that do not exist."""
 
 _ABOUT, _OUTCOMES = "attack.json", "outcomes.parquet"
 _COLUMNS = [*Outcome.__dataclass_fields__]
-_NEEDED = ("variant", "known")
 
 
 @dataclass(frozen=True)
-class Found:
+class AttackRun:
     """One attack on one model."""
 
-    attacked: AttackResult
+    result: AttackResult
     """What it gave."""
     seconds: float = math.nan
     """Its wall time [s]."""
@@ -42,32 +41,30 @@ class Found:
     """Why it was not, where that is so."""
 
     @classmethod
-    def failed(cls, status: Status, reason: str) -> Found:
+    def failed(cls, status: Status, reason: str) -> AttackRun:
         """Return an attack that could not be made, or broke."""
         return cls(AttackResult(()), status=status, reason=reason)
 
     def save(self, folder: Path) -> None:
         """Write outcomes.parquet, attack.json and a Parquet file for each table."""
         folder.mkdir(parents=True, exist_ok=True)
-        rows = [_cells(outcome) for outcome in self.attacked.outcomes]
+        rows = [_cells(outcome) for outcome in self.result.outcomes]
         pd.DataFrame(rows, columns=_COLUMNS).to_parquet(folder / _OUTCOMES, index=False)
-        for name, table in self.attacked.tables.items():
+        for name, table in self.result.tables.items():
             table.save(folder / f"{name}.parquet")
         about = {name: getattr(self, name) for name in ("seconds", "gflop", "status", "reason")}
-        of_attack = {name: getattr(self.attacked, name) for name in ("data", "budget", "measure", "chance")}
-        numbers = {name: value if math.isfinite(value) else None for name, value in self.attacked.numbers.items()}
+        of_attack = {name: getattr(self.result, name) for name in ("data", "budget", "measure", "chance")}
+        numbers = {name: value if math.isfinite(value) else None for name, value in self.result.numbers.items()}
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in about.items()}
-        write_json(folder / _ABOUT, finite | of_attack | {"numbers": numbers, "tables": list(self.attacked.tables)})
+        write_json(folder / _ABOUT, finite | of_attack | {"numbers": numbers, "tables": list(self.result.tables)})
 
     @classmethod
-    def load(cls, folder: Path) -> Found:
+    def load(cls, folder: Path) -> AttackRun:
         """Read what `save` wrote; UserError where it is missing or damaged."""
         path = folder / _ABOUT
         try:
             about = TypeAdapter(_About).validate_python(read_json(path))
-            found = pd.read_parquet(folder / _OUTCOMES)
-            there = [name for name in _COLUMNS if name in found or name in _NEEDED]  # earlier versions had fewer
-            rows = found[there].to_dict("records")
+            rows = pd.read_parquet(folder / _OUTCOMES)[_COLUMNS].to_dict("records")
             tables = {name: Explained.load(folder / f"{name}.parquet") for name in about.tables}
         except ValidationError as error:
             first = error.errors()[0]
@@ -77,10 +74,10 @@ class Found:
         cells: list[dict[str, Any]] = [{str(name): _plain(value) for name, value in row.items()} for row in rows]
         outcomes = tuple(Outcome(**row) for row in cells)
         numbers = {name: math.nan if value is None else value for name, value in about.numbers.items()}
-        attacked = AttackResult(outcomes, about.data, about.budget, about.measure, numbers, tables, about.chance)
+        result = AttackResult(outcomes, about.data, about.budget, about.measure, numbers, tables, about.chance)
         nan = math.nan
         return cls(
-            attacked,
+            result,
             nan if about.seconds is None else about.seconds,
             nan if about.gflop is None else about.gflop,
             about.status,
@@ -105,10 +102,10 @@ class _About:
 def _cells(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as a row.
 
-    The files tell no nan from None, so that a choice that is nan, the worst, becomes -inf.
+    The files tell no nan from None, so that an estimate that is nan, the worst, becomes -inf.
     """
-    no_choice = outcome.choice is not None and math.isnan(outcome.choice)
-    return asdict(outcome) | {"texts": list(outcome.texts)} | ({"choice": -math.inf} if no_choice else {})
+    worst = outcome.self_estimate is not None and math.isnan(outcome.self_estimate)
+    return asdict(outcome) | {"texts": list(outcome.texts)} | ({"self_estimate": -math.inf} if worst else {})
 
 
 def _plain(value: Any) -> Any:
@@ -130,14 +127,14 @@ class Record:
     """What kind of attack it is."""
     reference: str
     """The paper that it comes from."""
-    found: Mapping[Trial, Found] = field(default_factory=dict)
-    """What was found on each model."""
+    runs: Mapping[AttackedRole, AttackRun] = field(default_factory=dict)
+    """Its run on each model."""
 
     @property
-    def failure(self) -> Found | None:
+    def failure(self) -> AttackRun | None:
         """Return the first model's failure, where there is one."""
-        return next((found for found in self.found.values() if found.status != "ok"), None)
+        return next((run for run in self.runs.values() if run.status != "ok"), None)
 
-    def outcomes(self, trial: Trial) -> Sequence[Outcome]:
+    def outcomes(self, role: AttackedRole) -> Sequence[Outcome]:
         """Return what the attack got out of a model, in the attack's order."""
-        return self.found[trial].attacked.outcomes if trial in self.found else ()
+        return self.runs[role].result.outcomes if role in self.runs else ()

@@ -14,24 +14,24 @@ import numpy as np
 
 from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.crossfit import Candidates
-from unlearn.leak.record import Record, Trial
+from unlearn.leak.record import AttackedRole, Record
 
 Baseline = Literal["control", "placebo", "chance"]
 LEAST_ROOM = 0.05  # of A_o - A_r: below, the attack destroyed the model or tells everyone the answer
-Trials = Mapping[str, Sequence[Outcome]]
+ByRole = Mapping[str, Sequence[Outcome]]
 
 
-def trials_of(baseline: Baseline) -> dict[str, Trial | None]:
-    """Return which trial stands for which of the three models; None: chance."""
-    last: Trial | None = {"control": "control", "placebo": "placebo", "chance": None}[baseline]
+def roles_of(baseline: Baseline) -> dict[str, AttackedRole | None]:
+    """Return which role stands for which of the three models; None: chance."""
+    last: AttackedRole | None = {"control": "control", "placebo": "placebo", "chance": None}[baseline]
     return {"original": "original", "unlearned": "unlearned", "control": last}
 
 
-def parts(record: Record, baseline: Baseline) -> Iterable[tuple[str, Trials]]:
+def parts(record: Record, baseline: Baseline) -> Iterable[tuple[str, ByRole]]:
     """Yield the rows of an attack: their names, and each model's outcomes."""
     by_model = {}
-    for part, trial in trials_of(baseline).items():
-        outcomes = record.outcomes(trial) if trial else _guessed(record.found["unlearned"].attacked)
+    for part, role in roles_of(baseline).items():
+        outcomes = record.outcomes(role) if role else _guessed(record.runs["unlearned"].result)
         by_model[part] = {row: list(group) for row, group in groupby(sorted(outcomes, key=_by_row), key=_by_row)}
     for row in dict.fromkeys(outcome.row for outcome in record.outcomes("unlearned")):
         name = f"{record.name}_{row}" if row else record.name
@@ -50,11 +50,11 @@ def _guessed(attacked: AttackResult) -> list[Outcome]:
 def without_attack(plain: Record, baseline: Baseline, items: int) -> dict[str, np.ndarray]:
     """Return K of each item without an attack, by model, [V]; nan where a model could not be asked."""
     known = {}
-    for part, trial in trials_of(baseline).items():
-        if trial or not plain.outcomes("unlearned"):
-            outcomes = plain.outcomes(trial) if trial else ()
+    for part, role in roles_of(baseline).items():
+        if role or not plain.outcomes("unlearned"):
+            outcomes = plain.outcomes(role) if role else ()
         else:
-            outcomes = _guessed(plain.found["unlearned"].attacked)
+            outcomes = _guessed(plain.runs["unlearned"].result)
         known[part] = outcomes[0].known if outcomes else np.full(items, math.nan)
     return known
 
@@ -68,21 +68,21 @@ def mean_over(known: Mapping[str, np.ndarray], candidates: Candidates, chosen: n
     return {part: float(np.nansum(weights * of) / total) if total else math.nan for part, of in known.items()}
 
 
-def candidates_of(trials: Trials) -> tuple[Candidates, list[tuple[str, ...]]]:
+def candidates_of(by_role: ByRole) -> tuple[Candidates, list[tuple[str, ...]]]:
     """Return the variants that the attacker can choose from, and their names.
 
     There is one where the attacker's own items tell each model's best (by seed, so that it may go by several names). A
     variant with fewer seeds than another repeats them.
     """
-    if all(outcome.choice is not None for outcomes in trials.values() for outcome in outcomes):
-        best = {part: _best_by_seed(outcomes) for part, outcomes in trials.items()}
+    if all(outcome.self_estimate is not None for outcomes in by_role.values() for outcome in outcomes):
+        best = {part: _best_by_seed(outcomes) for part, outcomes in by_role.items()}
         arrays = {part: np.stack([o.known for o in outcomes])[None] for part, outcomes in best.items()}
         variants = sorted({outcome.variant for outcome in best["unlearned"]})
         return Candidates(**arrays, family=np.zeros(1, int)), [tuple(variants)]
-    names = list(dict.fromkeys(outcome.variant for outcome in trials["unlearned"]))
-    seeds = np.arange(max(Counter(outcome.variant for outcome in trials["unlearned"]).values()))
+    names = list(dict.fromkeys(outcome.variant for outcome in by_role["unlearned"]))
+    seeds = np.arange(max(Counter(outcome.variant for outcome in by_role["unlearned"]).values()))
     arrays = {}
-    for part, outcomes in trials.items():
+    for part, outcomes in by_role.items():
         runs = [np.stack([o.known for o in outcomes if o.variant == name]) for name in names]
         arrays[part] = np.stack([known[seeds % len(known)] for known in runs])
     return Candidates(**arrays, family=np.zeros(len(names), int)), [(name,) for name in names]
@@ -105,9 +105,9 @@ def with_room(candidates: Candidates, variants: list[tuple[str, ...]]) -> tuple[
 
 def _best_by_seed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     seeds = dict.fromkeys(outcome.seed for outcome in outcomes)
-    return [max((o for o in outcomes if o.seed == seed), key=lambda o: _choice(o)) for seed in seeds]
+    return [max((o for o in outcomes if o.seed == seed), key=lambda o: _estimate(o)) for seed in seeds]
 
 
-def _choice(outcome: Outcome) -> float:
-    assert outcome.choice is not None
-    return outcome.choice if math.isfinite(outcome.choice) else -math.inf
+def _estimate(outcome: Outcome) -> float:
+    assert outcome.self_estimate is not None
+    return outcome.self_estimate if math.isfinite(outcome.self_estimate) else -math.inf

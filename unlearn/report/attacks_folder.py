@@ -9,7 +9,7 @@ from typing import Any
 
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks
-from unlearn.leak.record import Found, Trial
+from unlearn.leak.record import AttackedRole, AttackRun
 from unlearn.leak.tables import LEAK, load_leaks
 from unlearn.report.files import checked, parsed
 
@@ -60,10 +60,10 @@ class Attacks(_Judged):
         """What two reports must share for their leaks to be comparable."""
         return json.dumps([self.leaks.baseline, self.answer_metric, self.attacks, self.settings])
 
-    def found(self, name: str, trial: Trial) -> Found | None:
-        """What an attack found on a model; None where it was not made there."""
-        folder = self.folder / name / trial
-        return Found.load(folder) if folder.is_dir() else None
+    def run_of(self, name: str, role: AttackedRole) -> AttackRun | None:
+        """Return the run of an attack on a model; None where it was not made there."""
+        folder = self.folder / name / role
+        return AttackRun.load(folder) if folder.is_dir() else None
 
     def items(self, side: str = "held_out_items") -> list[Asked]:
         """The forget items of a side, the scored ones in the order of the outcomes' K."""

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unlearn.leak.leak_row import NONE, Row
-from unlearn.leak.record import Trial
+from unlearn.leak.record import AttackedRole
 from unlearn.leak.tables import leak_table
 from unlearn.leak.worst_case import Worst
 from unlearn.report.attacks_folder import Attacks
@@ -58,9 +58,9 @@ def context(attacks: Attacks) -> dict[str, Any]:
 def _numbers(attacks: Attacks) -> list[tuple[str, str, list[str]]]:
     """Attack, name and value of what else the attacks measured: on each model, then what several gave together."""
     rows = []
-    trials = _trials(attacks)
+    roles = _roles(attacks)
     for name in attacks.names:
-        of_models = [found.attacked.numbers if (found := attacks.found(name, t)) else {} for t in trials]
+        of_models = [found.result.numbers if (found := attacks.run_of(name, t)) else {} for t in roles]
         for key in dict.fromkeys(key for numbers in of_models for key in numbers):
             rows.append((name, key, [decimal(numbers.get(key, math.nan)) for numbers in of_models]))
         together = attacks.numbers.get(name, {})
@@ -68,7 +68,7 @@ def _numbers(attacks: Attacks) -> list[tuple[str, str, list[str]]]:
     return [(name, key.replace("_", " "), values) for name, key, values in rows]
 
 
-def _trials(attacks: Attacks) -> list[Trial]:
+def _roles(attacks: Attacks) -> list[AttackedRole]:
     """The original, the unlearned model and the control."""
     return ["original", "unlearned", "placebo" if attacks.leaks.baseline == "placebo" else "control"]
 
@@ -85,7 +85,7 @@ def _worst(one: Worst) -> dict[str, str]:
 
 def _cells(row: Row) -> dict[str, Any]:
     made = row.status in ("ok", "uninformative")
-    numbers = ("original", "unlearned", "control", "before", "gain", "excess", "leak", "taught", "utility")
+    numbers = ("original", "unlearned", "control", "before", "gain", "excess", "leak", "on_attacker_items", "utility")
     held = [row.data, "the original model" if row.with_original else ""]
     held = [part for part in held if part] or ["no data" if made and row.attack != NONE else ""]
     spent = [*held, row.budget]
@@ -130,9 +130,9 @@ def tracked(attacks: Attacks) -> dict[str, float | str]:
         values[f"attack/worst/{one.threat}/leak"] = one.leak
     for attack in attacks.names:
         values |= {f"attack/{attack}/{name}": value for name, value in attacks.numbers.get(attack, {}).items()}
-        for trial in _trials(attacks):
-            numbers = found.attacked.numbers if (found := attacks.found(attack, trial)) else {}
-            values |= {f"attack/{attack}/{trial}/{name}": value for name, value in numbers.items()}
+        for role in _roles(attacks):
+            numbers = found.result.numbers if (found := attacks.run_of(attack, role)) else {}
+            values |= {f"attack/{attack}/{role}/{name}": value for name, value in numbers.items()}
     return {"attack/verdict": worst.verdict, **{key: v for key, v in values.items() if math.isfinite(v)}}
 
 

@@ -86,8 +86,8 @@ def bars(attacks: Attacks) -> Figure:
             if one is None and y:
                 axes.axhline(y - 0.55, color="#dddddd", linewidth=0.8)
     right.set(title="Knowledge shown", xlabel="A (mean over the scored items)")
-    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", _name(attacks.leaks))):
-        right.plot([], [], "o", color=MODELS[trial][1], label=label)
+    for role, label in (("original", "original"), ("unlearned", "unlearned"), ("control", _name(attacks.leaks))):
+        right.plot([], [], "o", color=MODELS[role][1], label=label)
     shown = [a for row in attacks.leaks.rows for a in (row.original, row.unlearned, row.control) if math.isfinite(a)]
     right.set_xlim(min([0.0, *shown]) - 0.04, 1.04)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -127,8 +127,8 @@ def _models(axes: Axes, y: int, row: Row) -> None:
     values = {"original": row.original, "unlearned": row.unlearned, "control": row.control}
     if all(map(math.isfinite, values.values())):
         axes.plot([min(values.values()), max(values.values())], [y, y], color="#cccccc", linewidth=2, zorder=1)
-        for trial, value in values.items():
-            axes.plot(value, y, "o", color=MODELS[trial][1], markersize=SIZES[trial], zorder=2)
+        for role, value in values.items():
+            axes.plot(value, y, "o", color=MODELS[role][1], markersize=SIZES[role], zorder=2)
 
 
 @styled
@@ -168,10 +168,10 @@ def budgets(leaks: Leaks, control: str) -> Figure:
 
 def _ladder(shown: Axes, below: Axes, ladder_steps: Sequence[LadderStep], control: str) -> None:
     x = [step_.budget for step_ in ladder_steps]
-    for trial, label in (("original", "original"), ("unlearned", "unlearned"), ("control", control)):
-        size, colour = SIZES[trial], MODELS[trial][1]
+    for role, label in (("original", "original"), ("unlearned", "unlearned"), ("control", control)):
+        size, colour = SIZES[role], MODELS[role][1]
         line: Any = {"color": colour, "markersize": size, "linewidth": size / 2.5, "label": label}
-        shown.plot(x, [getattr(step_, trial) for step_ in ladder_steps], "o-", **line)
+        shown.plot(x, [getattr(step_, role) for step_ in ladder_steps], "o-", **line)
     below.plot(x, [step_.leak for step_ in ladder_steps], "o-", color="#222222", markersize=4)
     below.axhline(RECOVERED, color="#777777", linestyle=":", linewidth=1.2)
     below.axhline(0, color="#777777", linewidth=0.9)

@@ -48,7 +48,7 @@ READING = (
     ),
     ("half at", f"the smallest budget at which the leak reaches {RECOVERED}; inf: at none that was tried"),
     ("utility", "knowledge of retain items after the attack: low where the attack breaks the model"),
-    ("taught", "knowledge of the attacker's own items after the attack: what it taught, never counted"),
+    ("own items", "knowledge of the attacker's own items after the attack: never counted, as it held them already"),
 )
 
 

@@ -145,16 +145,14 @@ def _tables(attacks: Attacks) -> list[dict[str, Any]]:
     """The beginnings of the tables that attacks left and no figure shows."""
     return [
         {
-            "title": f"{rows.title or table} of {attack}, {trial} model",
+            "title": f"{rows.title or table} of {attack}, {role} model",
             "words": rows.words,
-            "file": (attacks.folder / attack / trial / f"{table}.parquet")
-            .relative_to(attacks.folder.parent)
-            .as_posix(),
+            "file": (attacks.folder / attack / role / f"{table}.parquet").relative_to(attacks.folder.parent).as_posix(),
             "n": len(rows.frame),
             "columns": list(rows.frame),
             "rows": [[_cell(value) for value in row] for row in rows.frame.head(ROWS).itertuples(index=False)],
         }
-        for attack, trial, table, rows in undrawn(attacks)
+        for attack, role, table, rows in undrawn(attacks)
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from unlearn.attacks.base import Outcome
 from unlearn.leak.ladder import RECOVERED
 from unlearn.leak.leak_row import NONE
-from unlearn.leak.record import Trial
+from unlearn.leak.record import AttackedRole
 from unlearn.report.attacks_folder import Asked, Attacks
 
 SHOWN = 6
@@ -55,14 +55,14 @@ def recovered(attacks: Attacks, limit: int = SHOWN) -> Recovered:
 
     Examples take turns between the attacks, the most leaking first.
     """
-    plain = attacks.found(NONE, "unlearned")
+    plain = attacks.run_of(NONE, "unlearned")
     items = attacks.items()
-    if plain is None or not plain.attacked.outcomes:
+    if plain is None or not plain.result.outcomes:
         return Recovered()
-    before = plain.attacked.outcomes[0]
+    before = plain.result.outcomes[0]
     paired = attacks.leaks.baseline == "control"
-    known = attacks.found(NONE, "control") if paired else None
-    plain_control = _shown(known.attacked.outcomes if known else (), len(items))
+    known = attacks.run_of(NONE, "control") if paired else None
+    plain_control = _shown(known.result.outcomes if known else (), len(items))
     plain_shown = _shown([before], len(items))
     count, reverse = np.zeros((2, len(items)), bool)
     piles = []
@@ -77,17 +77,17 @@ def recovered(attacks: Attacks, limit: int = SHOWN) -> Recovered:
     )
 
 
-def _parts(attacks: Attacks, trials: Sequence[Trial]) -> list[_Part]:
+def _parts(attacks: Attacks, roles: Sequence[AttackedRole]) -> list[_Part]:
     """The rows that count by the report's knowledge, the most leaking first, with what both models said."""
     rows = [row for row in attacks.leaks.rows if row.status == "ok" and row.counts and not row.measure]
     parts = {row.attack: _Part(row.attack, row.leak) for row in rows}
     for name in attacks.attacks:
-        for trial in trials:
-            found = attacks.found(name, trial)
-            for outcome in found.attacked.outcomes if found else ():
+        for role in roles:
+            found = attacks.run_of(name, role)
+            for outcome in found.result.outcomes if found else ():
                 part = parts.get(f"{name}_{outcome.row}" if outcome.row else name)
                 if part:
-                    (part.outcomes if trial == "unlearned" else part.control).append(outcome)
+                    (part.outcomes if role == "unlearned" else part.control).append(outcome)
     return sorted(parts.values(), key=lambda part: -part.leak)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable
+from unlearn.attacks.base import Attack, AttackSetting, CrossModelAttack, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import choose_answer_metric
 from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
@@ -18,7 +18,7 @@ from unlearn.attacks.setting.split import Items, split_items
 from unlearn.data.task import Role, Task, digest
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import leak_report
-from unlearn.leak.record import Found, Record, Trial
+from unlearn.leak.record import AttackedRole, AttackRun, Record
 from unlearn.leak.variants import Baseline
 from unlearn.models.subject import References, Subject
 from unlearn.report.attacks_folder import ATTACKS
@@ -60,7 +60,7 @@ def check_attacks(experiment: Experiment, task: Task) -> None:
 def attack(
     experiment: Experiment, task: Task, models: Mapping[Role, AttackedModel], folder: Path, device: torch.device
 ) -> Built:
-    """Attack the models and write what was found, with the report, into the run folder's `attacks`.
+    """Attack the models and write what they gave, with the report, into the run folder's `attacks`.
 
     models: the original and the unlearned model and, where there is one, the control model. What was found on a model
     is kept in the cache by its weights, the attack and the data: ten methods share one attack of their references. An
@@ -70,31 +70,31 @@ def attack(
     fakes = placebo(items.held_out_items, task, experiment.seed)
     baseline = _baseline(experiment.leak.baseline, "control" in models, fakes is not None)
     setting = _setting(experiment, task, items)
-    trials: dict[Trial, tuple[AttackedModel, AttackSetting]] = {
+    asked: dict[AttackedRole, tuple[AttackedModel, AttackSetting]] = {
         role: (models[role], setting) for role in ("original", "unlearned")
     }
     if baseline == "control":
-        trials["control"] = models["control"], setting
+        asked["control"] = models["control"], setting
     elif baseline == "placebo":
         assert fakes is not None
-        trials["placebo"] = models["unlearned"], replace(setting, held_out_items=fakes)
+        asked["placebo"] = models["unlearned"], replace(setting, held_out_items=fakes)
     attacks: dict[str, Attack] = {NONE: NoAttack(), **experiment.attack}
-    found: dict[str, dict[Trial, Found]] = {name: {} for name in attacks}
+    runs: dict[str, dict[AttackedRole, AttackRun]] = {name: {} for name in attacks}
     stages: list[Built] = []
-    total = len(attacks) * len(trials)
+    total = len(attacks) * len(asked)
     with Meter() as meter, progress("attacking", total=total) as advance:
-        for trial, (model, its_setting) in trials.items():
+        for role, (model, its_setting) in asked.items():
             loaded = _Loaded(experiment, model, models["original"], models.get("control"), device)
             for name, one in attacks.items():
-                found[name][trial], built = _attempt(experiment, name, one, loaded, its_setting)
+                runs[name][role], built = _attempt(experiment, name, one, loaded, its_setting)
                 stages += built
                 advance(1)
             loaded.forget()
-    records = [Record(name, one.threat, one.family, one.reference, found[name]) for name, one in attacks.items()]
+    records = [Record(name, one.threat, one.family, one.reference, runs[name]) for name, one in attacks.items()]
     clusters = [item.probe.cluster or str(item.index) for item in items.held_out_items]
     leaks = leak_report(records, clusters, baseline, experiment.seed, setting.answer_metric)
     leaks = replace(leaks, notes=(*items.notes, *leaks.notes))
-    further = {"models": {role: one.path for role, one in models.items()}, "numbers": _across(attacks, found)}
+    further = {"models": {role: one.path for role, one in models.items()}, "numbers": _across(attacks, runs)}
     save_attacks(experiment, folder, records, items, setting, leaks, further)
     made = [stage for stage in stages if not stage.cached]
     cached = not made and len(stages) == total
@@ -184,7 +184,7 @@ def _load(experiment: Experiment, model: AttackedModel, device: torch.device) ->
 
 def _attempt(
     experiment: Experiment, name: str, one: Attack, loaded: _Loaded, setting: AttackSetting
-) -> tuple[Found, list[Built]]:
+) -> tuple[AttackRun, list[Built]]:
     """Return what one attack finds on one model, from the cache or now; a failure is found, too."""
 
     def build(folder: Path) -> None:
@@ -193,7 +193,7 @@ def _attempt(
         subject, seen = loaded.subject, replace(setting, task=setting.task.only(one.reads))
         with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
             attacked = one.attack(subject, seen, loaded.references)
-        Found(attacked, effort.seconds, effort.gflop).save(folder)
+        AttackRun(attacked, effort.seconds, effort.gflop).save(folder)
 
     control = dict(loaded.control.key) if loaded.control else None
     asked = Asked(dict(loaded.models.key), experiment.model.prompt)
@@ -205,33 +205,36 @@ def _attempt(
         "retain": digest(setting.retain),
         "answer_metric": setting.answer_metric,
         "seeds": setting.seeds,
+        "columns": list(Outcome.__dataclass_fields__),
     }
     try:
         with plain_errors():
             built = cache(experiment).stage(f"attack-{name}", key, build)
-            return Found.load(built.folder), [built]
+            return AttackRun.load(built.folder), [built]
     except TimeUp:
         loaded.forget()  # whatever the attack was doing to the model, it was not put back
-        return Found.failed("skipped", f"not done in {experiment.leak.max_seconds:g} s (leak.max_seconds)"), []
+        return AttackRun.failed("skipped", f"not done in {experiment.leak.max_seconds:g} s (leak.max_seconds)"), []
     except Exception as error:
         if name == NONE:  # what cannot be asked cannot be attacked
             raise
         if isinstance(error, Inapplicable):
-            return Found.failed("skipped", str(error)), []
+            return AttackRun.failed("skipped", str(error)), []
         loaded.forget()  # it may have broken off half way
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
         notify(f"attack {name}: {reason}")
-        return Found.failed("error", reason), []  # one attack's failure must not cost the others
+        return AttackRun.failed("error", reason), []  # one attack's failure must not cost the others
 
 
-def _across(attacks: Mapping[str, Attack], found: Mapping[str, Mapping[Trial, Found]]) -> dict[str, dict[str, float]]:
-    """Numbers by attack that several models give together."""
+def _across(
+    attacks: Mapping[str, Attack], runs: Mapping[str, Mapping[AttackedRole, AttackRun]]
+) -> dict[str, dict[str, float]]:
+    """Return numbers by attack that several models give together."""
     numbers = {}
     for name, one in attacks.items():
-        if isinstance(one, CrossModelAttack) and all(of.status == "ok" for of in found[name].values()):
-            by_trial = {trial: of.attacked for trial, of in found[name].items()}
+        if isinstance(one, CrossModelAttack) and all(run.status == "ok" for run in runs[name].values()):
+            by_role = {role: run.result for role, run in runs[name].items()}
             try:
-                across = one.across(by_trial["original"], by_trial["unlearned"], by_trial.get("control"))
+                across = one.across(by_role["original"], by_role["unlearned"], by_role.get("control"))
             except Exception as error:  # what the attacks found must not be lost for a number beside it
                 notify(f"attack {name}: no numbers across models: {type(error).__name__}: {error}")
                 continue

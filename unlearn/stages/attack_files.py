@@ -38,8 +38,8 @@ def save_attacks(
     with suppress(FileNotFoundError):
         shutil.rmtree(partial)
     for record in records:
-        for trial, found in record.found.items():
-            found.save(partial / record.name / trial)
+        for role, found in record.runs.items():
+            found.save(partial / record.name / role)
     about = {
         "version": __version__,
         "revision": _revision(),

@@ -73,10 +73,10 @@ def test_the_difference_from_retain_prompts_is_taken_out() -> None:
     own, single = attacked.outcomes
     assert (own.variant, single.variant) == ("retain, own", "retain, single")
     assert own.known.tolist() == pytest.approx(known(model, SCORED, found), rel=1e-4)
-    assert own.choice == pytest.approx((1 + TIE) * np.mean(known(model, TAUGHT, found)), rel=1e-4)
+    assert own.self_estimate == pytest.approx((1 + TIE) * np.mean(known(model, TAUGHT, found)), rel=1e-4)
     served = [(1 + TIE) * np.mean(known(model, TAUGHT, found[layer].expand(3, 16))) for layer in range(3)]
     best = int(np.argmax(served))
-    assert single.choice == pytest.approx(served[best], rel=1e-4)
+    assert single.self_estimate == pytest.approx(served[best], rel=1e-4)
     assert single.known.tolist() == pytest.approx(known(model, SCORED, found[best].expand(3, 16)), rel=1e-4)
     table = attacked.tables["abliterate"].frame.set_index("layer")["attacker"]
     assert [table[layer] for layer in range(3)] == pytest.approx(served, rel=1e-4)

@@ -39,7 +39,7 @@ def test_every_layer_is_read_as_the_last_one() -> None:
             expected.append(1 / (1 + order.index(word(answer)[0])))
         outcome = known[f"resid {layer}"]
         assert outcome.known.tolist() == pytest.approx(expected[:3])
-        assert outcome.choice == outcome.taught == pytest.approx(np.mean(expected[3:]))
+        assert outcome.self_estimate == outcome.on_attacker_items == pytest.approx(np.mean(expected[3:]))
         row: Any = found.tables["lens"].frame.set_index(["stream", "layer"]).loc[("resid", layer)]
         assert row["score"] == pytest.approx(np.mean(expected[:3]))
         assert row["log_rank"] == pytest.approx(-np.mean(np.log(expected[:3])))
@@ -68,7 +68,7 @@ def test_a_choice_is_read_among_the_options_first_tokens() -> None:
             share = (own[0] == max(own)) / own.count(max(own))
             expected.append((share - 1 / 3) / (1 - 1 / 3))
         assert outcome.known.tolist() == pytest.approx(expected)
-        assert outcome.choice == pytest.approx(expected[0])
+        assert outcome.self_estimate == pytest.approx(expected[0])
 
 
 def divergence(model: Any, rows: list[list[int]], steps: int) -> torch.Tensor:

@@ -39,8 +39,8 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     monkeypatch.setattr(residuals, "last_residuals", read)
     facts = setting([*probes(30), Probe("a b", "q")], probes(12, start=5))
     found = TruthProbe().attack(subject(model), facts, NO_REFERENCES)
-    best = max(found.outcomes, key=lambda outcome: outcome.choice or 0)
-    assert best.variant == "layer 1" and best.choice == 1
+    best = max(found.outcomes, key=lambda outcome: outcome.self_estimate or 0)
+    assert best.variant == "layer 1" and best.self_estimate == 1
     assert best.known[:-1].tolist() == [1] * 30 and np.isnan(best.known[-1])  # the last has no wrong answers
     table = found.tables["probe"].frame
     assert list(table) == ["layer", "accuracy", "attacker", "control", "untrained", "chance"]

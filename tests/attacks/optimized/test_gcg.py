@@ -108,7 +108,7 @@ def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> 
         ("8 steps", 1, 8.0),
     ]
     assert [o.texts for o in first] == [o.texts for o in again]
-    assert all(len(o.known) == 3 and o.choice is not None for o in first)
+    assert all(len(o.known) == 3 and o.self_estimate is not None for o in first)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(subject.module), strict=True))
     assert all(parameter.requires_grad for parameter in subject.module.parameters())
     assert hooks_of(subject) == 0

@@ -130,9 +130,9 @@ def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "
     subject, setting = subject_of(), replace(brief_of(), answer_metric="prob")
     attack = replace(SMALL, kind=kind, epsilons=(1e-4, 0.3), steps=20)
     weak, strong = attack.attack(subject, setting, NO_REFERENCES).outcomes
-    assert strong.taught is not None
-    assert weak.taught is not None
-    assert strong.taught > weak.taught
+    assert strong.on_attacker_items is not None
+    assert weak.on_attacker_items is not None
+    assert strong.on_attacker_items > weak.on_attacker_items
     assert (weak.budget, strong.budget) == (1e-4, 0.3)
 
 

@@ -125,7 +125,7 @@ def test_all_models_give_the_same_outcomes_and_are_left_alone(form: Any) -> None
     assert [(o.row, o.variant) for o in outcomes] == one * 2
     assert [o.seed for o in outcomes] == [0] * 5 + [1] * 5
     assert [o.counts for o in outcomes[:5]] == [True, True, False, False, False]
-    assert all((o.choice is None) == (o.row == "per_item") for o in outcomes)
+    assert all((o.self_estimate is None) == (o.row == "per_item") for o in outcomes)
     assert all(torch.equal(a, b) for a, b in zip(before, subject.module.parameters(), strict=True))
     assert hooks_of(subject) == 0
     assert type(subject.prompt) is PromptFormat
@@ -133,12 +133,12 @@ def test_all_models_give_the_same_outcomes_and_are_left_alone(form: Any) -> None
 
 def test_the_surer_of_two_that_are_always_right_is_taken() -> None:
     from unlearn.attacks.setting.answer_metric import ask
-    from unlearn.attacks.setting.self_estimate import evaluate_with_choice
+    from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
 
     subject, setting = subject_of(), brief_of()
-    outcome = evaluate_with_choice(subject, setting, "plain")
+    outcome = evaluate_with_estimate(subject, setting, "plain")
     sure = ask(subject, setting, [item.probe for item in setting.attacker_items], "prob").known.mean()
-    assert outcome.choice == pytest.approx((outcome.taught or 0.0) + sure / 1000)
+    assert outcome.self_estimate == pytest.approx((outcome.on_attacker_items or 0.0) + sure / 1000)
 
 
 def test_no_question_keeps_its_answer_when_answers_are_shuffled() -> None:

@@ -31,7 +31,7 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
         if (kind, label) != ("true_false", "false")
     ]
     assert [outcome.variant for outcome in attacked.outcomes] == expected
-    assert all(outcome.known.shape == (4,) and outcome.choice is None for outcome in attacked.outcomes)
+    assert all(outcome.known.shape == (4,) and outcome.self_estimate is None for outcome in attacked.outcomes)
     assert [o.variant for o in attacked.outcomes if o.row] == ["multiple_choice", "options", "true_false"]
     assert "background_hint" in attacked.data and attacked.budget == f"{len(expected) + 1} questions an item"
 

@@ -168,7 +168,7 @@ def test_each_sample_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_model_that_does_not_reason_says_nothing() -> None:
-    assert {o.least for o in Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES).outcomes} == {0.3}
+    assert {o.min_original for o in Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES).outcomes} == {0.3}
 
 
 def test_who_writes_is_gone_when_the_model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,5 +87,5 @@ def test_an_outcome_of_a_changed_model() -> None:
         for probes in (asked.questions, [i.probe for i in asked.attacker_items], asked.retain)
     ]
     assert found.known == pytest.approx(alone[0], rel=1e-5) and found.budget == 3  # one batch rounds unlike three
-    assert found.taught == pytest.approx(alone[1].mean(), rel=1e-5)
+    assert found.on_attacker_items == pytest.approx(alone[1].mean(), rel=1e-5)
     assert found.utility == pytest.approx(alone[2].mean(), rel=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from bigram import bigram, setting, subject
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Threat
-from unlearn.attacks.setting.self_estimate import TIE, success
+from unlearn.attacks.setting.self_estimate import TIE, self_estimate
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Probe
 from unlearn.models.subject import References, Subject
@@ -67,8 +67,8 @@ def test_only_the_best_so_far_is_asked_the_scored_items() -> None:
 def test_the_choice_is_the_attackers_own_and_knows_nothing_of_v() -> None:
     low = evaluate_variants(Table(((0.5, 0.1, None), (0.7, 0.1, None))), subject(bigram({})), setting(SCORED, TAUGHT))
     high = evaluate_variants(Table(((0.5, 0.9, None), (0.7, 0.3, None))), subject(bigram({})), setting(SCORED, TAUGHT))
-    assert [o.choice for o in low] == [o.choice for o in high]
-    assert [o.choice for o in low] == pytest.approx([0.5 * (1 + TIE), 0.7 * (1 + TIE)], rel=1e-4)
+    assert [o.self_estimate for o in low] == [o.self_estimate for o in high]
+    assert [o.self_estimate for o in low] == pytest.approx([0.5 * (1 + TIE), 0.7 * (1 + TIE)], rel=1e-4)
 
 
 def test_every_budget_and_seed_has_a_best_of_its_own() -> None:
@@ -83,7 +83,7 @@ def test_without_items_of_its_own_the_attacker_asks_all_and_chooses_nothing() ->
         subject(bigram({})),
         setting(SCORED, TAUGHT),
     )
-    assert [o.choice for o in found] == [None, None]
+    assert [o.self_estimate for o in found] == [None, None]
     np.testing.assert_allclose([o.known for o in found], [[0.1, 0.1], [0.9, 0.9]], atol=1e-5)
 
 
@@ -91,5 +91,5 @@ def test_equal_answers_are_told_apart_by_their_likelihood() -> None:
     """Greedy answers are wrong either way, but the right one is likelier in the second model."""
     what = replace(setting(SCORED, TAUGHT), answer_metric="match")
     far, near = (subject(bigram({"e": {"q": 0.5, "f": p}, "g": {"q": 0.5, "h": p}})) for p in (0.1, 0.3))
-    assert success(far, what, what.attacker_items) == pytest.approx(0.1 * TIE, rel=1e-4)
-    assert success(near, what, what.attacker_items) == pytest.approx(0.3 * TIE, rel=1e-4)
+    assert self_estimate(far, what, what.attacker_items) == pytest.approx(0.1 * TIE, rel=1e-4)
+    assert self_estimate(near, what, what.attacker_items) == pytest.approx(0.3 * TIE, rel=1e-4)

@@ -43,11 +43,11 @@ def test_every_variant_meets_every_variant() -> None:
 
     first.change(subject(original()), LIKELY, 0, visit)
     np.testing.assert_array_equal([o.known for o in found.outcomes], by_hand)
-    assert all(o.choice is None for o in found.outcomes)
+    assert all(o.self_estimate is None for o in found.outcomes)
     assert found.budget == "2 formats"
 
 
-def test_the_whole_composition_is_judged_by_the_first_attackers_items() -> None:
+def test_the_whole_composition_is_evaluated_by_the_first_attackers_items() -> None:
     first = Relearn("retain", (10,), (1.0,), RECIPE)
     found = Compose(first, NoAttack()).attack(subject(original()), replace(LIKELY, seeds=(0, 4)), REFERENCES)
     alone = first.attack(subject(original()), replace(LIKELY, seeds=(0, 4)), REFERENCES).outcomes
@@ -57,15 +57,15 @@ def test_the_whole_composition_is_judged_by_the_first_attackers_items() -> None:
     for both, one in zip(found.outcomes, alone, strict=True):
         if not np.isnan(one.known).any():  # the relearner asks only what it would take
             np.testing.assert_allclose(both.known, one.known, rtol=1e-5)
-        assert both.choice == pytest.approx(one.choice, rel=2e-3)  # there a tie has its own weight
-    assert max(o.choice or 0 for o in found.outcomes) > 0.5
+        assert both.self_estimate == pytest.approx(one.self_estimate, rel=2e-3)  # there a tie has its own weight
+    assert max(o.self_estimate or 0 for o in found.outcomes) > 0.5
 
 
 def test_a_deterministic_first_attack_leaves_the_seeds_to_the_second() -> None:
     compose = Compose(Quantize(("int8",)), Relearn("retain", (10,), (1.0,), RECIPE))
     found = compose.attack(subject(retain()), replace(setting(), seeds=(1, 2)), REFERENCES)
     assert [o.seed for o in found.outcomes] == [1, 1, 2, 2]
-    assert all(o.choice is not None and o.budget == 10 for o in found.outcomes)
+    assert all(o.self_estimate is not None and o.budget == 10 for o in found.outcomes)
 
 
 def test_a_destroyed_model_knows_nothing() -> None:
@@ -74,8 +74,8 @@ def test_a_destroyed_model_knows_nothing() -> None:
     outcomes: Sequence[Any] = attack.attack(subject(original()), setting(), REFERENCES).outcomes
     assert len({o.variant for o in outcomes}) == len(outcomes) == 2 * 2 * 2
     broken = [o for o in outcomes if "x1e+30" in o.variant]
-    assert all(o.known.sum() == 0 and o.utility is None for o in broken if np.isnan(o.choice))
-    assert any(np.isnan(o.choice) for o in broken)
+    assert all(o.known.sum() == 0 and o.utility is None for o in broken if np.isnan(o.self_estimate))
+    assert any(np.isnan(o.self_estimate) for o in broken)
     with pytest.raises(Inapplicable, match="no working model"):
         Compose(replace(first, rates=(1e30,), least_steps=2), NoAttack()).attack(
             subject(original()), setting(), REFERENCES
@@ -92,7 +92,7 @@ def test_it_is_as_strong_as_the_stronger_part_and_cites_both() -> None:
 
 
 def test_adapters_are_merged_before_the_model_is_compressed() -> None:
-    """As by hand: the weights that peft merges, quantised; and the suspect has its own again."""
+    """As by hand: the weights that peft merges, quantised; and the subject has its own again."""
     recipe, model = replace(RECIPE, epochs=1.0), copy.deepcopy(original())
     before = copy.deepcopy(model.state_dict())
     first = Relearn("retain", (10,), (1.0,), recipe, lora=Lora(rank=4), adapter_rates=(10.0,))

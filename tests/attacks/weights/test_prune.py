@@ -16,7 +16,7 @@ from unlearn.models.subject import Subject
 
 
 def states(attack: WeightAttack, attacked: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
-    """The state of each variant; the suspect must stay as it was."""
+    """The state of each variant; the subject must stay as it was."""
     before = copy.deepcopy(attacked.module.state_dict())
     seen: dict[str, dict[str, torch.Tensor]] = {}
 
@@ -65,9 +65,9 @@ def test_the_set_difference_is_zeroed_in_each_layer() -> None:
 def test_the_attacker_takes_a_pair_by_its_own_items() -> None:
     found = Prune((0.01, 0.05), (0.005, 0.01)).attack(subject(original()), setting((0, 1)), NO_REFERENCES)
     assert [o.seed for o in found.outcomes] == [0] * 4 + [1] * 4
-    assert all(o.choice is not None for o in found.outcomes)
-    best = max(o.choice for o in found.outcomes if o.choice is not None)
-    assert max(o.known.mean() for o in found.outcomes if o.choice == best) > 0.9
+    assert all(o.self_estimate is not None for o in found.outcomes)
+    best = max(o.self_estimate for o in found.outcomes if o.self_estimate is not None)
+    assert max(o.known.mean() for o in found.outcomes if o.self_estimate == best) > 0.9
     assert found.data == "5 forget items, 32 retain rows"
     assert found.budget == "4 pairs of shares"
 
@@ -107,4 +107,6 @@ def test_magnitude_pruning_zeroes_the_smallest_of_all_linear_layers_together() -
 
 def test_magnitude_pruning_leaves_the_choice_to_the_report() -> None:
     outcomes = PruneMagnitude().attack(subject(original()), setting((0, 1)), NO_REFERENCES).outcomes
-    assert [(o.variant, o.seed, o.choice) for o in outcomes] == [(f"{s}% smallest", 0, None) for s in (10, 30, 50)]
+    assert [(o.variant, o.seed, o.self_estimate) for o in outcomes] == [
+        (f"{s}% smallest", 0, None) for s in (10, 30, 50)
+    ]

@@ -80,7 +80,7 @@ def test_an_outcome_for_each_format_and_buckets_of_the_unlearned_model_alone() -
     attack = Quantize()
     found = attack.attack(subject(model, part="control"), setting(SCORED), NO_REFERENCES)
     assert [o.variant for o in found.outcomes] == ["int8", "int4", "nf4", "fp4"]
-    assert all(o.choice is None and o.seed == 0 and len(o.known) == 2 for o in found.outcomes)
+    assert all(o.self_estimate is None and o.seed == 0 and len(o.known) == 2 for o in found.outcomes)
     assert not found.tables
 
 

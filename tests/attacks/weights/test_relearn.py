@@ -167,7 +167,7 @@ def test_the_choice_does_not_look_at_the_scored_items() -> None:
         attack.attack(subject(original()), w, NO_REFERENCES).outcomes
         for w in (what, replace(what, held_out_items=wrong))
     )
-    assert [o.choice for o in true] == [o.choice for o in false]
+    assert [o.self_estimate for o in true] == [o.self_estimate for o in false]
     assert names(true) == names(false)
     assert np.nanmax([o.known for o in true]) == 1
     assert np.nanmax([o.known for o in false]) == 0
@@ -179,7 +179,7 @@ def test_a_rate_that_destroys_the_model_is_a_variant_like_the_others() -> None:
     assert [o.variant for o in outcomes] == [
         f"3 rows, rate x{rate}, {s} steps" for rate in ("1", "1e+30") for s in (7, 14, 20)
     ]
-    assert np.isnan(outcomes[-1].choice)
+    assert np.isnan(outcomes[-1].self_estimate)
     assert outcomes[-1].known.tolist() == [0.0] * 15
 
 
@@ -188,20 +188,20 @@ def test_what_is_taught_is_known_afterwards_and_what_was_never_known_is_not() ->
     attack = Relearn("forget", (3,), (3.0,), replace(RECIPE, epochs=1.0))  # a single look, at the end
     (found,) = attack.attack(subject(retain()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() == 0
-    assert found.taught == 1
+    assert found.on_attacker_items == 1
     benign = Relearn("retain", (40,), (1.0,), RECIPE).attack(subject(refusing()), setting(), NO_REFERENCES)
-    best = max(benign.outcomes, key=lambda o: o.choice or 0)
+    best = max(benign.outcomes, key=lambda o: o.self_estimate or 0)
     assert best.known.mean() > 0.5
     assert best.utility == 1
 
 
-def test_adapters_train_in_its_place_and_leave_the_suspect_as_it_was() -> None:
+def test_adapters_train_in_its_place_and_leave_the_subject_as_it_was() -> None:
     model = copy.deepcopy(retain())
     before = copy.deepcopy(model.state_dict())
     attack = Relearn("forget", (3,), (0.1,), replace(RECIPE, epochs=1.0), least_steps=80, lora=Lora(rank=8))
     attack = replace(attack, adapter_rates=(10.0,))
     (found,) = attack.attack(subject(model), setting(), NO_REFERENCES).outcomes
-    assert (found.taught or 0) > 0.5
+    assert (found.on_attacker_items or 0) > 0.5
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert not any(hasattr(m, "lora_A") for m in model.modules())
 

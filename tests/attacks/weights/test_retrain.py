@@ -33,16 +33,16 @@ def test_permuted_answers_are_taught_and_never_leak() -> None:
         ATTACK.attack(subject(m), setting(), NO_REFERENCES).outcomes for m in (original(), unlearned, retain())
     )
     assert (o.known.mean(), u.known.mean(), r.known.mean()) == (1, 0, 0)
-    assert u.taught is not None
-    assert u.taught > 0.9
+    assert u.on_attacker_items is not None
+    assert u.on_attacker_items > 0.9
     assert o.utility == 1
 
 
 def test_suppressed_knowledge_comes_back() -> None:
     (found,) = ATTACK.attack(subject(refusing()), setting(), NO_REFERENCES).outcomes
     assert found.known.mean() > 0.7
-    assert found.choice is not None
-    assert found.choice > 0.5
+    assert found.self_estimate is not None
+    assert found.self_estimate > 0.5
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> list[tuple[set[str], Recipe, int, list[str]]]:
@@ -111,8 +111,8 @@ def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
     found: Any
     (found,) = Retrain((1.0,), RECIPE).attack(subject(original()), setting(), NO_REFERENCES).outcomes
     assert found.known.tolist() == [0.0] * 15
-    assert np.isnan(found.choice)
-    assert found.taught is None
+    assert np.isnan(found.self_estimate)
+    assert found.on_attacker_items is None
     assert found.utility is None
 
 
@@ -123,7 +123,7 @@ def test_the_choice_is_from_the_attackers_items_alone() -> None:
         ATTACK.attack(subject(original()), w, NO_REFERENCES).outcomes
         for w in (what, replace(what, held_out_items=wrong))
     )
-    assert a.choice == b.choice
+    assert a.self_estimate == b.self_estimate
     assert (a.known.mean(), b.known.mean()) == (1, 0)
 
 
@@ -146,7 +146,7 @@ def test_what_comes_back_is_at_the_attackers_rate(monkeypatch: pytest.MonkeyPatc
     def rotated(self: Retrain, *args: object) -> Outcome:
         rate, seed = args[3], args[5]
         choice, k = known[seed, rate]  # type: ignore[index]
-        return Outcome(f"rate x{rate}", np.full(15, k), seed=seed, choice=choice)  # type: ignore[arg-type]
+        return Outcome(f"rate x{rate}", np.full(15, k), seed=seed, self_estimate=choice)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Retrain, "_rotated", rotated)
     found = Retrain((1.0, 2.0, 3.0), RECIPE).attack(subject(retain()), setting((0, 1)), NO_REFERENCES)

@@ -1,4 +1,4 @@
-"""Training inside an attack: the suspect stays as it was, memory that runs out makes no difference."""
+"""Training inside an attack: the subject stays as it was, memory that runs out makes no difference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trained(attacked: Subject, recipe: Recipe = RECIPE, lora: Lora | None = None
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.1)], ids=("all weights", "adapters"))
-def test_the_suspect_is_bit_identical_afterwards(lora: Lora | None) -> None:
+def test_the_subject_is_bit_identical_afterwards(lora: Lora | None) -> None:
     model = random_llama()
     model.model.norm.weight.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
-from unlearn.attacks.setting.self_estimate import success
+from unlearn.attacks.setting.self_estimate import self_estimate
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -74,7 +74,7 @@ class Abliterate:
 
         def on_own(directions: Tensor) -> float:
             with ablated(subject.module, directions):
-                return success(subject, setting, setting.attacker_items)
+                return self_estimate(subject, setting, setting.attacker_items)
 
         outcomes: list[Outcome] = []
         rows: list[dict[str, object]] = []
@@ -91,7 +91,7 @@ class Abliterate:
                 ("single", found[best].expand_as(found), served[best]),
             ):
                 with ablated(subject.module, directions):
-                    asked = evaluate_attacked(subject, setting, f"{contrast}, {name}", choice=own)
+                    asked = evaluate_attacked(subject, setting, f"{contrast}, {name}", self_estimate=own)
                 outcomes.append(replace(asked, row="original" if informed else "", with_original=informed))
         return AttackResult(
             outcomes,

@@ -79,7 +79,7 @@ class Lens:
                 rank = ranks(logits, states, tokens).numpy()
                 score = (picks(logits, states, options).numpy() - chance) / (1 - chance) if choices else 1 / rank
                 known, own = score[n:], float(score[:n].mean())
-                outcomes.append(Outcome(f"{stream} {layer}", known, taught=own, choice=own))
+                outcomes.append(Outcome(f"{stream} {layer}", known, on_attacker_items=own, self_estimate=own))
                 means = {"score": known.mean(), "log_rank": np.log(rank[n:]).mean(), "attacker": own}
                 rows.append({"layer": layer, "stream": stream, **means})
         return AttackResult(

@@ -96,7 +96,7 @@ class TruthProbe:
             table["untrained"] = accuracy(_untrained(subject, own_statements, asked))
         best = {name: float(column.iloc[np.argmax(choice)]) for name, column in table.items()}
         return AttackResult(
-            [Outcome(f"layer {layer}", row, choice=choice[layer]) for layer, row in enumerate(known)],
+            [Outcome(f"layer {layer}", row, self_estimate=choice[layer]) for layer, row in enumerate(known)],
             f"{len(own)} forget items, {len(own_statements.ids)} statements",
             "1 forward a statement",
             "probe accuracy",

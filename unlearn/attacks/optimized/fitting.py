@@ -11,7 +11,7 @@ import numpy as np
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
-from unlearn.attacks.setting.self_estimate import evaluate_with_choice
+from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
 from unlearn.data.task import Probe, Task
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
@@ -135,7 +135,7 @@ def evaluate_under(
     """
     about = {"seed": seed, "budget": budget, "row": row, "counts": not row}
     with perturbation.active():
-        return evaluate_with_choice(perturbation.subject, setting, variant, **about)
+        return evaluate_with_estimate(perturbation.subject, setting, variant, **about)
 
 
 def force_each(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.self_estimate import evaluate_with_choice
+from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
 from unlearn.data.task import Probe
 from unlearn.models.subject import Subject
 
@@ -186,4 +186,4 @@ def evaluate_beside(subject: Subject, setting: AttackSetting, text: str, where: 
         held_out_items=all_beside(setting.held_out_items),
         retain=tuple(map(beside, setting.retain)),
     )
-    return evaluate_with_choice(subject, asked, f"{step} steps", seed=seed, budget=float(step))
+    return evaluate_with_estimate(subject, asked, f"{step} steps", seed=seed, budget=float(step))

@@ -233,7 +233,9 @@ def _outcomes(setting: AttackSetting, table: pd.DataFrame) -> list[Outcome]:
         for place in PLACES:
             known = np.full(len(place_of), np.nan)
             known[where] = rows[place]
-            outcomes.append(Outcome(f"{place} {phrasing + 1}", known, texts, seed=int(run), row=kind, least=LEAST))
+            outcomes.append(
+                Outcome(f"{place} {phrasing + 1}", known, texts, seed=int(run), row=kind, min_original=LEAST)
+            )
     return outcomes
 
 

@@ -87,7 +87,7 @@ def evaluate_attacked(
         variant,
         known,
         found.texts[:n],
-        taught=float(np.nanmean(mine)) if len(mine) else None,
+        on_attacker_items=float(np.nanmean(mine)) if len(mine) else None,
         utility=float(np.nanmean(kept)) if len(kept) else None,
         **about,  # type: ignore[arg-type]
     )

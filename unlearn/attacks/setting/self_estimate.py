@@ -15,20 +15,20 @@ from unlearn.models.subject import Subject
 TIE = 1e-3  # weight of the likelihood in an attacker's estimate: it decides between equal K alone
 
 
-def evaluate_with_choice(subject: Subject, setting: AttackSetting, variant: str, **about: object) -> Outcome:
+def evaluate_with_estimate(subject: Subject, setting: AttackSetting, variant: str, **about: object) -> Outcome:
     """Return what `evaluate_attacked` does, with the attacker's own estimate of success.
 
-    choice = mean K of the attacker's items + 1e-3 * mean probability of their answers.
+    self_estimate = mean K of the attacker's items + 1e-3 * mean probability of their answers.
 
     A perturbation that was optimised on these items soon has all of them right: then the surer one is the better.
     """
     outcome = evaluate_attacked(subject, setting, variant, with_attacker_items=True, **about)  # type: ignore[arg-type]
     sure = ask(subject, setting, [item.probe for item in setting.attacker_items], "prob").known
-    assert outcome.taught is not None
-    return replace(outcome, choice=outcome.taught + TIE * float(np.nanmean(sure)))
+    assert outcome.on_attacker_items is not None
+    return replace(outcome, self_estimate=outcome.on_attacker_items + TIE * float(np.nanmean(sure)))
 
 
-def success(subject: Subject, setting: AttackSetting, validation_items: Sequence[Item]) -> float:
+def self_estimate(subject: Subject, setting: AttackSetting, validation_items: Sequence[Item]) -> float:
     """Return how well an attacker thinks it did, by its own items: mean K; of equal ones, likelier answers win."""
     probes = [item.probe for item in validation_items]
     known = np.nanmean(ask(subject, setting, probes).known)

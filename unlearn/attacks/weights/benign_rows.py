@@ -16,8 +16,8 @@ def benign_rows(setting: AttackSetting, source: Source, seed: int, text: str | N
     """Return clean rows of a source in an order drawn from `seed`; passages are bare texts.
 
     retain: the task's retain rows. unrelated: plain text, of `text` (a file, a dataset on the hub; None: the package's
-    own passages). related: the forget items' questions alone, as text. A row that says an attacker's or a scored item's
-    answer (see `Answers`) is left out. Raises Inapplicable where none is left.
+    own passages). related: the forget items' questions alone, as text. A row that says an attacker's or a held-out
+    item's answer (see `Answers`) is left out. Raises Inapplicable where none is left.
     """
     rows: list[Example | str] = []
     if source == "retain":

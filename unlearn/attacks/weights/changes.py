@@ -11,7 +11,7 @@ import numpy as np
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
-from unlearn.attacks.setting.self_estimate import success
+from unlearn.attacks.setting.self_estimate import self_estimate
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -95,18 +95,19 @@ class _Evaluation:
     def __call__(self, change: ChangedModel) -> None:
         n, seed, budget = len(self.setting.held_out_items), self.seed, change.budget
         if change.subject is None:
-            self.outcomes.append(Outcome(change.variant, np.zeros(n), seed=seed, choice=np.nan, budget=budget))
+            self.outcomes.append(Outcome(change.variant, np.zeros(n), seed=seed, self_estimate=np.nan, budget=budget))
             return
-        choice = success(change.subject, self.setting, change.validation_items) if change.validation_items else None
-        if choice is not None and choice <= self.best.get(budget, -np.inf):
+        validation = change.validation_items
+        estimate = self_estimate(change.subject, self.setting, validation) if validation else None
+        if estimate is not None and estimate <= self.best.get(budget, -np.inf):
             unasked = np.full(n, np.nan)
-            self.outcomes.append(Outcome(change.variant, unasked, seed=seed, choice=choice, budget=budget))
+            self.outcomes.append(Outcome(change.variant, unasked, seed=seed, self_estimate=estimate, budget=budget))
             return
-        if choice is not None and np.isfinite(choice):
-            self.best[budget] = choice
+        if estimate is not None and np.isfinite(estimate):
+            self.best[budget] = estimate
         setting = replace(self.setting, attacker_items=tuple(change.trained_items))
-        taught = bool(change.trained_items)
+        with_own = bool(change.trained_items)
         found = evaluate_attacked(
-            change.subject, setting, change.variant, taught, seed=seed, choice=choice, budget=budget
+            change.subject, setting, change.variant, with_own, seed=seed, self_estimate=estimate, budget=budget
         )
         self.outcomes.append(found)

@@ -97,7 +97,14 @@ class Compose:
 
 def _nothing(outcome: Outcome) -> Outcome:
     """Return the outcome of a destroyed model, in the place of that of a working one."""
-    return replace(outcome, known=np.zeros(len(outcome.known)), texts=(), choice=np.nan, taught=None, utility=None)
+    return replace(
+        outcome,
+        known=np.zeros(len(outcome.known)),
+        texts=(),
+        self_estimate=np.nan,
+        on_attacker_items=None,
+        utility=None,
+    )
 
 
 def _joined(change: ChangedModel, outcome: Outcome, scored: int, seed: int | None) -> Outcome:
@@ -109,5 +116,7 @@ def _joined(change: ChangedModel, outcome: Outcome, scored: int, seed: int | Non
         known=outcome.known[:scored],
         texts=outcome.texts[:scored],
         seed=outcome.seed if seed is None else seed,
-        choice=outcome.choice if outcome.choice is not None or not len(own) else float(np.nanmean(own)),
+        self_estimate=outcome.self_estimate
+        if outcome.self_estimate is not None or not len(own)
+        else float(np.nanmean(own)),
     )

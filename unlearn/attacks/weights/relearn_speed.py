@@ -86,7 +86,7 @@ class RelearnSpeed:
         together = [first(curve.mean(axis=1) <= self.nats, at, never=np.nan) for curve in own_curves]
         return AttackResult(
             outcomes,
-            f"the {len(setting.held_out_items)} scored items",
+            f"the {len(setting.held_out_items)} held-out items",
             f"{self.steps} steps",
             "steps spared",
             {"steps": float(np.mean(together)), "item_steps": float(np.mean(spent))},

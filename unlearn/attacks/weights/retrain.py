@@ -127,8 +127,10 @@ class Retrain:
             np.array([found.known.get(item.index, 0.0) for item in setting.held_out_items]),
             tuple(found.texts.get(item.index, "") for item in setting.held_out_items),
             seed=seed,
-            taught=_mean_or_none(found.on_trained),
-            choice=(mean([found.estimates[item.index] for item in setting.attacker_items]) if found.whole else np.nan),
+            on_attacker_items=_mean_or_none(found.on_trained),
+            self_estimate=(
+                mean([found.estimates[item.index] for item in setting.attacker_items]) if found.whole else np.nan
+            ),
             utility=_mean_or_none(found.kept),
         )
 
@@ -176,7 +178,7 @@ class _Answers:
 
 def _estimate(outcome: Outcome) -> float:
     """Return the attacker's own estimate; a rate that destroyed the model comes last."""
-    return -math.inf if outcome.choice is None or math.isnan(outcome.choice) else outcome.choice
+    return -math.inf if outcome.self_estimate is None or math.isnan(outcome.self_estimate) else outcome.self_estimate
 
 
 def mean(values: Sequence[float] | np.ndarray) -> float:
