@@ -78,7 +78,7 @@ def localized(run: Run) -> str:
 
 def _context(run: Run) -> dict[str, Any]:
     groups = [
-        (group, GROUPS[group], [_line(run, line) for line in lines])
+        (group, GROUPS.get(group, ""), [_line(run, line) for line in lines])
         for group, lines in groupby(headline(run), key=lambda line: line.group)
     ]
     return {
