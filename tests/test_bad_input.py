@@ -95,6 +95,7 @@ CONFIGURATION = [
     Case("choice that is null", "run method=null", "'method' is not set"),
     Case("two choices without -m", "run method=npo,dpo", ("'method=npo,dpo'", "--multirun")),
     Case("no metric at all", "run metric=[]", "'metric' is not set"),
+    Case("metric without its table", "run metric=[recall] evaluate=[tokens]", "evaluate=[tokens,generations]"),
     Case("metric that is none", "run +metric.mine=3", ("'metric.mine' is '3'", "a Metric is wanted")),
     # keys
     Case("key", "run methd=npo", ("unknown key 'methd'", "did you mean 'method'?")),

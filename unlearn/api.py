@@ -123,7 +123,7 @@ def ask(
 
 
 def start(
-    root: str, config: DictConfig, choices: Mapping[str, str], keys: Iterable[str], plugins: frozenset[str]
+    root: str, config: DictConfig, choices: Mapping[str, str], keys: Sequence[str], plugins: frozenset[str]
 ) -> Path:
     """Check a composed configuration, run it, and return its folder.
 
@@ -137,12 +137,13 @@ def start(
 
 
 def _started(
-    root: str, config: DictConfig, choices: Mapping[str, str], keys: Iterable[str], plugins: frozenset[str]
+    root: str, config: DictConfig, choices: Mapping[str, str], keys: Sequence[str], plugins: frozenset[str]
 ) -> Path:
     from omegaconf import OmegaConf
 
     from unlearn.runtime.components import build
     from unlearn.runtime.plugins import PLUGINS
+    from unlearn.stages.check import check_metrics
     from unlearn.stages.experiment import Experiment
     from unlearn.stages.rerun import again
 
@@ -156,6 +157,8 @@ def _started(
     experiment = build(config, plugins=plugins)
     if not isinstance(experiment, Experiment):
         raise UserError(f"'_target_' is '{config.get('_target_')}': the root of a configuration is an Experiment")
+    if "metric" in keys:  # those that are there anyway are reported as undefined
+        check_metrics(experiment)
     from unlearn.stages.pipeline import run as pipeline
 
     resolved: Any = OmegaConf.to_container(config, resolve=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from unlearn.data.history import History, Training
 from unlearn.data.narrowing import UndeclaredReadError
-from unlearn.data.task import Example, ImageExample, Passage, Task
+from unlearn.data.task import Example, ImageExample, Passage, Role, Task
 from unlearn.localize.base import Localizer
 from unlearn.localize.combine import Complement, Union
 from unlearn.localize.no_localization import NoLocalization
@@ -20,10 +21,12 @@ from unlearn.localize.weights.interaction import Interaction
 from unlearn.localize.weights.magnitude import Magnitude
 from unlearn.localize.weights.wanda import Wanda
 from unlearn.localize.weights.weight_mask import WeightMask
+from unlearn.metrics.base import Reading, Result
 from unlearn.models.base import RunSetting
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.stages.check import check_component, check_family
+from unlearn.score.table import Tables
+from unlearn.stages.check import check_component, check_family, check_metrics, check_scorers
 from unlearn.stages.experiment import Experiment
 
 RUN = RunSetting("text", None, control=True, masked=True, lora=False)
@@ -61,9 +64,14 @@ def test_what_needs_nothing_takes_any_task() -> None:
     check_component("localize", Magnitude(), PASSAGES, RUN)
 
 
-def test_a_language_model_is_for_text() -> None:
+def experiment_with(*overrides: str) -> Experiment:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        experiment: Experiment = build(compose("config"))
+        experiment: Experiment = build(compose("config", overrides=list(overrides)))
+    return experiment
+
+
+def test_a_language_model_is_for_text() -> None:
+    experiment = experiment_with()
     check_family(experiment, PASSAGES)
     with pytest.raises(UserError, match=r"'model' \(TinyLM\) is for text tasks, but dataset 'pictures' is an image"):
         check_family(experiment, PICTURES)
@@ -84,3 +92,54 @@ class Careless:
 def test_a_component_is_checked_on_what_it_declares() -> None:
     with pytest.raises(UndeclaredReadError, match="'retain'"):
         check_component("localize", Careless(), PASSAGES, RUN)
+
+
+def test_scorers_are_checked_where_they_are_asked() -> None:
+    pictures = replace(RUN, modality="image")
+    experiment = experiment_with()
+    check_scorers(experiment, PASSAGES, RUN)
+    with pytest.raises(UserError, match=r"'evaluate.tokens' \(Tokens\) is for text tasks, but dataset 'pictures'"):
+        check_scorers(experiment, PICTURES, pictures)
+    check_scorers(experiment_with("stages=[attack]"), PICTURES, pictures)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["metric=[recall,probability]", "evaluate=[tokens]"],
+            r"metric 'recall' reads the table 'generations', which no scorer in evaluate= gives "
+            r"\(choose evaluate=\[tokens,generations\]\)$",
+        ),
+        (
+            ["metric=[mia_gradnorm]", "evaluate=default"],
+            r"metric 'mia_gradnorm' reads .*'gradients'.* \(choose evaluate=\[tokens,generations,gradients\]\)$",
+        ),
+    ],
+)
+def test_a_metric_without_its_table_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_metrics(experiment_with(*overrides))
+    check_metrics(experiment_with(*overrides, "stages=[prepare,unlearn]"))
+
+
+def test_metrics_that_can_be_computed() -> None:
+    check_metrics(experiment_with("metric=[probability,forget_quality]", "evaluate=[tokens]"))
+    check_metrics(experiment_with("evaluate=full"))
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """It reads a table that nobody gives."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"echoes"})
+    reading: ClassVar[tuple[Reading, ...]] = ()
+
+    def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
+        return []
+
+
+def test_a_table_that_nobody_gives() -> None:
+    experiment = replace(experiment_with(), metric={"unheard": Unheard()})
+    with pytest.raises(UserError, match=r"metric 'unheard' reads the table 'echoes', which no scorer .* gives$"):
+        check_metrics(experiment)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from omegaconf import OmegaConf
+
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
+from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.stages.experiment import Experiment
 
@@ -47,3 +50,27 @@ def check_component(place: str, component: Checked, task: Task, setting: RunSett
             f"an {setting.modality} task"
         )
     component.check(task.only(component.reads), setting)
+
+
+def check_scorers(experiment: Experiment, task: Task, setting: RunSetting) -> None:
+    """UserError where a scorer that the run asks cannot work with the task or the run."""
+    if set(experiment.stages) - {"attack", "report"} and not experiment.only_localizes:
+        for name, scorer in experiment.evaluate.items():
+            check_component(f"evaluate.{name}", scorer, task, setting)
+
+
+def check_metrics(experiment: Experiment) -> None:
+    """UserError where a metric reads a table that no scorer of the run gives: it would be undefined for every model."""
+    given = {table for scorer in experiment.evaluate.values() for table in scorer.tables}
+    for name, metric in experiment.metric.items():
+        for table in sorted(metric.reads - given) if "score" in experiment.stages else ():
+            whole = [f"evaluate=[{','.join([*experiment.evaluate, choice])}]" for choice in _giving(table)]
+            hint = f" (choose {' or '.join(whole)})" if whole else ""
+            raise UserError(f"metric '{name}' reads the table '{table}', which no scorer in evaluate= gives{hint}")
+
+
+def _giving(table: str) -> list[str]:
+    """Return the choices of evaluate= in this package that are a scorer which gives that table."""
+    files = sorted((conf_dir() / "evaluate").glob("*.yaml"))
+    scorers = {path.stem: build(OmegaConf.load(path), "evaluate").get(path.stem) for path in files}
+    return [name for name, scorer in scorers.items() if table in getattr(scorer, "tables", ())]

@@ -9,7 +9,7 @@ from typing import Any
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store
-from unlearn.stages.check import check_component, check_family
+from unlearn.stages.check import check_component, check_family, check_scorers
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import localize, mask_in
@@ -30,7 +30,9 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
     check_method(experiment, task)
     check_family(experiment, task)
-    check_component("localize", experiment.localize, task, run_setting(experiment, task))
+    setting = run_setting(experiment, task)
+    check_component("localize", experiment.localize, task, setting)
+    check_scorers(experiment, task, setting)
     if experiment.attacks:
         from unlearn.stages.attack import check_attacks
 
