@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from unlearn.cli.compose import check_hydra, composed
 from unlearn.cli.groups import config_dirs, groups
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.explained import Explained
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf"
@@ -27,10 +29,12 @@ CHOICES = {
     "localize": "named",
     "dataset": "capitals",
     "attack": "shout",
+    "evaluate": "doubt",
 }
-USED = ["metric=[recall,answer_length]", "localize=named", "method=bounded", "dataset=capitals", "attack=[shout]"]
+USED = ["metric=[recall,answer_length,mean_doubt]", "evaluate=[tokens,generations,doubt]"]
+USED += ["localize=named", "method=bounded", "dataset=capitals", "attack=[shout]"]
 TINY = [text for text in SMALL if not text.startswith(("dataset.", "attack="))]
-LISTS = ("metric", "attack")
+LISTS = ("metric", "attack", "evaluate")
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +157,14 @@ def test_a_whole_run(tmp_path: Path) -> None:
     done = unlearn(*command, "plugins=[my_plugin]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert {row["name"] for row in metrics["unlearned"]} == {"recall", "answer_length"}
+    assert {row["name"] for row in metrics["unlearned"]} == {"recall", "answer_length", "mean_doubt"}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ">Style<" in page and ">Doubt<" in page  # their metrics' groups
+    for role in ("original", "unlearned", "control"):
+        table = Explained.load(tmp_path / "run" / "scores" / role / "doubt.parquet")
+        (mean,) = (row for row in metrics[role] if row["name"] == "mean_doubt")
+        assert table.title == "Doubt" and len(table.frame) == mean["n"] == 8
+        assert mean["value"] == pytest.approx(table.frame["entropy"].mean()) and 0 < mean["value"] < math.log(600)
     leaks = json.loads((tmp_path / "run" / "attacks" / "leak.json").read_text())
     assert "shout" in {row["attack"] for row in leaks["rows"]}
     again = unlearn("run", "run=run", "stages=[attack]", "attack=refusals", "tracker=none", cwd=tmp_path)
