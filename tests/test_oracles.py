@@ -59,7 +59,7 @@ TINY: dict[str, Mapping[str, str]] = {
     "relearn_forget": LADDER,
     "relearn_related": LADDER,
     "relearn_rtt": {"rates": "[0.05]", "folds": "2", "epochs": "1"},
-    "relearn_speed": {"steps": "2", "looks": "2"},
+    "relearn_speed": {"steps": "2", "checkpoints": "2"},
     "relearn_then_quantize": {"first.samples": "[8]", "first.least_steps": "2"},
     "relearn_unrelated": LADDER,
     "rewritten": {"rewriter.max_new_tokens": "16"},
