@@ -78,11 +78,11 @@ class TaskVector:
             from unlearn.training.plan import plan_sets
             from unlearn.training.supervised import Answers
 
-            pupil = subject.copied()
+            model = subject.copied()
             plan = plan_sets(task, [name], subject.processor, subject.prompt, work.recipe, work.seed)
-            work.train(pupil, Answers(plan), name)
+            work.train(model, Answers(plan), name)
             if distributed.is_main():
-                named = {key: value.detach().cpu().contiguous() for key, value in pupil.module.named_parameters()}
+                named = {key: value.detach().cpu().contiguous() for key, value in model.module.named_parameters()}
                 save_file(named, folder / _FILE)
 
         return work.step(name, build)
