@@ -110,6 +110,34 @@ class GradientMethod(ABC):
         return subject
 
 
+class TokenMean(GradientMethod):
+    """loss = sign * TOK of the rows of one set, averaged over all of the step's answer tokens (nats)."""
+
+    side: ClassVar[Side]
+    """The set, which is named as its side."""
+    sign: ClassVar[float]
+    """1: descent; -1: ascent."""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """That set."""
+        return (self.side,)
+
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        reference: Policy | None = None,
+        state: State = NO_STATE,
+        only: Collection[Side] = SIDES,
+    ) -> Loss:
+        """Return the one term."""
+        if self.side not in only:
+            return Loss({})
+        value = self.sign * policy(batch.part(self.side))[self.side].token_mean()
+        return Loss({self.side: Term(1.0, value, self.side)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForgetRetain(GradientMethod):
     """total = forget_weight * forget + retain_weight * retain; a method says what `forget` is.
