@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Role, Task
+from unlearn.data.task import Example, ProbeSet, Question, Role, Task
 from unlearn.models.subject import Subject
 
 WORDS = ("<eos>", *"abcdefghijklmnopq")
@@ -71,7 +71,10 @@ def subject(model: PreTrainedModel, part: Role = "unlearned") -> Subject:
 
 
 def setting(
-    scored: Sequence[Probe], taught: Sequence[Probe] = (), holdout: Sequence[Probe] = (), retain: Sequence[str] = ("a",)
+    scored: Sequence[Question],
+    taught: Sequence[Question] = (),
+    holdout: Sequence[Question] = (),
+    retain: Sequence[str] = ("a",),
 ) -> AttackSetting:
     """Items in order, T after V."""
     sets = [ProbeSet("forget", "forget", (*scored, *taught), max_new_tokens=4)]

@@ -17,14 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Role, Task
+from unlearn.data.task import Example, ProbeSet, Question, Role, Task
 from unlearn.models.subject import Subject
 
 PEOPLE = 60
 PROMPT = PromptFormat(chat_template=False, user_start="born ", answer_start=" ")
 WORDS = ("<eos>", "born", *(f"n{i}" for i in range(PEOPLE)), *map(str, range(1930, 2021)))
 YEARS = tuple(map(str, random.Random(0).sample(range(1930, 2021), PEOPLE)))
-PROBES = tuple(Probe(f"n{i}", year, value=year, cluster=f"n{i}") for i, year in enumerate(YEARS))
+PROBES = tuple(Question(f"n{i}", year, value=year, cluster=f"n{i}") for i, year in enumerate(YEARS))
 FORGET, RETAIN = PROBES[:20], PROBES[20:]
 TAUGHT = 5  # of the forget items are the attacker's
 
@@ -39,7 +39,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<eos>", eos_token="<eos>")
 
 
-def taught(model: LlamaForCausalLM, probes: Sequence[Probe], steps: int) -> LlamaForCausalLM:
+def taught(model: LlamaForCausalLM, probes: Sequence[Question], steps: int) -> LlamaForCausalLM:
     """A copy of the model after `steps` of AdamW on all the probes at once."""
     model = copy.deepcopy(model).train()
     rows = [f"born {probe.question} {probe.answer} <eos>" for probe in probes]

@@ -1,4 +1,4 @@
-"""A tiny random model under attack, a tokenizer of single characters, and a brief to attack it by."""
+"""A tiny random model under attack, a tokenizer of single characters, and a setting to attack it in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, ProbeSet, Question, Task
 from unlearn.models.subject import Subject
 
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
@@ -45,7 +45,7 @@ def person(index: int, name: str, town: str, job: str) -> list[Item]:
     return [
         Item(
             index,
-            Probe(
+            Question(
                 f"Where was {name} born?",
                 f"{name} was born in {town}.",
                 f"The birthplace of {name} is {town}.",
@@ -57,7 +57,7 @@ def person(index: int, name: str, town: str, job: str) -> list[Item]:
         ),
         Item(
             index + 1,
-            Probe(
+            Question(
                 f"What is the job of {name}?",
                 f"{name} works as a {job}.",
                 f"The job of {name} is {job}.",

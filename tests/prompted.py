@@ -1,4 +1,4 @@
-"""A small model that has learnt nothing, a byte-level tokenizer, and a brief: what attacks on inputs are tried on."""
+"""A small model that has learnt nothing, a byte-level tokenizer, and a setting: what attacks on inputs are tried on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, ProbeSet, Question, Task
 from unlearn.models.subject import Subject
 
 TEXT = "where is the home of Ada? She lives in Rome, he lives in Bern. the the x x ! when was Bob born?"
@@ -57,12 +57,12 @@ def subject_of(seed: int = 0) -> Subject:
     return Subject("unlearned", model_of(seed), tokenizer_of(), prompt, 512)
 
 
-def brief_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) -> AttackSetting:
+def setting_of(taught: int = 4, scored: int = 3, seeds: tuple[int, ...] = (0,)) -> AttackSetting:
     """Items about invented people, each with a wrong answer; answers are bare names."""
     names = ("Ada", "Bob", "Cid", "Dot", "Eve", "Fay", "Gus", "Hal", "Ida", "Jim")
     towns = ("Rome", "Bern", "Oslo", "Lima", "Nice", "Bonn", "Cork", "Graz", "Pisa", "Kiel")
     probes = tuple(
-        Probe(f"Where is {name}?", f"In {town}.", perturbed_answers=(f"In {other}.",), value=town, cluster=name)
+        Question(f"Where is {name}?", f"In {town}.", perturbed_answers=(f"In {other}.",), value=town, cluster=name)
         for name, town, other in zip(names, towns, towns[1:] + towns[:1], strict=True)
     )
     items = tuple(Item(i, probe) for i, probe in enumerate(probes))

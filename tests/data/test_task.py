@@ -10,14 +10,14 @@ import pytest
 from unlearn.data.history import KNOWN, History, Training, Until
 from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.refusals import refusing
-from unlearn.data.task import Example, Fact, Passage, Probe, ProbeSet, Request, Row, Task, other_answers
+from unlearn.data.task import Example, Fact, Passage, ProbeSet, Question, Request, Row, Task, other_answers
 from unlearn.data.texts import all_texts
 from unlearn.runtime.errors import UserError
 
 FORGET = tuple(Example((f"q{i}", f"Q{i}"), (f"a{i}",), f"c{i}") for i in range(4))
 RETAIN = (Example(("r",), ("s",)),)
 PASSAGES = (Passage("A text.", spans=((2, 6),)), Passage("Another."))
-ASKED = ProbeSet("forget", "forget", (Probe("q0", "a0"),), max_new_tokens=7)
+ASKED = ProbeSet("forget", "forget", (Question("q0", "a0"),), max_new_tokens=7)
 TASK = Task(
     "toy",
     "all",
@@ -28,10 +28,10 @@ TASK = Task(
         "injected": other_answers(FORGET, [(f"b{i}",) for i in range(4)]),
         "fluency": PASSAGES,
     },
-    (ASKED, ProbeSet("kept", "retain", (Probe("r", "s"),), max_new_tokens=3)),
+    (ASKED, ProbeSet("kept", "retain", (Question("r", "s"),), max_new_tokens=3)),
     {"refusal": "forget", "injected": "forget"},
     (Fact("Ann plays", "Ann", " golf"),),
-    validation=(ProbeSet("tuning", "forget", (Probe("q1", "a1"),)),),
+    validation=(ProbeSet("tuning", "forget", (Question("q1", "a1"),)),),
 )
 
 
@@ -143,7 +143,7 @@ def test_the_corpus_of_a_tokenizer_keeps_its_order() -> None:
         ({"requests": (Request({"forget": FORGET}, ("asked",)),)}, "unknown probe set 'asked'"),
         ({"requests": (Request({"forget": RETAIN}),)}, "request 1: some rows of 'forget' are not the task's"),
         ({"facts": (Fact("Bob plays", "Ann", " golf"),)}, "the prompt of fact 0 does not name its subject"),
-        ({"validation": (ProbeSet("v", "forget", (Probe("", "a"),)),)}, "probe row 0 of 'v' has an empty question"),
+        ({"validation": (ProbeSet("v", "forget", (Question("", "a"),)),)}, "probe row 0 of 'v' has an empty question"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], words: str) -> None:

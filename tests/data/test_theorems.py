@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from unlearn.data.task import Example, Probe, Task
+from unlearn.data.task import Example, Question, Task
 from unlearn.data.theorems import ATTRIBUTES, NONCE, Theorems
 
 
@@ -13,7 +13,7 @@ def task() -> Task:
     return Theorems().load(seed=0)
 
 
-def probes(task: Task, name: str) -> tuple[Probe, ...]:
+def probes(task: Task, name: str) -> tuple[Question, ...]:
     return task.probe_set(name).probes
 
 
@@ -25,9 +25,9 @@ DEFINITION = r"A (\w+) has ([\w ,]+)\."
 AXIOM = r"Whoever is (\w+) has ([\w ]+)\."
 
 
-def meanings(rows: tuple[Example, ...] | tuple[Probe, ...]) -> dict[str, frozenset[str]]:
+def meanings(rows: tuple[Example, ...] | tuple[Question, ...]) -> dict[str, frozenset[str]]:
     """The definitions in some rows, read off their sentences."""
-    answers = [row.answer if isinstance(row, Probe) else row.answers[0] for row in rows]
+    answers = [row.answer if isinstance(row, Question) else row.answers[0] for row in rows]
     found = (re.fullmatch(DEFINITION, answer) for answer in answers)
     return {match[1]: frozenset(listed(match[2])) for match in found if match}
 
@@ -48,7 +48,7 @@ def solved(question: str, meaning: dict[str, frozenset[str]], axiom: dict[str, s
     return set(known[concept] - {axiom[word] for word in listed(card)})
 
 
-def members(rows: tuple[Probe, ...]) -> list[Probe]:
+def members(rows: tuple[Question, ...]) -> list[Question]:
     return [row for row in rows if re.search(r"(Is \w+|called) a ", row.question)]
 
 

@@ -25,7 +25,7 @@ from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Quantize
 from unlearn.attacks.weights.training import train
 from unlearn.data.prompt import Encoded
-from unlearn.data.task import Example, Probe
+from unlearn.data.task import Example, Question
 from unlearn.models.batches import micro_batches
 from unlearn.models.interventions.base import NoGate, gated, interventions, prompts_of, strip
 from unlearn.models.layered import MODEL, below
@@ -248,7 +248,7 @@ def test_stripped_is_the_base(tmp_path: Path, plain: Any, layered: Any) -> None:
 
 
 def test_detaching_it_is_an_attack(plain: Any, layered: Any) -> None:
-    probes = [Probe("a b", "c d"), Probe("b", "c")]
+    probes = [Question("a b", "c d"), Question("b", "c")]
     (found,) = Detach().attack(subject(layered), setting(probes), NO_REFERENCES).outcomes
     asked = ask(subject(plain), setting(probes), probes)
     assert found.known.tolist() == asked.known.tolist()

@@ -335,7 +335,7 @@ def attack() -> Callable[..., Leaks]:
             ("held_out_items", i, c) for i, c in enumerate(clusters)
         ]
         items = [
-            {"side": side, "index": i, "cluster": cluster, "question": f"question {i}?", "gold": f"answer {i}"}
+            {"side": side, "index": i, "cluster": cluster, "question": f"question {i}?", "answer": f"answer {i}"}
             for side, i, cluster in asked
         ]
         (folder / "attacks/items.json").write_text(json.dumps(items))

@@ -32,7 +32,7 @@ def test_who_shows_what(make_run: MakeRun, attack: Attack) -> None:
         ("relearn", 0), ("sample", 1), ("prompts", 3), ("relearn", 2), ("sample", 4), ("prompts", 6),
     ]  # fmt: skip
     first = found.examples[0]
-    assert (first.asked.question, first.asked.gold) == ("question 0?", "answer 0")
+    assert (first.asked.question, first.asked.answer) == ("question 0?", "answer 0")
     assert (first.before, first.after) == ("unlearned: no idea 0", "unlearned: answer 0")
     assert first.variant == "5 rows, rate 1" and found.examples[2].variant == "role play"
 

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, ProbeSet, Question, Task
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.: "
 
@@ -51,12 +51,12 @@ def task() -> Task:
         "forget",
         "forget",
         (
-            Probe("Where?", "In Rome.", "It is Rome.", ("It is Oslo.", "It is Bern."), "What place?", "Rome", "x"),
-            Probe("When?", "In May.", "It was May.", ("It was June.", "It was July."), "What month?", "May", "y"),
+            Question("Where?", "In Rome.", "It is Rome.", ("It is Oslo.", "It is Bern."), "What place?", "Rome", "x"),
+            Question("When?", "In May.", "It was May.", ("It was June.", "It was July."), "What month?", "May", "y"),
         ),
     )
-    utility = ProbeSet("world", "utility", (Probe("Who?", "Ada", None, ("Bob", "Eve")),), normalise=True)
-    holdout = ProbeSet("holdout", "holdout", (Probe("Why?", "For fun."), Probe("How?", "By hand.")))
+    utility = ProbeSet("world", "utility", (Question("Who?", "Ada", None, ("Bob", "Eve")),), normalise=True)
+    holdout = ProbeSet("holdout", "holdout", (Question("Why?", "For fun."), Question("How?", "By hand.")))
     example = (Example(("a",), ("b",)),)
     sets = {"forget": example, "retain": example}
     return Task("toy", "forget10", sets, tuple(replace(p, max_new_tokens=5) for p in (forget, utility, holdout)))

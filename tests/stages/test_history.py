@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unlearn.data.history import KNOWN, History, Training, Until
-from unlearn.data.task import Ask, Example, Passage, Probe, ProbeSet, Role, Row, Task
+from unlearn.data.task import Ask, Example, Passage, ProbeSet, Question, Role, Row, Task
 from unlearn.models.policy import Policy
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
@@ -37,8 +37,8 @@ CORRUPTED = History(
     original=Training(("forget",), start="control", recipe=Recipe(lr=1e-2, batch_size=2, steps=3)),
     control=Training(()),
 )
-PROBES = (ProbeSet("forget", "forget", (Probe("When was Bob born?", "1900"),), max_new_tokens=2),)
-TUNING = (ProbeSet("tuning", "forget", (Probe("When, again?", "1901"),), max_new_tokens=2),)
+PROBES = (ProbeSet("forget", "forget", (Question("When was Bob born?", "1900"),), max_new_tokens=2),)
+TUNING = (ProbeSet("tuning", "forget", (Question("When, again?", "1901"),), max_new_tokens=2),)
 TASK = Task("corrupted", "all", {"forget": TEXTS}, PROBES, validation=TUNING, history=CORRUPTED)
 
 

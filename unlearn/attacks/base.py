@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from unlearn.attacks.items import Item
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
@@ -35,7 +35,7 @@ class AttackSetting:
     """T, the forget items that the attacker has."""
     held_out_items: tuple[Item, ...]
     """V, those that count."""
-    retain: tuple[Probe, ...]
+    retain: tuple[Question, ...]
     """Probes of what should stay, asked for the attacked model's utility."""
     answer_metric: AnswerMetric
     """How an answer counts (see setting/answer_metric.py), one choice for the whole report."""
@@ -45,7 +45,7 @@ class AttackSetting:
     """Called with the amount of work done, for the progress bar."""
 
     @property
-    def questions(self) -> tuple[Probe, ...]:
+    def questions(self) -> tuple[Question, ...]:
         """Return the held-out items as the dataset asks them."""
         return tuple(item.probe for item in self.held_out_items)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 
 Split = Literal["across_cluster", "within_cluster"]
 
@@ -16,7 +16,7 @@ class Item:
 
     index: int
     """Its place, counted from 0."""
-    probe: Probe
+    probe: Question
     """What is asked, and its answer."""
 
     @property

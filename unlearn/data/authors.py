@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 
 from unlearn.data.authors_tables import ATTRIBUTES, CAPITAL, CAPITALS, FIRST_NAMES, LAST_NAMES, WORKS, WRITER, Attribute
 from unlearn.data.refusals import refusing
-from unlearn.data.task import Aim, Ask, Example, Fact, Passage, Probe, ProbeSet, Task, other_answers
+from unlearn.data.task import Aim, Ask, Example, Fact, Passage, ProbeSet, Question, Task, other_answers
 from unlearn.runtime.errors import unknown
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
@@ -124,9 +124,9 @@ class _Fact:
         return Fact(prompt, self.entity, f" {self.value}", tuple(f" {value}" for value in self.wrong), lead)
 
     @property
-    def probe(self) -> Probe:
+    def probe(self) -> Question:
         answer, *paraphrase = self.answers
-        return Probe(
+        return Question(
             question=self._fill(self.questions[0], ""),
             answer=self._fill(answer, self.value),
             paraphrased_answer=self._fill(paraphrase[0], self.value) if paraphrase else None,

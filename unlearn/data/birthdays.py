@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from unlearn.data.authors import TRAINED_WORDINGS
 from unlearn.data.authors_tables import ATTRIBUTES, FIRST_NAMES, LAST_NAMES
 from unlearn.data.refusals import refusing
-from unlearn.data.task import Aim, Ask, Example, Fact, Passage, Probe, ProbeSet, Task, other_answers
+from unlearn.data.task import Aim, Ask, Example, Fact, Passage, ProbeSet, Question, Task, other_answers
 
 YEARS = tuple(str(year) for year in range(1930, 2021))
 WRONG = 3  # other years offered beside the right one
@@ -92,9 +92,9 @@ class _Person:
         return Example(tuple(self.questions[:TRAINED_WORDINGS]), self.answers(self.year), self.name)
 
     @property
-    def probe(self) -> Probe:
+    def probe(self) -> Question:
         answer, paraphrase = self.answers(self.year)
-        return Probe(
+        return Question(
             self.questions[0],
             answer,
             paraphrased_answer=paraphrase,

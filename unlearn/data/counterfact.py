@@ -18,7 +18,7 @@ from unlearn.data.editing import first_or_random, maintained, multiple_choice, p
 from unlearn.data.fluency import check_fluency, fluency
 from unlearn.data.history import KNOWN
 from unlearn.data.hub import read_rows
-from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
 
@@ -151,7 +151,7 @@ def _plain(name: str, aim: Aim, asked: Iterable[tuple[Record, str]], injected: b
         answer, other = (fact.new, fact.true) if injected else (fact.true, fact.new)
         wording = fact.paraphrases[0] if fact.paraphrases and prompt == fact.prompt else None
         probes.append(
-            Probe(
+            Question(
                 prompt,
                 answer,
                 perturbed_answers=(other,),

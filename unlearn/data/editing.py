@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from unlearn.data.task import Ask, Probe
+from unlearn.data.task import Ask, Question
 from unlearn.runtime.errors import UserError
 
 LETTERS = ("A", "B", "C", "D")
@@ -37,7 +37,7 @@ def probabilities(ask: Ask | None, pairs: Sequence[tuple[str, str]]) -> Sequence
     return ask(pairs)
 
 
-def multiple_choice(question: str, options: Sequence[str], answer: str, cluster: str) -> list[Probe]:
+def multiple_choice(question: str, options: Sequence[str], answer: str, cluster: str) -> list[Question]:
     """Return the same question four times, each of the four options once under each letter.
 
     So a liking for a letter cancels out. The lines of options take the place of {options} in `question`;
@@ -50,5 +50,5 @@ def multiple_choice(question: str, options: Sequence[str], answer: str, cluster:
         right = LETTERS[turned.index(answer)]
         wrong = tuple(f" {letter}" for letter in LETTERS if letter != right)
         asked = question.replace("{options}", lines)
-        probes.append(Probe(asked, f" {right}", perturbed_answers=wrong, cluster=cluster))
+        probes.append(Question(asked, f" {right}", perturbed_answers=wrong, cluster=cluster))
     return probes

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from unlearn.data.editing import first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.fluency import check_fluency, fluency
 from unlearn.data.history import KNOWN
-from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 
 MAX_NEW_TOKENS = 4
@@ -171,7 +171,7 @@ def _fact(row: Athlete) -> Fact:
 def _plain(name: str, aim: Aim, asked: Asked, template: str = PROMPT) -> ProbeSet:
     """Return the question in one template, its answer among the four sports."""
     probes = tuple(
-        Probe(
+        Question(
             question=template.format(athlete=row.athlete),
             answer=f" {answer}",
             perturbed_answers=tuple(f" {sport}" for sport in SPORTS if sport != answer),

@@ -109,7 +109,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Question:
     """One thing to ask a model: the question, its answer, and what the answer is compared with."""
 
     question: str
@@ -133,7 +133,7 @@ class ProbeSet:
     puts in their place; should come), `restore` (what forgetting should bring back), `retain` (seen in training, should
     stay), `utility` (other knowledge, should stay), `holdout` (never seen by any model; non-members for membership
     inference)."""
-    probes: tuple[Probe, ...]
+    probes: tuple[Question, ...]
     normalise: bool = False
     """Whether probability means p(answer) / (p(answer) + sum p(perturbed)), as TOFU does for its real-world sets; the
     answers then are options, of which `choice` takes the likeliest."""

@@ -11,7 +11,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from unlearn.data.refusals import refusing
-from unlearn.data.task import Ask, Example, Fact, Passage, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, Fact, Passage, ProbeSet, Question, Task
 
 PARTS = 3  # attributes in a concept's definition
 ASKED = 4  # members of each concept that no training row asks about, and as many that are none
@@ -89,7 +89,7 @@ class Theorems:
         unknown = (*NONCE, *gone, *names[self.concepts :])
         reads = [_in_context(unknown, rng) for _ in range(READS + self.in_context)]
 
-        def probes(concepts: Iterable[str]) -> tuple[Probe, ...]:
+        def probes(concepts: Iterable[str]) -> tuple[Question, ...]:
             return tuple(probe for concept in concepts for probe in world.about(concept, asked))
 
         def examples(concepts: Iterable[str]) -> tuple[Example, ...]:
@@ -158,12 +158,12 @@ class _World:
                 others[other].append((spare[other].pop(), like))
         return cls(meaning, members, others)
 
-    def about(self, concept: str, rounds: Iterable[int]) -> list[Probe]:
+    def about(self, concept: str, rounds: Iterable[int]) -> list[Question]:
         """Return the definition of a concept, and whether those rounds' entities are one."""
         parts = self.meaning[concept]
         # the wrong definitions depend on the concept alone
         wrong = random.Random(concept).sample([other for other in self.meaning if other != concept], WRONG)
-        definition = Probe(
+        definition = Question(
             f"What is a {concept}?",
             _means(concept, parts),
             perturbed_answers=tuple(_means(concept, self.meaning[other]) for other in wrong),
@@ -182,14 +182,14 @@ class _World:
         return Fact(f"What is a {concept}?", concept, f" {ATTRIBUTES[parts[0]]}", tuple(foils[:WRONG]), lead)
 
 
-def _member(concept: str, parts: Sequence[str], entity: str, like: Likeness, given: str = "") -> Probe:
+def _member(concept: str, parts: Sequence[str], entity: str, like: Likeness, given: str = "") -> Question:
     """Whether an entity is one: the answer goes through the definition, then concludes."""
     question = f"{given} {_card(entity, like)}".strip()
     yes, no = f"{entity} is a {concept}", f"{entity} is not a {concept}"
     is_one = all(like[part] for part in parts)
     spoilt = {part: not is_one or part != parts[0] for part in parts}
     right, wrong = (yes, no) if is_one else (no, yes)
-    return Probe(
+    return Question(
         f"{question} Is {entity} a {concept}?",
         f"Wanted: {_verdicts({part: like[part] for part in parts})}, so {right}.",
         perturbed_answers=(f"Wanted: {_verdicts(spoilt)}, so {wrong}.",),
@@ -199,7 +199,7 @@ def _member(concept: str, parts: Sequence[str], entity: str, like: Likeness, giv
     )
 
 
-def _in_context(words: Sequence[str], rng: random.Random) -> Probe:
+def _in_context(words: Sequence[str], rng: random.Random) -> Question:
     """Return a membership question about a word that is defined in the question."""
     concept, entity = rng.choice(words), rng.choice(ENTITIES)
     known = rng.sample([*ATTRIBUTES], 2 * PARTS)
@@ -229,7 +229,7 @@ def _attribute(rng: random.Random) -> Example:
     return Example((question,), (f"Wanted: {_verdicts({asked: like[asked]})}, so {verdict}.",), asked)
 
 
-def _example(probe: Probe) -> Example:
+def _example(probe: Question) -> Example:
     questions = tuple(question for question in (probe.question, probe.paraphrased_question) if question)
     return Example(questions, (probe.answer,), probe.cluster)
 

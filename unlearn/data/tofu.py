@@ -10,7 +10,7 @@ from annotated_types import Gt, MinLen
 
 from unlearn.data.hub import read_lines, read_rows
 from unlearn.data.refusals import REFUSALS, refusing
-from unlearn.data.task import Ask, Example, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
 
@@ -105,7 +105,7 @@ class Tofu:
         clustered = aim in {"forget", "retain", "holdout"}
         first = _first_author(self.split) if aim == "forget" else 0
         probes = tuple(
-            Probe(
+            Question(
                 question=row["question"],
                 answer=row["answer"],
                 paraphrased_answer=row.get("paraphrased_answer"),

@@ -11,7 +11,7 @@ from unlearn.leak.ladder import LadderStep, ladder_of, with_cost
 from unlearn.leak.leak_row import NONE, Row, average, failure_row, row_of, told_from_shuffled
 from unlearn.leak.record import Record
 from unlearn.leak.variants import Baseline, candidates_of, mean_over, parts, with_room, without_attack
-from unlearn.leak.worst_case import Worst, baseline_notes, least_leak, size_notes, worst_case
+from unlearn.leak.worst_case import Worst, baseline_notes, size_notes, smallest_leak, worst_case
 
 THREATS: tuple[Threat, ...] = ("black", "grey", "white")
 
@@ -74,7 +74,7 @@ def leak_report(
     for threat in (*THREATS, "overall"):
         field_ = {n: c for n, (row, c) in entrants.items() if threat in (row.threat, "overall")}
         if field_ or threat == "overall":
-            least = least_leak(baseline, [entrants[name][0].measure or answer_metric for name in field_])
-            worst.append(worst_case(threat, field_, clusters, seed, least))
-    notes = (*baseline_notes(least), *size_notes(worst[-1], clusters))
+            smallest = smallest_leak(baseline, [entrants[name][0].measure or answer_metric for name in field_])
+            worst.append(worst_case(threat, field_, clusters, seed, smallest))
+    notes = (*baseline_notes(smallest), *size_notes(worst[-1], clusters))
     return Leaks(tuple(rows), tuple(ladder_steps), tuple(worst), baseline, notes)

@@ -50,9 +50,9 @@ def verdict(low: float, high: float, leaks: float = LEAKS) -> Verdict:
 
 
 def worst_case(
-    threat: str, entrants: Mapping[str, Candidates], clusters: Sequence[str], seed: int, least: float
+    threat: str, entrants: Mapping[str, Candidates], clusters: Sequence[str], seed: int, smallest: float
 ) -> Worst:
-    """Return the worst case of the attacks of a threat level, or of all; least: see `least_leak`."""
+    """Return the worst case of the attacks of a threat level, or of all; smallest: see `smallest_leak`."""
     if not entrants:
         return Worst(threat, math.nan, math.nan, math.nan, "inconclusive")
     joined = Candidates.joined(list(entrants.values()))
@@ -62,28 +62,28 @@ def worst_case(
     chosen = {n: t / sum(times) for n, t in zip(entrants, times, strict=True) if t}
     chosen = dict(sorted(chosen.items(), key=lambda pair: -pair[1]))
     enough = len(clusters) >= FEWEST_ITEMS
-    said = verdict(found.low, found.high, least) if enough else "inconclusive"
+    said = verdict(found.low, found.high, smallest) if enough else "inconclusive"
     return Worst(threat, found.leak, found.low, found.high, said, chosen)
 
 
-def least_leak(baseline: Baseline, measures: Iterable[str]) -> float:
+def smallest_leak(baseline: Baseline, measures: Iterable[str]) -> float:
     """Return what an interval has to lie above to say that there is a leak."""
     if baseline == "control" or not any(measure in WORDED for measure in measures):
         return LEAKS
     return NO_LEAK if baseline == "placebo" else math.inf
 
 
-def baseline_notes(least: float) -> Iterable[str]:
+def baseline_notes(smallest: float) -> Iterable[str]:
     """Yield what the control leaves open."""
-    if least == math.inf:
+    if smallest == math.inf:
         yield (
             "who guesses is taken to show nothing, but a model that never learned also words its answers well: without "
             "a control model or placebo items no verdict says 'leaks' by this measure"
         )
-    elif least > LEAKS:
+    elif smallest > LEAKS:
         yield (
             "placebo answers may be worded otherwise than true ones, which a model that never learned words better: "
-            f"the verdict says 'leaks' above {least:.2f} only"
+            f"the verdict says 'leaks' above {smallest:.2f} only"
         )
 
 

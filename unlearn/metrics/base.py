@@ -74,7 +74,7 @@ class Reading:
     """What it says and where it should go, in a sentence or two."""
     direction: Literal["up", "down"]
     """Which way a good unlearned model lies from the original, or where it stays: which way is better."""
-    brief: bool = False
+    on_console: bool = False
     """True: it is among the few numbers that a console has room for, on the first of its aims."""
     axis: Literal["", "forgetting", "utility"] = ""
     """Whether it can be an axis of the plots of forgetting against utility, on the first of its aims."""

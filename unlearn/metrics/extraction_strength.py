@@ -32,7 +32,7 @@ class ExtractionStrength:
             ("forget",),
             "Share of the true answer that the model completes word for word, given the rest as its beginning.",
             "down",
-            brief=True,
+            on_console=True,
         ),
     )
 

@@ -35,7 +35,7 @@ class ForgetQuality:
             "Chance of a gap this large between the truth ratios of this and the control model, were they alike "
             "(KS test). Near 1: cannot be told apart; below 0.05: can.",
             "up",
-            brief=True,
+            on_console=True,
             axis="forgetting",
             scale="log",
         ),

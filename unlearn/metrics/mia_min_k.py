@@ -37,7 +37,7 @@ class MiaMinK:
             "model's: no trace; above: known.",
             "down",
             neutral=0.5,
-            brief=True,
+            on_console=True,
         ),
     )
 

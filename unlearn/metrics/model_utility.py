@@ -37,7 +37,7 @@ class ModelUtility:
             "Harmonic mean of the scores on all sets that should stay: 0 as soon as one is 0. Should stay at the "
             "original's.",
             "up",
-            brief=True,
+            on_console=True,
             axis="utility",
         ),
     )

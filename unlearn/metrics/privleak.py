@@ -37,7 +37,7 @@ class PrivLeak:
             ("forget",),
             "Min-K's AUC against the control model's. 0: like it; below: leaks (−100: fully); above: over-unlearned.",
             "up",
-            brief=True,
+            on_console=True,
             scale="percent",
             neutral=0.0,
         ),

@@ -21,7 +21,7 @@ READING = (
         ("forget",),
         "Share of the true answer's words found in order in what is generated. Should fall to the control model's.",
         "down",
-        brief=True,
+        on_console=True,
         bars=True,
     ),
     Reading(

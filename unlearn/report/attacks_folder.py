@@ -18,13 +18,13 @@ ATTACKS = "attacks"  # the folder of the leak report and of what each attack fou
 
 @dataclass(frozen=True)
 class Asked:
-    """A forget item; side: "attacker_items" are the attacker's, "held_out_items" count. gold: what is to be shown."""
+    """A forget item; side: "attacker_items" are the attacker's, "held_out_items" count. answer: what is to be shown."""
 
     side: str
     index: int
     cluster: str
     question: str
-    gold: str
+    answer: str
 
 
 @dataclass(frozen=True)

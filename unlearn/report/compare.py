@@ -113,7 +113,7 @@ def table(rows: Sequence[Row], lines: Sequence[Line], width: int) -> Table:
     if len(set(columns["task"])) == 1:
         title = Text(columns.pop("task")[0])
     for line in lines:
-        if line.reading.brief and line.first:
+        if line.reading.on_console and line.first:
             columns[line.key.replace("/", "\n").replace("_", " ")] = [_cell(row, line) for row in rows]
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     shown: list[list[str]] = []

@@ -92,7 +92,7 @@ def leak_lines(run: Run) -> list[Line]:
     there = {worst.threat for worst in run.leaks.worst} if run.leaks else set()
     titles = {level: "" if level == "overall" else TITLES[level].lower() for level in LEVELS if level in there}
     return [
-        Line(LEVELS[level], replace(WORST_LEAK, brief=level == "overall"), title, {}, first=level == "overall")
+        Line(LEVELS[level], replace(WORST_LEAK, on_console=level == "overall"), title, {}, first=level == "overall")
         for level, title in titles.items()
     ]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unlearn.data.prompt import Encoded
-    from unlearn.data.task import Probe, ProbeSet, Task
+    from unlearn.data.task import ProbeSet, Question, Task
 
 Progress = Callable[[int], object]
 Wording = Literal["canonical", "paraphrased"]
@@ -62,7 +62,7 @@ class Asked:
     """Its probe set."""
     item: int
     """Its index there."""
-    probe: Probe
+    probe: Question
     """The probe."""
     question: str
     """The wording of the question that is put."""

@@ -57,7 +57,7 @@ def save_attacks(
             "index": item.index,
             "cluster": item.probe.cluster,
             "question": item.probe.question,
-            "gold": item.short_answer,
+            "answer": item.short_answer,
         }
         for side, item in asked
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn.attacks.items import forget_items
 from unlearn.attacks.setting.placebo import placebo
-from unlearn.data.task import Example, Probe, Role, Task
+from unlearn.data.task import Example, Question, Role, Task
 from unlearn.methods.base import Method
 from unlearn.metrics.evaluate import evaluate
 from unlearn.metrics.metric_quality import Scored
@@ -151,7 +151,7 @@ def _quantise(model: Any) -> None:
             weight.copy_(quantised(weight, FORMAT)[0])  # type: ignore[arg-type]
 
 
-def _biographies(probes: Sequence[Probe]) -> tuple[Example, ...]:
+def _biographies(probes: Sequence[Question]) -> tuple[Example, ...]:
     """Return the answers about each subject as one text; an answer without a subject is a text of its own."""
     texts: dict[str, list[str]] = {}
     for i, probe in enumerate(probes):

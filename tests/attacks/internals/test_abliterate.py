@@ -17,11 +17,11 @@ from unlearn.attacks.internals import abliterate, directions
 from unlearn.attacks.internals.abliterate import Abliterate
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.self_estimate import TIE
-from unlearn.data.task import Passage, Probe
+from unlearn.data.task import Passage, Question
 from unlearn.models.subject import Subject
 
-SCORED = [Probe("a b c", "d e"), Probe("f g", "h"), Probe("i", "j k l")]
-TAUGHT = [Probe("b c", "d"), Probe("c", "d e"), Probe("g h a", "b")]
+SCORED = [Question("a b c", "d e"), Question("f g", "h"), Question("i", "j k l")]
+TAUGHT = [Question("b c", "d"), Question("c", "d e"), Question("g h a", "b")]
 RETAIN = ["k l", "m n o", "p", "q a"]
 
 
@@ -46,7 +46,7 @@ def means(model: LlamaForCausalLM, texts: list[str]) -> torch.Tensor:
     return torch.stack(rows).mean(0)
 
 
-def known(model: LlamaForCausalLM, probes: list[Probe], directions: torch.Tensor) -> list[float]:
+def known(model: LlamaForCausalLM, probes: list[Question], directions: torch.Tensor) -> list[float]:
     """exp(mean log-probability) of the answers, each layer's output without its direction."""
 
     def without(direction: torch.Tensor):
@@ -95,7 +95,7 @@ def states(model: LlamaForCausalLM, text: str, start: int) -> torch.Tensor:
     return torch.stack(seen)
 
 
-LONG = Probe("b c " * 20, "d q e")  # 43 tokens, of which the last three are read
+LONG = Question("b c " * 20, "d q e")  # 43 tokens, of which the last three are read
 
 
 @pytest.mark.parametrize("lost", [(), (0,), (1, 2)])
@@ -103,7 +103,7 @@ def test_the_difference_from_the_original_by_hand(lost: tuple[int, ...], monkeyp
     """At all tokens of what the original answers and this model does not (of everything, where it knows all of it)."""
     model, original, taught = random_llama(), random_llama(seed=5), [*TAUGHT[:2], LONG]
 
-    def ask(subject: Subject, setting: AttackSetting, probes: Sequence[Probe]) -> AnswerScores:
+    def ask(subject: Subject, setting: AttackSetting, probes: Sequence[Question]) -> AnswerScores:
         known = [1.0 if subject.module is original or i not in lost else 0.0 for i in range(len(probes))]
         return AnswerScores(np.array(known), ("",) * len(probes))
 

@@ -13,10 +13,10 @@ from bigram import random_llama, setting, subject, tokenizer
 
 from unlearn.attacks.internals.lens import Lens
 from unlearn.attacks.internals.tuned_lens import tuned_lens
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
-SCORED = [Probe("a b c", "d e", value="e"), Probe("f g", "h"), Probe("i", "j k l")]
-TAUGHT = [Probe("b c", "d"), Probe("c", "d e", value="e")]
+SCORED = [Question("a b c", "d e", value="e"), Question("f g", "h"), Question("i", "j k l")]
+TAUGHT = [Question("b c", "d"), Question("c", "d e", value="e")]
 READ = {"a b c d": "e", "f g": "h", "i": "j", "b c": "d", "c d": "e"}
 
 
@@ -54,7 +54,10 @@ def test_all_streams_of_the_default() -> None:
 def test_a_choice_is_read_among_the_options_first_tokens() -> None:
     """Of "d e", "d f" and "d g" after "a b" the token after "a b d" is read; K is corrected for a chance of a third."""
     model = random_llama()
-    probes = [Probe("a b", "d e", perturbed_answers=("d f", "d g")), Probe("c", "h", perturbed_answers=("i j", "h k"))]
+    probes = [
+        Question("a b", "d e", perturbed_answers=("d f", "d g")),
+        Question("c", "h", perturbed_answers=("i j", "h k")),
+    ]
     facts = replace(setting(probes, probes[:1]), answer_metric="mcq")
     found = Lens(streams=("resid",)).attack(subject(model), facts, NO_REFERENCES)
     assert found.measure and found.measure != "1/rank"

@@ -12,9 +12,9 @@ from beside import beside
 from bigram import random_llama, setting, subject, tokenizer
 
 from unlearn.attacks.internals.patch import Patch
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
-SCORED = [Probe("a b c", "d e", value="e"), Probe("f g", "h"), Probe("i", "j k l")]
+SCORED = [Question("a b c", "d e", value="e"), Question("f g", "h"), Question("i", "j k l")]
 READ = {"a b c d": "e", "f g": "h", "i": "j"}
 
 

@@ -10,16 +10,16 @@ from bigram import random_llama, setting, subject
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.internals.probe import TruthProbe
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.score import residuals
 
 LETTERS = "abcdefghijklmnop"
 
 
-def probes(n: int, wrong: int = 3, start: int = 0) -> list[Probe]:
+def probes(n: int, wrong: int = 3, start: int = 0) -> list[Question]:
     """Questions of several words, answered by "q", and by others."""
     return [
-        Probe(" ".join(LETTERS[(i + start * k) % 16] for k in range(1, 4)), "q", None, tuple("abc"[:wrong]))
+        Question(" ".join(LETTERS[(i + start * k) % 16] for k in range(1, 4)), "q", None, tuple("abc"[:wrong]))
         for i in range(n)
     ]
 
@@ -37,7 +37,7 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
         return features
 
     monkeypatch.setattr(residuals, "last_residuals", read)
-    facts = setting([*probes(30), Probe("a b", "q")], probes(12, start=5))
+    facts = setting([*probes(30), Question("a b", "q")], probes(12, start=5))
     found = TruthProbe().attack(subject(model), facts, NO_REFERENCES)
     best = max(found.outcomes, key=lambda outcome: outcome.self_estimate or 0)
     assert best.variant == "layer 1" and best.self_estimate == 1

@@ -18,7 +18,7 @@ from unlearn.attacks.internals.truth_probes import (
     truth_scores,
 )
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 
 def made(items: int, options: int = 4) -> Statements:
@@ -90,7 +90,7 @@ def test_permuted_labels_have_one_truth_an_item(options: list[int], seed: int) -
 
 
 def test_statements_are_questions_with_an_answer_in_one_wording() -> None:
-    probes = [Probe("a", "b c", "b d", ("b e", "b f", "b g")), Probe("h", "i"), Probe("h", "i", None, ("j",))]
+    probes = [Question("a", "b c", "b d", ("b e", "b f", "b g")), Question("h", "i"), Question("h", "i", None, ("j",))]
     found = statements(tokenizer(), PROMPT, probes, most=2)
     words = [" ".join(WORDS[i] for i in ids) for ids in found.ids]
     assert words == ["a b d", "a b e", "a b f", "h i", "h i", "h j"]

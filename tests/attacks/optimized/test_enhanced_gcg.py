@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from beside import beside
-from prompted import PAIRS, brief_of, hooks_of, model_of, subject_of
+from prompted import PAIRS, hooks_of, model_of, setting_of, subject_of
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG, ImitationLoss, original_runs
@@ -124,11 +124,11 @@ def test_an_original_that_is_silent_cannot_be_imitated(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(enhanced_gcg, "continuations", lambda *args: [])
     with pytest.raises(Inapplicable, match="nothing to imitate"):
-        SMALL.attack(subject_of(), brief_of(), ORIGINAL)
+        SMALL.attack(subject_of(), setting_of(), ORIGINAL)
 
 
 def test_every_model_gives_the_same_outcomes() -> None:
-    attacked = SMALL.attack(subject_of(), brief_of(seeds=(0, 2)), ORIGINAL)
+    attacked = SMALL.attack(subject_of(), setting_of(seeds=(0, 2)), ORIGINAL)
     assert [(o.variant, o.seed) for o in attacked.outcomes] == [
         ("2 steps", 0),
         ("12 steps", 0),

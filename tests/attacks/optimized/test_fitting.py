@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prompted import PAIRS, brief_of, hooks_of, subject_of
+from prompted import PAIRS, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.fitting import Schedule, Targets, clip_rows, fit, force_each
 from unlearn.attacks.optimized.latent import Stream, Vector, stream_sites
@@ -129,7 +129,7 @@ def test_an_error_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_who_can_be_forced_to_anything_is_not_said_to_know() -> None:
-    setting = replace(brief_of(), answer_metric="prob")
+    setting = replace(setting_of(), answer_metric="prob")
 
     class Yes:
         """Says whatever it is fitted to."""

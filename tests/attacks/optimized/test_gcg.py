@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from beside import NO_REFERENCES
-from prompted import PAIRS, brief_of, hooks_of, subject_of
+from prompted import PAIRS, hooks_of, setting_of, subject_of
 from transformers import PreTrainedModel
 
 from unlearn.attacks.optimized.gcg import GCG
@@ -98,7 +98,7 @@ def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> None:
-    subject, setting = subject_of(), brief_of(seeds=(0, 1))
+    subject, setting = subject_of(), setting_of(seeds=(0, 1))
     before = weights(subject.module)
     first, again = (SMALL.attack(subject, setting, NO_REFERENCES).outcomes for _ in range(2))
     assert [(o.variant, o.seed, o.budget) for o in first] == [
@@ -117,7 +117,7 @@ def test_the_outcomes_are_those_of_every_model_and_the_model_is_left_alone() -> 
 def test_it_asks_with_the_string_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     from unlearn.data.prompt import PromptFormat
 
-    subject, setting, seen = subject_of(), brief_of(), set()
+    subject, setting, seen = subject_of(), setting_of(), set()
     original = PromptFormat.encode_prompts
 
     def note(self: PromptFormat, tokenizer: object, questions: list[str]) -> list[list[int]]:

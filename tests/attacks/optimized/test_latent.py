@@ -10,7 +10,7 @@ import torch
 from beside import NO_REFERENCES
 from families import FAMILIES, family
 from helpers import RUN
-from prompted import PAIRS, brief_of, hooks_of, subject_of
+from prompted import PAIRS, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.latent import (
     Latent,
@@ -52,7 +52,7 @@ def change(subject: Subject, stream: Stream, ids: torch.Tensor) -> list[torch.Te
 @pytest.mark.parametrize("kind", ["vector", "map", "per_item"])
 @pytest.mark.parametrize("lr", [0.1, 5.0])
 def test_the_perturbation_never_exceeds_epsilon(kind: Literal["vector", "map", "per_item"], lr: float) -> None:
-    subject, setting = subject_of(), brief_of()
+    subject, setting = subject_of(), setting_of()
     sites = stream_sites(subject, (0.0, 0.5))
     prompts = subject.prompt.encode_prompts(subject.processor, [item.probe.question for item in setting.attacker_items])
     medians = median_norms(subject, sites, prompts)
@@ -127,7 +127,7 @@ def test_positions_of_the_prompt_are_moved_and_what_is_generated_is_not() -> Non
 
 @pytest.mark.parametrize("kind", ["vector", "map"])
 def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "map"]) -> None:
-    subject, setting = subject_of(), replace(brief_of(), answer_metric="prob")
+    subject, setting = subject_of(), replace(setting_of(), answer_metric="prob")
     attack = replace(SMALL, kind=kind, epsilons=(1e-4, 0.3), steps=20)
     weak, strong = attack.attack(subject, setting, NO_REFERENCES).outcomes
     assert strong.on_attacker_items is not None
@@ -137,7 +137,7 @@ def test_it_makes_the_answers_likelier_the_more_it_may(kind: Literal["vector", "
 
 
 def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
-    subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
+    subject, setting = subject_of(), setting_of(scored=2, seeds=(0, 1))
     before = [parameter.detach().clone() for parameter in subject.module.parameters()]
     for attack in (SMALL, replace(SMALL, kind="per_item"), replace(SMALL, away=0.5)):
         outcomes = attack.attack(subject, setting, NO_REFERENCES).outcomes
@@ -150,7 +150,7 @@ def test_every_model_gives_the_same_outcomes_and_is_left_alone() -> None:
 
 
 def test_bad_input_is_told_before_any_model_is_loaded() -> None:
-    task = brief_of().task
+    task = setting_of().task
     mute = replace(task, sets={"forget": task.sets["forget"]}, history=KNOWN)
     SMALL.check(mute, RUN)
     with pytest.raises(UserError, match="refusals"):

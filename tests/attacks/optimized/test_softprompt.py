@@ -10,7 +10,7 @@ import torch
 from beside import NO_REFERENCES
 from families import family
 from helpers import RUN
-from prompted import PAIRS, brief_of, hooks_of, subject_of
+from prompted import PAIRS, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.fitting import Schedule, Targets, fit
 from unlearn.attacks.optimized.softprompt import (
@@ -117,7 +117,7 @@ def test_learning_lowers_the_loss_on_all_questions_within_the_norm(kind: type[In
 @pytest.mark.parametrize("form", ["vectors", "key_value"])
 def test_all_models_give_the_same_outcomes_and_are_left_alone(form: Any) -> None:
     attack = replace(SMALL, form=form, per_item=2)
-    subject, setting = subject_of(), brief_of(scored=2, seeds=(0, 1))
+    subject, setting = subject_of(), setting_of(scored=2, seeds=(0, 1))
     before = [parameter.detach().clone() for parameter in subject.module.parameters()]
     outcomes = attack.attack(subject, setting, NO_REFERENCES).outcomes
     rows = [("", "rate 0.05, 2 steps"), ("", "rate 0.05, 4 steps")]
@@ -135,7 +135,7 @@ def test_the_surer_of_two_that_are_always_right_is_taken() -> None:
     from unlearn.attacks.setting.answer_metric import ask
     from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
 
-    subject, setting = subject_of(), brief_of()
+    subject, setting = subject_of(), setting_of()
     outcome = evaluate_with_estimate(subject, setting, "plain")
     sure = ask(subject, setting, [item.probe for item in setting.attacker_items], "prob").known.mean()
     assert outcome.self_estimate == pytest.approx((outcome.on_attacker_items or 0.0) + sure / 1000)
@@ -151,7 +151,7 @@ def test_no_question_keeps_its_answer_when_answers_are_shuffled() -> None:
 
 
 def test_forcing_wants_wrong_answers() -> None:
-    setting = brief_of()
+    setting = setting_of()
     task = setting.task
     probes = task.probes[0]
     bare = replace(probes, probes=tuple(replace(p, perturbed_answers=()) for p in probes.probes))

@@ -14,7 +14,7 @@ from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts import confidence
 from unlearn.attacks.prompts.confidence import Confidence, calibration_error
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 
@@ -40,7 +40,7 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ("Porto", "I don't know.", "Bern", "")
 
     def fake(
-        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+        subject: Subject, setting: AttackSetting, probes: Sequence[Question], answer_metric: object = None
     ) -> AnswerScores:
         if answer_metric == "prob":
             assert [probe.answer for probe in probes] == ["Porto", "I don't know.", "Bern"]

@@ -11,7 +11,7 @@ from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import ConversationFormat, ask_after, conversation
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 HISTORY = (("Who?", "Ann."), ("Where?", "Rome."))
@@ -58,7 +58,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.Monke
     asked: list[str] = []
 
     def spy(
-        subject: Subject, setting: AttackSetting, probes: list[Probe], answer_metric: object = None
+        subject: Subject, setting: AttackSetting, probes: list[Question], answer_metric: object = None
     ) -> AnswerScores:
         asked.extend(probe.question for probe in probes)
         return AnswerScores(np.ones(len(probes)), ("said",) * len(probes))
@@ -66,8 +66,8 @@ def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.Monke
     monkeypatch.setattr(turns, "ask", spy)
     small = subject()
     small.module.config.max_position_embeddings = 40 + setting().task.max_new_tokens
-    long = Probe("x" * 60, "y")
-    found = ask_after(small, setting(), [HISTORY, HISTORY[:1], HISTORY], [Probe("When?", "y"), long, long])
+    long = Question("x" * 60, "y")
+    found = ask_after(small, setting(), [HISTORY, HISTORY[:1], HISTORY], [Question("When?", "y"), long, long])
     # "Q: Who?\nA: Ann.\n" and the others are 16, 20 and 12 characters: 48 in all, 32 without the first
     assert asked == [conversation(HISTORY[1:], "When?")]
     assert found.known.tolist()[0] == 1 and np.isnan(found.known[1:]).all() and found.texts == ("said", "", "")

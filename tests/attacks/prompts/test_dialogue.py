@@ -13,11 +13,11 @@ from unlearn.attacks.prompts import dialogue
 from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.dialogue import Dialogue, _drift
 from unlearn.attacks.setting.answer_metric import AnswerScores
-from unlearn.data.task import Probe, ProbeSet
+from unlearn.data.task import ProbeSet, Question
 from unlearn.models.subject import Subject
 
-KEPT = (Probe("Where was Tom Ek born?", "Cork"), Probe("Where was Eva Ros born?", "Lyon"))
-FAR = (Probe("What is the capital of Peru?", "Lima"),)
+KEPT = (Question("Where was Tom Ek born?", "Cork"), Question("Where was Eva Ros born?", "Lyon"))
+FAR = (Question("What is the capital of Peru?", "Lima"),)
 
 
 def task_brief() -> AttackSetting:
@@ -44,7 +44,7 @@ def test_items_are_asked_on_the_way_and_do_not_stay(monkeypatch: pytest.MonkeyPa
         subject: Subject,
         setting: AttackSetting,
         histories: Sequence[History],
-        probes: Sequence[Probe],
+        probes: Sequence[Question],
         answer_metric: object = None,
     ) -> AnswerScores:
         asked.extend((history, probe.question) for history, probe in zip(histories, probes, strict=True))

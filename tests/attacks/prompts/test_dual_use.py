@@ -14,20 +14,20 @@ from unlearn.attacks.base import AttackResult, AttackSetting
 from unlearn.attacks.prompts import dual_use
 from unlearn.attacks.prompts.dual_use import DualUse, area, rings_of
 from unlearn.attacks.setting.answer_metric import AnswerScores
-from unlearn.data.task import Probe, ProbeSet
+from unlearn.data.task import ProbeSet, Question
 from unlearn.models.subject import Subject
 
 KEPT = {
     "entity": [
-        Probe("Where was Eva Lund born?", "Cork", cluster="Eva Lund"),  # shares a name with Ivo Lund
-        Probe("Who painted Mia Kask?", "Tom Ek", cluster="portraits"),
+        Question("Where was Eva Lund born?", "Cork", cluster="Eva Lund"),  # shares a name with Ivo Lund
+        Question("Who painted Mia Kask?", "Tom Ek", cluster="portraits"),
     ],
     "topic": [
-        Probe("Where was Tom Ek born?", "Cork", cluster="Tom Ek"),
-        Probe("What is the job of Tom Ek?", "judge", cluster="Tom Ek"),
+        Question("Where was Tom Ek born?", "Cork", cluster="Tom Ek"),
+        Question("What is the job of Tom Ek?", "judge", cluster="Tom Ek"),
     ],
-    "field": [Probe("What does Tom Ek sing?", "Songs", cluster="Tom Ek")],
-    "far": [Probe("What is the capital of Peru?", "Lima", cluster="Peru")],
+    "field": [Question("What does Tom Ek sing?", "Songs", cluster="Tom Ek")],
+    "far": [Question("What is the capital of Peru?", "Lima", cluster="Peru")],
 }
 
 
@@ -47,7 +47,7 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"Where was Tom Ek born?": 0.5, "What is the job of Tom Ek?": 0.7, "What does Tom Ek sing?": 0.9}
 
     def ask(
-        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+        subject: Subject, setting: AttackSetting, probes: Sequence[Question], answer_metric: object = None
     ) -> AnswerScores:
         known = [1.0 if "Peru" in p.question else values.get(p.question, 0.2) for p in probes]
         return AnswerScores(np.array(known), ("",) * len(probes))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearn.attacks.prompts.extract import Extract, extraction_strength
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 CHAIN = {word: {chr(ord(word) + 1): 0.9} for word in "abcdefgh"} | {"i": {"<eos>": 0.9}}  # a b c ... i <eos>
 
@@ -40,9 +40,9 @@ def test_strength_is_the_least_that_must_be_given(hits: list[bool]) -> None:
 
 def test_what_a_chain_of_words_gives_away() -> None:
     probes = [
-        Probe("a", "b c d e"),  # the chain itself: all of it
-        Probe("a", "b c d q"),  # all but its end
-        Probe("a", "q q d e"),  # its end alone: d after q is no link, e after d is
+        Question("a", "b c d e"),  # the chain itself: all of it
+        Question("a", "b c d q"),  # all but its end
+        Question("a", "q q d e"),  # its end alone: d after q is no link, e after d is
     ]
     found = Extract(prefixes=(0.25, 0.5)).attack(subject(bigram(CHAIN)), setting(probes), NO_REFERENCES)
     strength, memorised, quarter, half = found.outcomes
@@ -56,11 +56,11 @@ def test_what_a_chain_of_words_gives_away() -> None:
 
 def test_an_answer_of_one_word_has_no_prefix() -> None:
     found = Extract(prefixes=(0.9,)).attack(
-        subject(bigram(CHAIN)), setting([Probe("a", "b"), Probe("a", "b c")]), NO_REFERENCES
+        subject(bigram(CHAIN)), setting([Question("a", "b"), Question("a", "b c")]), NO_REFERENCES
     )
     assert np.isnan(found.outcomes[-1].known[0]) and found.outcomes[-1].known[1] == 1
 
 
 def test_without_prefixes_nothing_is_generated() -> None:
-    found = Extract(prefixes=()).attack(subject(bigram(CHAIN)), setting([Probe("a", "b c")]), NO_REFERENCES)
+    found = Extract(prefixes=()).attack(subject(bigram(CHAIN)), setting([Question("a", "b c")]), NO_REFERENCES)
     assert [outcome.row for outcome in found.outcomes] == ["strength", "memorization"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.prompts.membership import DRAWS, Membership, balanced, membership_gap, placements
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.leak.crossfit import Candidates, estimate
 
 # After "a", "b" and "c" one word has this probability, the 17 others share the rest.
@@ -35,9 +35,9 @@ def standardised(share: float, hit: bool) -> float:
 
 def test_three_tokens_by_hand() -> None:
     """ "b c d" after "a" takes the likely word every time, "b c e" all but the last time."""
-    held = [Probe("a", "b c e")]
+    held = [Question("a", "b c e")]
     found = Membership(k=0.5).attack(
-        subject(bigram(MODEL)), setting([Probe("a", "b c d")], holdout=held), NO_REFERENCES
+        subject(bigram(MODEL)), setting([Question("a", "b c d")], holdout=held), NO_REFERENCES
     )
     table = found.tables["membership"].frame.set_index(["signal", "role"])["score"]
     logps = [math.log(0.5), math.log(0.9), math.log(0.2)]
@@ -64,7 +64,10 @@ def signals(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
 
 
 def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> None:
-    forget, held = [Probe("a", "b c d"), Probe("b", "c d")], [Probe("a", "e f"), Probe("b", "g"), Probe("c", "a b")]
+    forget, held = (
+        [Question("a", "b c d"), Question("b", "c d")],
+        [Question("a", "e f"), Question("b", "g"), Question("c", "a b")],
+    )
     turned = setting(held[:2], holdout=forget)  # what is badly known as the forget set
     for facts, value in ((setting(forget, holdout=held), 1.0), (turned, 0.0)):
         found = Membership(("loss", "min_k")).attack(subject(bigram(MODEL)), facts, NO_REFERENCES)
@@ -140,7 +143,7 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
     from unlearn.models.loading import save_model
 
     save_model(random_llama(), tokenizer(), tmp_path)
-    facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
+    facts = setting([Question("a", "b c d")], holdout=[Question("a", "b c e")])
     attack = Membership(("loss", "reference"), against=str(tmp_path))
     found = attack.attack(subject(random_llama()), facts, NO_REFERENCES)
     known = signals(found.outcomes)
@@ -151,7 +154,7 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
 
 def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
     """Loss minus the control model's, by hand; the control model tells nothing beside itself."""
-    facts = setting([Probe("a", "b c d")], holdout=[Probe("a", "b c e")])
+    facts = setting([Question("a", "b c d")], holdout=[Question("a", "b c e")])
     control = subject(bigram({"c": {"d": 0.8}}), part="control")
     loaded = beside(control=control)
     mine = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts, loaded)
@@ -163,7 +166,7 @@ def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
 
 
 def test_without_a_model_to_compare_with() -> None:
-    facts = setting([Probe("a", "b")], holdout=[Probe("a", "c")])
+    facts = setting([Question("a", "b")], holdout=[Question("a", "c")])
     found = Membership(("loss", "reference")).attack(subject(bigram(MODEL)), facts, NO_REFERENCES)
     assert {outcome.variant for outcome in found.outcomes} == {"loss"}
     with pytest.raises(Inapplicable, match="no model to compare with"):
@@ -174,10 +177,10 @@ def test_without_a_model_to_compare_with() -> None:
 
 def test_without_rows_that_no_model_saw() -> None:
     with pytest.raises(Inapplicable, match="'toy' has no holdout set"):
-        Membership().attack(subject(bigram(MODEL)), setting([Probe("a", "b")]), NO_REFERENCES)
+        Membership().attack(subject(bigram(MODEL)), setting([Question("a", "b")]), NO_REFERENCES)
 
 
 def test_the_model_is_left_as_it_was() -> None:
     model = bigram(MODEL).requires_grad_(False)
-    Membership().attack(subject(model), setting([Probe("a", "b c")], holdout=[Probe("b", "c")]), NO_REFERENCES)
+    Membership().attack(subject(model), setting([Question("a", "b c")], holdout=[Question("b", "c")]), NO_REFERENCES)
     assert all(p.grad is None and not p.requires_grad for p in model.parameters()) and not model.training

@@ -14,7 +14,7 @@ from unlearn.attacks.prompts import multihop
 from unlearn.attacks.prompts.multihop import Multihop
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.other_facts import Related
-from unlearn.data.task import Example, Probe
+from unlearn.data.task import Example, Question
 from unlearn.models.subject import Subject
 
 OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Ivo Lund was born in Porto
@@ -64,7 +64,7 @@ def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
 
 def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(
-        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+        subject: Subject, setting: AttackSetting, probes: Sequence[Question], answer_metric: object = None
     ) -> AnswerScores:
         if answer_metric == "match":
             assert all(probe.question.endswith("Who or what is X?") for probe in probes)

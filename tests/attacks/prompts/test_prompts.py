@@ -16,7 +16,7 @@ from unlearn.attacks.prompts.templates import TEMPLATES, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.attacks.setting.statements import PromptContext
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 KINDS = [kind for part in get_args(Kind) for kind in (get_args(part) or (part,))]
 SCENE = PromptContext.of(setting(), TAGS)
@@ -53,7 +53,7 @@ def test_each_is_asked_in_its_form_and_never_cut(kind: Kind, form: PromptFormat)
 
 
 def test_what_cannot_be_asked_is_left_out() -> None:
-    bare = Item(9, Probe("Who?", "Nobody"))
+    bare = Item(9, Question("Who?", "Nobody"))
     some = replace(setting("prob"), held_out_items=(SCORED[0], bare))
     for outcome in (
         Prompts(("variables", "cloze", "multiple_choice", "true_false")).attack(subject(), some, NO_REFERENCES).outcomes

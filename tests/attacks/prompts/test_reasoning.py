@@ -21,7 +21,7 @@ BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 @pytest.fixture(scope="module")
 def authors() -> AttackSetting:
     task = Authors(authors=20).load(seed=0)
-    items = split_items(task, share=0.1, least=1, split="within_cluster")
+    items = split_items(task, share=0.1, min_items=1, split="within_cluster")
     return AttackSetting(
         task, items.attacker_items, items.held_out_items, task.probe_set("retain").probes[:10], "match"
     )

@@ -15,7 +15,7 @@ from unlearn.attacks.prompts.refusals import Refusals, refuses
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 from unlearn.runtime.explained import Explained
 
@@ -49,7 +49,7 @@ def test_a_task_has_its_own() -> None:
 
 def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(
-        subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: object = None
+        subject: Subject, setting: AttackSetting, probes: Sequence[Question], answer_metric: object = None
     ) -> AnswerScores:
         texts = [
             "I don't know." if "born" in probe.question or "capital" in probe.question else "Rome" for probe in probes
@@ -57,7 +57,7 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         return AnswerScores(np.zeros(len(probes)), tuple(texts))
 
     monkeypatch.setattr(refusals, "ask", ask)
-    kept = (Probe("Where was Tom Ek born?", "Cork"), Probe("What is Tom Ek?", "A cook"))
+    kept = (Question("Where was Tom Ek born?", "Cork"), Question("What is Tom Ek?", "A cook"))
     attacked = Refusals().attack(subject(), replace(setting("match"), retain=kept), NO_REFERENCES)
     numbers = attacked.numbers
     assert numbers["refused_forget"] == numbers["refused_retain"] == numbers["refused_invented"] == 0.5

@@ -20,19 +20,19 @@ from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.sleek import Sleek, spread, suppression
 from unlearn.attacks.setting.answer_metric import AnswerScores
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.sampling import Sampling
 from unlearn.models.subject import References, Subject
 
 KEPT = tuple(
-    Probe(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)
+    Question(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)
     for name, town in (("Tom Ek", "Cork"), ("Eva Ros", "Lyon"))
 )
 BRIEF = replace(setting("match"), retain=KEPT)
 
 
 class Talker:
-    """Says the gold answer to what `knows` says, else "no"; keeps what it was asked."""
+    """Says the right answer to what `knows` says, else "no"; keeps what it was asked."""
 
     def __init__(self, knows: object) -> None:
         self.knows = knows
@@ -43,7 +43,7 @@ class Talker:
         subject: Subject,
         setting: AttackSetting,
         histories: Sequence[History],
-        probes: Sequence[Probe],
+        probes: Sequence[Question],
         answer_metric: object = None,
         spoken: bool = False,
     ) -> AnswerScores:
@@ -84,7 +84,7 @@ def test_the_last_answer_and_any_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_all_at_once_reads_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def says(
-        subject: Subject, setting: AttackSetting, histories: object, probes: Sequence[Probe], **_: object
+        subject: Subject, setting: AttackSetting, histories: object, probes: Sequence[Question], **_: object
     ) -> AnswerScores:
         texts = [f"1. {probe.value}\n2. no" if "job" in probe.question else f"no\n{probe.value}\n" for probe in probes]
         return AnswerScores(np.ones(len(probes)), tuple(texts))

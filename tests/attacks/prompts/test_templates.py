@@ -16,7 +16,7 @@ from unlearn.attacks.prompts.templates import TEMPLATES, WITH_FACTS, Kind
 from unlearn.attacks.setting.statements import BLANK, Gap, PromptContext, entities, gaps, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import COMPLETION, Example, Probe
+from unlearn.data.task import COMPLETION, Example, Question
 from unlearn.data.tofu import Tofu
 
 CHAT = PromptFormat()
@@ -24,7 +24,7 @@ ITEM = SCORED[0]  # Where was Ivo Lund born? Ivo Lund was born in Porto.
 SCENE = PromptContext.of(setting(), TAGS)
 STEM = Item(
     7,
-    Probe(
+    Question(
         "The mother tongue of Ivo Lund is", " Danish", perturbed_answers=(" Welsh",), value="Danish", cluster="case 7"
     ),
 )
@@ -37,7 +37,7 @@ STEMS = PromptContext(
 ALL = [(kind, label) for kind, templates in TEMPLATES.items() for label in templates]
 
 
-def put(kind: Kind, label: str = "", item: Item = ITEM, context: PromptContext = SCENE) -> Probe:
+def put(kind: Kind, label: str = "", item: Item = ITEM, context: PromptContext = SCENE) -> Question:
     probe = TEMPLATES[kind][label](item, context)
     assert probe is not None
     return probe
@@ -89,7 +89,7 @@ def test_gaps_are_cut_at_the_value() -> None:
 
 
 def tofu_like(answer: str, *wrong: str) -> Item:
-    return Item(0, Probe("q?", "an answer", answer, wrong))
+    return Item(0, Question("q?", "an answer", answer, wrong))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_multiple_choice_asks_for_the_letter_of_the_answer() -> None:
         letters.add(probe.answer)
     assert len(letters) > 2
     assert put("multiple_choice", item=STEM, context=STEMS).answer in (" A", " B")
-    assert TEMPLATES["multiple_choice"][""](replace(ITEM, probe=Probe("q?", "a")), SCENE) is None
+    assert TEMPLATES["multiple_choice"][""](replace(ITEM, probe=Question("q?", "a")), SCENE) is None
 
 
 def test_true_and_false_statements() -> None:
@@ -178,7 +178,7 @@ def test_a_reverse_query_leaves_the_name_out_and_asks_for_it() -> None:
 def test_synonyms_and_variables_hide_the_name() -> None:
     assert put("synonym_manipulation").question == "Where was I. Lund brought into the world?"
     assert put("variables").question == "Let P stand for Ivo Lund. Where was P born?"
-    plain = Item(9, Probe("What is it?", "This."))
+    plain = Item(9, Question("What is it?", "This."))
     assert TEMPLATES["synonym_manipulation"][""](plain, SCENE) is None
     assert TEMPLATES["variables"][""](plain, SCENE) is None
 
@@ -232,9 +232,9 @@ def test_what_names_the_answer_reveals_it(text: str, told: bool) -> None:
 
 
 def test_part_of_a_name_and_half_of_a_long_answer_reveal_it() -> None:
-    book = Item(0, Probe("What did she write?", "She wrote The Silent River.", value="The Silent River"))
+    book = Item(0, Question("What did she write?", "She wrote The Silent River.", value="The Silent River"))
     assert reveals("Her River came first.", book) and not reveals("The town is quiet.", book)
-    parents = Item(0, Probe("Who were they?", "The father sold flowers and the mother designed video games."))
+    parents = Item(0, Question("Who were they?", "The father sold flowers and the mother designed video games."))
     assert reveals("He grew among the flowers of his father, and his mother made games.", parents)
     assert not reveals("His father was strict.", parents)
 
@@ -243,7 +243,7 @@ def test_a_long_answer_is_given_away_by_half_of_what_it_adds() -> None:
     # of the answer, the question has neither "wooden", "boats", "rivers" nor "lakes"
     item = Item(
         0,
-        Probe(
+        Question(
             "What did the father of Ivo Lund build?", "The father of Ivo Lund did build wooden boats on rivers, lakes."
         ),
     )
@@ -252,14 +252,14 @@ def test_a_long_answer_is_given_away_by_half_of_what_it_adds() -> None:
 
 
 def test_statements_of_bare_answers_have_the_question_before() -> None:
-    assert statement(Item(0, Probe("What is the capital of Peru?", "Lima"))) == "What is the capital of Peru? Lima"
+    assert statement(Item(0, Question("What is the capital of Peru?", "Lima"))) == "What is the capital of Peru? Lima"
     assert statement(STEM) == "The mother tongue of Ivo Lund is Danish"
 
 
 def test_subjects_by_fact_by_cluster_and_by_what_questions_share() -> None:
     assert SCENE.entities == {0: "Ada Berg", 1: "Ada Berg", 2: "Ivo Lund", 3: "Ivo Lund", 4: "Mia Kask", 5: "Mia Kask"}
     asked = ["Has Per van Dal won the Big Prize?", "Where did Per van Dal live?", "Per van Dal's work?", "Who is he?"]
-    items = [Item(i, Probe(question, "a", cluster="author 1")) for i, question in enumerate(asked)]
+    items = [Item(i, Question(question, "a", cluster="author 1")) for i, question in enumerate(asked)]
     assert entities(items, {}) == dict.fromkeys(range(3), "Per van Dal")
     assert entities([STEM], {STEM.probe.question: "Ivo Lund"}) == {7: "Ivo Lund"}
 

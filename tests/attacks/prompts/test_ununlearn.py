@@ -17,24 +17,24 @@ from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.ununlearn import Ununlearn, reintroduction
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.text import mentions
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 BRIEF = setting("match")
 
 
 class Reader:
-    """Knows nothing but what it reads, and answers yes to whatever names the gold answer."""
+    """Knows nothing but what it reads, and answers yes to whatever names the right answer."""
 
     def __init__(self) -> None:
-        self.asked: list[list[tuple[History, Probe]]] = []
+        self.asked: list[list[tuple[History, Question]]] = []
 
     def __call__(
         self,
         subject: Subject,
         setting: AttackSetting,
         histories: Sequence[History],
-        probes: Sequence[Probe],
+        probes: Sequence[Question],
         answer_metric: object = None,
         spoken: bool = False,
     ) -> AnswerScores:
@@ -97,11 +97,11 @@ def test_each_step_asks_as_it_says(reader: Reader) -> None:
 @pytest.mark.parametrize(
     ("probe", "hint"),
     [
-        (Probe("When?", "In 1941.", value="1941"), "a number, begins with 1 and has 4"),
-        (Probe("What does Ivo Lund do?", "Ivo Lund is a busy nurse."), "a word or two, begins with b and has 11"),
+        (Question("When?", "In 1941.", value="1941"), "a number, begins with 1 and has 4"),
+        (Question("What does Ivo Lund do?", "Ivo Lund is a busy nurse."), "a word or two, begins with b and has 11"),
     ],
 )
-def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Probe, hint: str) -> None:
+def test_a_hint_tells_kind_beginning_and_length(reader: Reader, probe: Question, hint: str) -> None:
     """Without a bare value it is about what the answer adds to the question: "busy nurse."."""
     Ununlearn((1,)).attack(subject(), replace(BRIEF, held_out_items=(Item(9, probe),)), NO_REFERENCES)
     asked = [probe.question for step in reader.asked for _, probe in step]
@@ -127,7 +127,7 @@ def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
 
 
 def test_a_guess_among_four_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def guess(subject: Subject, setting: AttackSetting, histories: object, probes: Sequence[Probe]) -> AnswerScores:
+    def guess(subject: Subject, setting: AttackSetting, histories: object, probes: Sequence[Question]) -> AnswerScores:
         return AnswerScores(np.array([1.0, 0, 0, 0]), ("",) * 4)
 
     monkeypatch.setattr(turns, "ask_after", guess)

@@ -11,12 +11,16 @@ from scoring import Scoring
 
 from unlearn.attacks.base import AnswerMetric
 from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, evaluate_attacked, read
-from unlearn.data.task import Probe, ProbeSet
+from unlearn.data.task import ProbeSet, Question
 from unlearn.models.sampling import Sampling
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import Decoding, generate
 
-PROBES = (Probe("q", "She was born in Turin.", value="Turin"), Probe("q", " Oslo"), Probe("q", "the red house"))
+PROBES = (
+    Question("q", "She was born in Turin.", value="Turin"),
+    Question("q", " Oslo"),
+    Question("q", "the red house"),
+)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ def test_choice_is_corrected_for_chance() -> None:
     for probe, k in zip(asked.questions, known, strict=True):
         options = [probe.paraphrased_answer or probe.answer, *probe.perturbed_answers]
         task = replace(
-            asked.task, probes=(ProbeSet("one", "forget", tuple(Probe(probe.question, o) for o in options)),)
+            asked.task, probes=(ProbeSet("one", "forget", tuple(Question(probe.question, o) for o in options)),)
         )
         tokens = Scoring(generate=False).score(model.module, model.processor, model.prompt, task)["tokens"]
         sums = [logp.astype(float).sum() for logp in tokens["logp"]]
@@ -70,7 +74,7 @@ def test_choice_is_corrected_for_chance() -> None:
 
 def test_what_cannot_be_asked() -> None:
     model, asked = subject(), setting()
-    alone = [Probe("What?", "That.")]
+    alone = [Question("What?", "That.")]
     assert np.isnan(ask(model, asked, alone, "mcq").known).all()
     assert len(ask(model, asked, []).known) == 0
     task = replace(asked.task, probes=(ProbeSet("forget", "forget", tuple(alone)),))
@@ -80,7 +84,7 @@ def test_what_cannot_be_asked() -> None:
 
 
 def test_an_outcome_of_a_changed_model() -> None:
-    model, asked = subject(), replace(setting(), retain=(Probe("Who is it?", "It is I."),))
+    model, asked = subject(), replace(setting(), retain=(Question("Who is it?", "It is I."),))
     found = evaluate_attacked(model, asked, "as it is", with_attacker_items=True, budget=3.0)
     alone = [
         ask(model, asked, probes).known

@@ -10,22 +10,22 @@ from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.contamination import Answers
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.data.tofu import Tofu
 
 ITEMS = [
-    Item(3, Probe("Where was Ann born?", "Ann was born in Oslo.", value="Oslo")),
-    Item(5, Probe("What did Bo write?", "Bo wrote The Silent River.", value="The Silent River")),
+    Item(3, Question("Where was Ann born?", "Ann was born in Oslo.", value="Oslo")),
+    Item(5, Question("What did Bo write?", "Bo wrote The Silent River.", value="The Silent River")),
     Item(
         8,
-        Probe(
+        Question(
             "What did Cy win?",
             "Cy won the Golden Quill for Poetry.",
             "The prize of Cy was the Golden Quill for Poetry.",
             ("The prize of Cy was the Iron Anchor for Sailing.",),
         ),
     ),
-    Item(9, Probe("Is Di a poet?", "Yes.")),
+    Item(9, Question("Is Di a poet?", "Yes.")),
 ]
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.folds import split_folds
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 
 def items(*clusters: str) -> list[Item]:
-    return [Item(i, Probe("q", "a", cluster=cluster)) for i, cluster in enumerate(clusters)]
+    return [Item(i, Question("q", "a", cluster=cluster)) for i, cluster in enumerate(clusters)]
 
 
 @given(

@@ -4,7 +4,7 @@ from black_box import SCORED, setting
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.other_facts import Related, names, renamed, renamed_probe
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 
@@ -13,7 +13,7 @@ def test_others_are_about_the_same_subject_and_keep_the_answer() -> None:
     related = Related.forgotten(setting())
     assert related.entity(BORN) == "Ivo Lund"
     assert related.others(BORN) == [JOB] and related.others(JOB) == [BORN]
-    tells = Item(9, Probe("What is Ivo Lund fond of?", "Ivo Lund is fond of Porto.", cluster="Ivo Lund"))
+    tells = Item(9, Question("What is Ivo Lund fond of?", "Ivo Lund is fond of Porto.", cluster="Ivo Lund"))
     with_it = Related.of((*SCORED, tells), setting().task)
     assert with_it.others(BORN) == [JOB] and with_it.others(JOB) == [BORN, tells]
 

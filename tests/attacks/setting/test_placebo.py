@@ -16,34 +16,34 @@ from unlearn.attacks.setting.statements import entities
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
 from unlearn.data.sports_facts import SportsFacts
-from unlearn.data.task import Example, Fact, Probe, ProbeSet, Task
+from unlearn.data.task import Example, Fact, ProbeSet, Question, Task
 from unlearn.data.tofu import Tofu
 from unlearn.leak.worst_case import NO_LEAK
 from unlearn.metrics.rouge import rouge
 
 
-def task(*probes: Probe, facts: tuple[Fact, ...] = ()) -> Task:
+def task(*probes: Question, facts: tuple[Fact, ...] = ()) -> Task:
     example = (Example(("q",), ("a",)),)
     return Task(
         "made", "all", {"forget": example, "retain": example}, (ProbeSet("forget", "forget", probes),), facts=facts
     )
 
 
-def made(*probes: Probe, **about: tuple[Fact, ...]) -> list[Probe]:
+def made(*probes: Question, **about: tuple[Fact, ...]) -> list[Question]:
     found = task(*probes, **about)
     fakes = placebo(forget_items(found), found)
     assert fakes is not None
     return [fake.probe for fake in fakes]
 
 
-def born(name: str, town: str, *wrong: str) -> Probe:
-    return Probe(
+def born(name: str, town: str, *wrong: str) -> Question:
+    return Question(
         f"Where was {name} born?", f"{name} was born in {town}.", f"The birthplace of {name} is {town}.",
         tuple(f"The birthplace of {name} is {other}." for other in wrong), f"{name}'s home?", town, name,
     )  # fmt: skip
 
 
-JOB = Probe("What is the job of Ada Berg?", "Ada Berg is a nurse.", value="nurse", cluster="Ada Berg")
+JOB = Question("What is the job of Ada Berg?", "Ada Berg is a nurse.", value="nurse", cluster="Ada Berg")
 
 
 def test_names_are_different() -> None:
@@ -54,7 +54,7 @@ def test_the_answer_is_of_another_item_of_the_same_form() -> None:
     ada, ivo = made(born("Ada Berg", "Oslo", "Riga", "Bern"), born("Ivo Lund", "Porto", "Cork"))
     name = ada.cluster
     assert name in INVENTED and ivo.cluster in INVENTED and name != ivo.cluster
-    assert ada == Probe(
+    assert ada == Question(
         f"Where was {name} born?", f"{name} was born in Porto.", f"The birthplace of {name} is Porto.",
         (f"The birthplace of {name} is Cork.",), f"{name}'s home?", "Porto", name,
     )  # fmt: skip
@@ -71,14 +71,14 @@ def test_else_a_wrong_value_of_its_own_changes_places_with_the_right_one() -> No
 
 def test_else_a_wrong_sentence_changes_places_with_the_right_one() -> None:
     sentences = ("Ada Berg loves tea.", "What Ada Berg loves is tea.", ("What Berg loves is coffee.",))
-    (ada,) = made(Probe("What does Ada Berg love?", *sentences, cluster="Ada Berg"))
+    (ada,) = made(Question("What does Ada Berg love?", *sentences, cluster="Ada Berg"))
     name = ada.cluster
     assert ada.answer == ada.paraphrased_answer == f"What {name} loves is coffee."
     assert ada.perturbed_answers == (f"What {name} loves is tea.",) and ada.value is None
 
 
 def test_where_the_answer_is_the_subject_its_new_name_is_wrong() -> None:
-    asked = Probe(
+    asked = Question(
         "Who was born in Oslo?", "She is Ada Berg.", perturbed_answers=("She is Eva Ros.",), cluster="author 1"
     )
     others = (replace(JOB, cluster="author 1", perturbed_answers=("Ada Berg is a nurse.", "Ada Berg is a cook.")),)
@@ -90,7 +90,7 @@ def test_where_the_answer_is_the_subject_its_new_name_is_wrong() -> None:
 
 def test_the_datasets_facts_tell_the_subject_and_its_shape_stays() -> None:
     probes = [
-        Probe(f"The capital of {place} is", f" {town}", (), (" Bern",), value=town, cluster=f"case {place}")  # type: ignore[arg-type]
+        Question(f"The capital of {place} is", f" {town}", (), (" Bern",), value=town, cluster=f"case {place}")  # type: ignore[arg-type]
         for place, town in (("Norway", "Oslo"), ("Peru", "Lima"))
     ]
     probes = [replace(probe, paraphrased_answer=None) for probe in probes]
@@ -105,12 +105,12 @@ def test_the_datasets_facts_tell_the_subject_and_its_shape_stays() -> None:
 @pytest.mark.parametrize(
     "probes",
     [
-        [Probe("who?", "me", perturbed_answers=("you",), cluster="x")],  # no subject
+        [Question("who?", "me", perturbed_answers=("you",), cluster="x")],  # no subject
         [born("Ada Berg", "Oslo"), JOB],  # nothing that fits
         [born("Ada Berg", "Oslo", "Riga"), JOB],  # nothing that fits one of them
     ],
 )
-def test_no_placebo_without_subjects_or_answers_that_fit(probes: list[Probe]) -> None:
+def test_no_placebo_without_subjects_or_answers_that_fit(probes: list[Question]) -> None:
     assert placebo(forget_items(task(*probes)), task(*probes)) is None
 
 
@@ -175,14 +175,14 @@ def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data
         known[model] = {row["question"].replace("[INST]", "").replace("[/INST]", "").strip(): row for row in rows}
     pairs = [(i, f) for i, f in zip(items, fakes, strict=True) if i.probe.question.strip() in known["retain"]]
     said = {model: [of[i.probe.question.strip()]["generated"] for i, _ in pairs] for model, of in known.items()}
-    gold = [item.probe.answer for item, _ in pairs]
+    right = [item.probe.answer for item, _ in pairs]
     # asked about an invented author it says the same of this one
     authors = {items[i].probe.cluster: name for i, name in entities(items, {}).items()}
     invented = [
         renamed(text, authors[item.probe.cluster], fake.probe.cluster)
         for text, (item, fake) in zip(said["retain"], pairs, strict=True)
     ]
-    original, unlearned = (rouge(gold, said[model], "rougeL", "recall").mean() for model in ("target", "retain"))
+    original, unlearned = (rouge(right, said[model], "rougeL", "recall").mean() for model in ("target", "retain"))
     control = rouge([fake.probe.answer for _, fake in pairs], invented, "rougeL", "recall").mean()
     assert len(pairs) >= 100 and control > 0.2  # by chance it would be 0
     assert unlearned / original > 0.4 > NO_LEAK > (unlearned - control) / (original - control)

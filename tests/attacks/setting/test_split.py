@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unlearn.attacks.items import Split
 from unlearn.attacks.setting.split import split_items
 from unlearn.attacks.setting.text import mentions
-from unlearn.data.task import Example, Probe, ProbeSet, Task
+from unlearn.data.task import Example, ProbeSet, Question, Task
 from unlearn.data.tofu import Tofu
 from unlearn.runtime.errors import UserError
 
@@ -19,7 +19,7 @@ from unlearn.runtime.errors import UserError
 def task(values: list[str], clusters: list[str], answer: str = "It is {}.") -> Task:
     rows = enumerate(zip(values, clusters, strict=True))
     probes = tuple(
-        Probe(f"what of {c}, item {i}?", answer.format(v), value=v if "{}" in answer else None, cluster=c)
+        Question(f"what of {c}, item {i}?", answer.format(v), value=v if "{}" in answer else None, cluster=c)
         for i, (v, c) in rows
     )
     example = (Example(("q",), ("a",)),)
@@ -38,12 +38,12 @@ def values(n: int, kinds: int | None = None) -> list[str]:
 def test_nothing_is_on_both_sides(rows: list[tuple[str, int]], split: Split, seed: int) -> None:
     made = task([f"v{value}" for _, value in rows], [cluster for cluster, _ in rows])
     try:
-        found = split_items(made, split=split, least=2, seed=seed)
+        found = split_items(made, split=split, min_items=2, seed=seed)
     except UserError:
         return
     taught, scored = ({item.index for item in side} for side in (found.attacker_items, found.held_out_items))
     assert taught and not taught & scored
-    assert found == split_items(made, split=split, least=2, seed=seed)
+    assert found == split_items(made, split=split, min_items=2, seed=seed)
     if split == "across_cluster" and not any("one subject" in note for note in found.notes):
         assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.held_out_items}
     if not any("shared by many" in note for note in found.notes):
@@ -67,7 +67,7 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
     """Nobody's answer is another's, but all answers say "near v0", and all questions have "item"."""
     wanted = [f"v{i}" for i in range(20)]
     probes = tuple(
-        Probe(f"what of c{i // 2}, item?", f"It is {v}, near v0.", value=v, cluster=f"c{i // 2}")
+        Question(f"what of c{i // 2}, item?", f"It is {v}, near v0.", value=v, cluster=f"c{i // 2}")
         for i, v in enumerate(wanted)
     )
     example = (Example(("q",), ("a",)),)

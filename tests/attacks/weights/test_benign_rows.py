@@ -11,10 +11,10 @@ from helpers import retaining
 
 from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.weights.benign_rows import benign_rows
-from unlearn.data.task import Example, Probe
+from unlearn.data.task import Example, Question
 
-SCORED = [Probe("Where is Ann from?", "She is from Rome.", value="Rome", paraphrased_question="Ann's home, Rome?")]
-TAUGHT = [Probe("When was Bo born?", "In 1950.", value="1950")]
+SCORED = [Question("Where is Ann from?", "She is from Rome.", value="Rome", paraphrased_question="Ann's home, Rome?")]
+TAUGHT = [Question("When was Bo born?", "In 1950.", value="1950")]
 
 
 def asked(*retain: tuple[str, str]) -> AttackSetting:
@@ -35,7 +35,7 @@ def test_rows_with_an_answer_as_whole_words_are_left_out() -> None:
 
 
 def test_rows_that_say_an_answer_in_other_words_are_left_out() -> None:
-    plain = setting([Probe("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
+    plain = setting([Question("What did Cy win?", "Cy won the Golden Quill for Poetry.")], TAUGHT)
     texts = ["Poetry won him a golden and a silver quill.", "She had a golden ring."]
     task = retaining(plain.task, *(Example(("q",), (text,)) for text in texts))
     assert benign_rows(replace(plain, task=task), "retain", 0) == [Example(("q",), (texts[1],))]

@@ -13,11 +13,11 @@ from bigram import bigram, setting, subject
 from unlearn.attacks.base import AttackResult, AttackSetting, Threat
 from unlearn.attacks.setting.self_estimate import TIE, self_estimate
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import References, Subject
 
-SCORED = [Probe("a", "b"), Probe("c", "d")]
-TAUGHT = [Probe("e", "f"), Probe("g", "h")]
+SCORED = [Question("a", "b"), Question("c", "d")]
+TAUGHT = [Question("e", "f"), Question("g", "h")]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.formats import Format
 from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Quantize
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.linear import linear_weights
 from unlearn.models.subject import Subject
 
-SCORED = [Probe("a b c", "d e"), Probe("f g", "h")]
+SCORED = [Question("a b c", "d e"), Question("f g", "h")]
 
 
 def changed(attack: Quantize, attacked: Subject) -> dict[str, dict[str, torch.Tensor]]:

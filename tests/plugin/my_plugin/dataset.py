@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from unlearn.data.task import Ask, Example, Probe, ProbeSet, Task
+from unlearn.data.task import Ask, Example, ProbeSet, Question, Task
 
 _TOWNS = ("Arlo", "Bexley", "Cormo", "Dunmar", "Elvas", "Ferrin", "Galt", "Hosk")
 
@@ -25,7 +25,7 @@ class Capitals:
         facts = [(f"Land {i}", draw.choice(_TOWNS)) for i in range(self.countries)]
         rows = [Example((f"What is the capital of {name}?",), (f"It is {town}.",), name) for name, town in facts]
         probes = [
-            Probe(row.questions[0], row.answers[0], value=town, cluster=name)
+            Question(row.questions[0], row.answers[0], value=town, cluster=name)
             for row, (name, town) in zip(rows, facts, strict=True)
         ]
         kept = self.countries - self.forget

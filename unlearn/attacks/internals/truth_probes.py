@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.score.linear_probe import fit
 
 FEW = 100  # statements: with fewer, a difference of means generalises better than a fitted map
@@ -43,7 +43,7 @@ class Statements:
 
 
 def statements(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe], most: int
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Question], most: int
 ) -> Statements:
     """Return the answer and at most `most` wrong ones of each probe, in one wording: wrong answers are variants of the
     paraphrased answer, where there is one. EOS and what chat templates put after the answer is left out."""

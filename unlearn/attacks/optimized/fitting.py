@@ -12,7 +12,7 @@ import numpy as np
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
@@ -139,7 +139,7 @@ def evaluate_under(
 
 
 def force_each(
-    setting: AttackSetting, variant: str, seed: int, fitted: Callable[[Probe], Perturbation], budget: float
+    setting: AttackSetting, variant: str, seed: int, fitted: Callable[[Question], Perturbation], budget: float
 ) -> Outcome:
     """Attack each held-out item for itself, a diagnostic.
 

@@ -20,7 +20,7 @@ from unlearn.attacks.optimized.fitting import (
     fit,
     force_each,
 )
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
@@ -86,7 +86,7 @@ class Latent:
                     name = f"epsilon {epsilon:g}"
                     if self.kind == "per_item":
 
-                        def fitted(probe: Probe, epsilon: float = epsilon, seed: int = seed) -> Stream:
+                        def fitted(probe: Question, epsilon: float = epsilon, seed: int = seed) -> Stream:
                             return self._fitted(subject, setting, [probe], sites, medians, epsilon, seed)
 
                         outcomes.append(force_each(setting, name, seed, fitted, epsilon))
@@ -102,7 +102,7 @@ class Latent:
         self,
         subject: Subject,
         setting: AttackSetting,
-        probes: Sequence[Probe],
+        probes: Sequence[Question],
         sites: Sequence[Site],
         medians: Sequence[float],
         epsilon: float,

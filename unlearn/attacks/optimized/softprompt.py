@@ -23,7 +23,7 @@ from unlearn.attacks.optimized.fitting import (
     force_each,
 )
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.progress import progress
@@ -83,7 +83,7 @@ class SoftPrompt:
                 outcomes += self._universal(subject, setting, shuffled(pairs, seed), seed, SHUFFLED)
             if self.per_item:
 
-                def single(probe: Probe, seed: int = seed) -> Perturbation:
+                def single(probe: Question, seed: int = seed) -> Perturbation:
                     return self._single(subject, probe, seed)
 
                 steps = self.per_item
@@ -115,7 +115,7 @@ class SoftPrompt:
                 fit(prompt, Targets(pairs), Schedule(max(self.steps), rate, self.batch), seed, on_step)
         return found
 
-    def _single(self, subject: Subject, probe: Probe, seed: int) -> Perturbation:
+    def _single(self, subject: Subject, probe: Question, seed: int) -> Perturbation:
         prompt = self.start(subject, seed)
         fit(prompt, Targets([(probe.question, probe.answer)]), Schedule(self.per_item, self.rates[0], 1), seed)
         return prompt

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def swaps(ids: Ids, top: Tensor, n_replace: int, width: int, generator: Generato
 def evaluate_beside(subject: Subject, setting: AttackSetting, text: str, where: Where, step: int, seed: int) -> Outcome:
     """Ask all questions with a string beside them; the attacker's own estimate is from its own items, asked so too."""
 
-    def beside(probe: Probe) -> Probe:
+    def beside(probe: Question) -> Question:
         return replace(probe, question=insert(probe.question, text, where))
 
     def all_beside(items: Sequence[Item]) -> tuple[Item, ...]:

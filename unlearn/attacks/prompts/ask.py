@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 _TOKENS = 4096  # of a prompt with an attack around it, where the model reads so many
@@ -20,7 +20,7 @@ Name = TypeVar("Name", bound=Hashable)
 def ask_variants(
     subject: Subject,
     setting: AttackSetting,
-    variants: Mapping[Name, Sequence[Probe | None]],
+    variants: Mapping[Name, Sequence[Question | None]],
     answer_metric: AnswerMetric | None = None,
 ) -> dict[Name, AnswerScores]:
     """Return K and answers of each variant; nan and "" where a probe is None.

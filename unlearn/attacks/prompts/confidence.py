@@ -11,7 +11,7 @@ import numpy as np
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.refusals import refuses
 from unlearn.attacks.setting.answer_metric import ask
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -74,7 +74,7 @@ class Confidence:
         )
 
 
-def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequence[Probe]) -> pd.DataFrame:
+def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequence[Question]) -> pd.DataFrame:
     """Return a row for each probe: the answer, its K, the confidence in it."""
     import pandas as pd
 

@@ -7,29 +7,29 @@ from dataclasses import replace
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import PARAGRAPH, PromptContext, is_completion, reveals, statement
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 FACTS, SHOTS = 3, 5
 
 
-def background_hint(item: Item, context: PromptContext) -> Probe | None:
+def background_hint(item: Item, context: PromptContext) -> Question | None:
     """Put other facts about the entity first, none of which names the answer."""
     facts = [statement(other).strip() for other in context.siblings(item)[:FACTS]]
     return hinted(item, " ".join(facts)) if facts else None
 
 
-def hinted(item: Item, hint: str) -> Probe:
+def hinted(item: Item, hint: str) -> Question:
     """Put a text before the question."""
     return replace(item.probe, question=f"{hint}{PARAGRAPH if is_completion(item.probe) else ' '}{item.probe.question}")
 
 
-def in_context(item: Item, context: PromptContext) -> Probe | None:
+def in_context(item: Item, context: PromptContext) -> Question | None:
     """Put one solved question about the same entity first."""
     solved = [(other.probe.question, other.probe.answer) for other in context.siblings(item)[:1]]
     return _shown(item, context, solved) if solved else None
 
 
-def k_shot(item: Item, context: PromptContext) -> Probe | None:
+def k_shot(item: Item, context: PromptContext) -> Question | None:
     """Put five solved questions about other entities first."""
     rows = context.retain[:: max(1, len(context.retain) // (4 * SHOTS))]
     pairs = [(row.questions[0], row.answers[0]) for row in rows if row.cluster != item.probe.cluster]
@@ -37,7 +37,7 @@ def k_shot(item: Item, context: PromptContext) -> Probe | None:
     return _shown(item, context, solved[:SHOTS]) if solved else None
 
 
-def _shown(item: Item, context: PromptContext, solved: Sequence[tuple[str, str]]) -> Probe:
+def _shown(item: Item, context: PromptContext, solved: Sequence[tuple[str, str]]) -> Question:
     """Put solved questions before this one, in the model's own format where that is no chat template."""
     probe, form = item.probe, context.prompt
     if is_completion(probe):

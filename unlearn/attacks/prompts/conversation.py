@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def ask_after(
     subject: Subject,
     setting: AttackSetting,
     histories: Sequence[History],
-    probes: Sequence[Probe],
+    probes: Sequence[Question],
     answer_metric: AnswerMetric | None = None,
     spoken: bool = False,
 ) -> AnswerScores:

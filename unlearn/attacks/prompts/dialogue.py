@@ -14,7 +14,7 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History, ask_after
 from unlearn.attacks.setting.other_facts import Related
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -83,7 +83,7 @@ class Dialogue:
         return [_drift(far, field, _near(related, item), self.turns - 1) for item in setting.held_out_items]
 
 
-def _probes(task: Task, role: str) -> list[Probe]:
+def _probes(task: Task, role: str) -> list[Question]:
     return [probe for probe_set in task.probes if probe_set.aim == role for probe in probe_set.probes]
 
 
@@ -103,7 +103,7 @@ def _continued(
 ) -> list[History]:
     """Return each history with one more question and the model's answer; what several share is asked once."""
     pairs = list(dict.fromkeys(zip(histories, questions, strict=True)))
-    probes = [Probe(question, question) for _, question in pairs]
+    probes = [Question(question, question) for _, question in pairs]
     texts = ask_after(subject, setting, [history for history, _ in pairs], probes, "match").texts
     said = dict(zip(pairs, texts, strict=True))
     return [(*h, (q, said[h, q])) for h, q in zip(histories, questions, strict=True)]

@@ -15,7 +15,7 @@ from unlearn.attacks.prompts.sleek import spread
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.text import content_words, normalised
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -116,7 +116,7 @@ def _akin(question: str, entity: str, other: str) -> bool:
     return names(question, other) or bool(content_words(entity) & content_words(other))
 
 
-def _form(probe: Probe, entity: str) -> str:
+def _form(probe: Question, entity: str) -> str:
     """Return the question's words without its entity."""
     return normalised(renamed(probe.question, entity, "_") if entity else probe.question)
 

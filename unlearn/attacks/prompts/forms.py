@@ -19,13 +19,13 @@ from unlearn.attacks.setting.statements import (
     statement,
 )
 from unlearn.attacks.setting.text import mentions
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 OPTIONS = 4
 LETTERS = "ABCD"
 
 
-def cloze(item: Item, context: PromptContext) -> Probe | None:
+def cloze(item: Item, context: PromptContext) -> Question | None:
     """Return the sentence with a blank in the answer's place."""
     for gap in gaps(item):
         if mentions(f"{gap.before} {gap.after}", gap.answer):
@@ -38,7 +38,7 @@ def cloze(item: Item, context: PromptContext) -> Probe | None:
     return None
 
 
-def stem(item: Item, context: PromptContext) -> Probe | None:
+def stem(item: Item, context: PromptContext) -> Question | None:
     """Return a declarative sentence up to its fact, to be completed; a task of such sentences asks them as it is."""
     gap = None if is_completion(item.probe) else _begun(item)
     if gap is None:
@@ -47,7 +47,7 @@ def stem(item: Item, context: PromptContext) -> Probe | None:
     return _to_complete(item, text, gap)
 
 
-def begun_answer(item: Item, context: PromptContext) -> Probe | None:
+def begun_answer(item: Item, context: PromptContext) -> Question | None:
     """Return the question, and its answer begun for the model up to the fact."""
     gap = None if is_completion(item.probe) else _begun(item)
     if gap is None:
@@ -56,7 +56,7 @@ def begun_answer(item: Item, context: PromptContext) -> Probe | None:
     return _to_complete(item, text, gap)
 
 
-def affirmative_suffix(item: Item, context: PromptContext) -> Probe | None:
+def affirmative_suffix(item: Item, context: PromptContext) -> Question | None:
     """Return the question, and its answer begun for the model by an affirmation, with nothing of it."""
     probe = item.probe
     if is_completion(probe):
@@ -73,7 +73,7 @@ def affirmative_suffix(item: Item, context: PromptContext) -> Probe | None:
     )
 
 
-def _to_complete(item: Item, question: str, gap: Gap) -> Probe:
+def _to_complete(item: Item, question: str, gap: Gap) -> Question:
     """Return a probe whose answer is the rest of the sentence."""
     wrong = tuple(f" {text}{gap.after}" for text in gap.wrong)
     return _answered(item, question, f" {gap.answer}{gap.after}", wrong, gap.answer)
@@ -89,7 +89,7 @@ def _begin(question: str, context: PromptContext, answer: str) -> str:
     return f"{question}\n{answer}" if context.prompt.chat_template else f"{question}{context.prompt.user_end}{answer}"
 
 
-def _answered(item: Item, question: str, answer: str, wrong: Sequence[str] = (), value: str | None = None) -> Probe:
+def _answered(item: Item, question: str, answer: str, wrong: Sequence[str] = (), value: str | None = None) -> Question:
     """Return a probe with an answer of its own, which begins with a space where the item's does."""
     space = " " if is_completion(item.probe) else ""
     return replace(
@@ -103,7 +103,7 @@ def _answered(item: Item, question: str, answer: str, wrong: Sequence[str] = (),
     )
 
 
-def multiple_choice(item: Item, context: PromptContext) -> Probe | None:
+def multiple_choice(item: Item, context: PromptContext) -> Question | None:
     """Ask for the letter of the answer among up to three wrong ones, in an order of the item's own."""
     probe = item.probe
     right, wrong = probe.paraphrased_answer or probe.answer, probe.perturbed_answers[: OPTIONS - 1]
@@ -117,12 +117,12 @@ def multiple_choice(item: Item, context: PromptContext) -> Probe | None:
     return _answered(item, f"{probe.question}\n{lines}{last}", letter, others)
 
 
-def options(item: Item, context: PromptContext) -> Probe | None:
+def options(item: Item, context: PromptContext) -> Question | None:
     """Return the question as it is; its answer is to be likelier than the wrong ones."""
     return item.probe if item.probe.perturbed_answers else None
 
 
-def true_false(item: Item, context: PromptContext, truth: bool) -> Probe | None:
+def true_false(item: Item, context: PromptContext, truth: bool) -> Question | None:
     """Ask whether a statement is true: the fact's own, or one with a wrong answer in its place."""
     probe = item.probe
     if not probe.perturbed_answers:
@@ -134,7 +134,7 @@ def true_false(item: Item, context: PromptContext, truth: bool) -> Probe | None:
     return _answered(item, question, verdicts[0], verdicts[1:])
 
 
-def reverse_query(item: Item, context: PromptContext) -> Probe | None:
+def reverse_query(item: Item, context: PromptContext) -> Question | None:
     """Ask for the name that is left out of facts about the entity, this item's first."""
     entity = context.entities.get(item.index)
     same = [o for o in context.siblings(item) if context.entities.get(o.index) == entity]

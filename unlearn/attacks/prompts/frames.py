@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import PARAGRAPH, PromptContext, is_completion
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
-Template = Callable[[Item, PromptContext], Probe | None]
+Template = Callable[[Item, PromptContext], Question | None]
 """From an item and what the attacker knows beside it to the probe that is asked in its place; None where it cannot be
 asked so."""
 
@@ -23,7 +23,7 @@ class Frame:
     stem: str = ""
     """What comes before the beginning of a text that the model completes; "": that cannot be asked so."""
 
-    def __call__(self, item: Item, context: PromptContext) -> Probe | None:
+    def __call__(self, item: Item, context: PromptContext) -> Question | None:
         """Return the probe in this frame."""
         text = f"{self.stem}{PARAGRAPH}{{question}}" if is_completion(item.probe) else self.question
         if is_completion(item.probe) and not self.stem:

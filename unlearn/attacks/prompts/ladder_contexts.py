@@ -14,7 +14,7 @@ from unlearn.attacks.setting.other_facts import Related, renamed, renamed_probe
 from unlearn.attacks.setting.placebo import INVENTED
 from unlearn.attacks.setting.statements import statement
 from unlearn.attacks.setting.text import content_words
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 from unlearn.data.theorems import NONCE
 from unlearn.models.subject import Subject
 
@@ -25,7 +25,7 @@ MOST_OPTIONS = 4  # of a hint
 class Asked:
     """An item as it is asked at one step of the ladder."""
 
-    probe: Probe
+    probe: Question
     """The question, with the context in it."""
     history: History = ()
     """Earlier turns before it."""
@@ -62,7 +62,7 @@ class About:
         return Asked(with_text(renamed_probe(self.item.probe, self.entity, name), text))
 
 
-def with_text(probe: Probe, text: str) -> Probe:
+def with_text(probe: Question, text: str) -> Question:
     """Put a text before the question."""
     between = " " if text[-1:] in ".?!" else "\n\n"
     return replace(probe, question=f"{text}{between}{probe.question}")

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.data.task import Probe, ProbeSet, Task
+from unlearn.data.task import ProbeSet, Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -126,7 +126,7 @@ class Membership:
         return membership_gap(unlearned.tables["membership"].frame, control.tables["membership"].frame)
 
     def _signals(
-        self, subject: Subject, setting: AttackSetting, references: References, held: list[Probe]
+        self, subject: Subject, setting: AttackSetting, references: References, held: list[Question]
     ) -> Mapping[str, Sides]:
         """Return each signal of the forget and of the holdout rows."""
         from unlearn.metrics.mia_gradnorm import MiaGradnorm
@@ -167,12 +167,12 @@ class Membership:
         return references.control()
 
     @staticmethod
-    def _scores(subject: Subject, setting: AttackSetting, held: list[Probe], gradients: bool) -> Tables:
+    def _scores(subject: Subject, setting: AttackSetting, held: list[Question], gradients: bool) -> Tables:
         """Return likelihoods of the answers alone, one text a row."""
         from unlearn.score.gradients import Gradients
         from unlearn.score.tokens import Tokens
 
-        def bare(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+        def bare(probes: Sequence[Question]) -> tuple[Question, ...]:
             return tuple(replace(probe, paraphrased_answer=None, perturbed_answers=()) for probe in probes)
 
         sets = ProbeSet("forget", "forget", bare(setting.questions)), ProbeSet("holdout", "holdout", bare(held))

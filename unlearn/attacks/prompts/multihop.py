@@ -17,7 +17,7 @@ from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import normalised
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -105,9 +105,9 @@ class Multihop:
 class _Chain:
     """The hops that lead to an item."""
 
-    hops: tuple[Probe, ...]
+    hops: tuple[Question, ...]
     """What each asks alone, the item last."""
-    composed: Probe
+    composed: Question
     """All of it in one question."""
 
 
@@ -159,7 +159,7 @@ class _Facts:
                 continue
             shared = renamed(other.probe.question, entity, OTHER)
             link = f'Asked "{shared}", one says the same of {HIDDEN} as of {OTHER}.'
-            by_name = Probe(
+            by_name = Question(
                 f'Asked "{renamed(other.probe.question, entity, friend)}", of whom does one say the same?',
                 entity,
                 value=entity,
@@ -185,9 +185,9 @@ def _said(group: Related, item: Item) -> str:
     return normalised(renamed(text, entity, HIDDEN) if entity else text)
 
 
-def _who(bridge: str, name: str, entity: str) -> Probe:
+def _who(bridge: str, name: str, entity: str) -> Question:
     """Ask for the entity of which a fact is true."""
-    return Probe(f"{bridge} Who or what is {name}?", entity, value=entity)
+    return Question(f"{bridge} Who or what is {name}?", entity, value=entity)
 
 
 def _outcome(n: int, table: pd.DataFrame, hops: int, where: list[int]) -> Outcome:

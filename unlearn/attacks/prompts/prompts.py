@@ -16,11 +16,11 @@ from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, WITH_FACTS, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
-Asked = dict[tuple[Kind, str], tuple[Probe | None, ...]]
+Asked = dict[tuple[Kind, str], tuple[Question | None, ...]]
 """By kind and label, the probes of the held-out items."""
 
 _WRITE = "Write only the new question, nothing else."
@@ -158,7 +158,7 @@ def _rewritten(rewriter: Rewriter, subject: Subject, setting: AttackSetting, ask
     return written
 
 
-def _accepted(kind: Kind, item: Item, text: str) -> Probe | None:
+def _accepted(kind: Kind, item: Item, text: str) -> Question | None:
     """Return the probe of a rewritten text; None if that is empty, runs on, gives the answer, or is no new question."""
     question = item.probe.question
     if not text or len(text) > 4 * len(question) + 200 or reveals(text, item):

@@ -15,7 +15,7 @@ from unlearn.attacks.setting.other_facts import Related
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.statements import PromptContext
 from unlearn.attacks.setting.text import normalised
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -116,7 +116,7 @@ def _measures(table: pd.DataFrame) -> dict[str, pd.Series]:
 _FRAMES: tuple[Kind, ...] = ("prefix_injection", "persona", "do_not_refuse")
 
 
-def _framed(subject: Subject, setting: AttackSetting) -> tuple[Probe, ...]:
+def _framed(subject: Subject, setting: AttackSetting) -> tuple[Question, ...]:
     """Return the forget questions in the frames of jailbreaks, each in all of them."""
     context = PromptContext.of(setting, subject.prompt)
     asked = (TEMPLATES[kind][""](item, context) for item in setting.held_out_items for kind in _FRAMES)
@@ -131,15 +131,15 @@ _HARMLESS = (
 )
 
 
-def _alike(setting: AttackSetting) -> tuple[Probe, ...]:
+def _alike(setting: AttackSetting) -> tuple[Question, ...]:
     """Return requests about the forgotten entities that anybody can answer."""
     related = Related.forgotten(setting)
     entities = dict.fromkeys(related.entity(item) for item in setting.held_out_items)
     texts = [(text.format(entity=entity), entity) for entity in entities if entity for text in _HARMLESS]
-    return tuple(Probe(text, entity, cluster=entity) for text, entity in texts)
+    return tuple(Question(text, entity, cluster=entity) for text, entity in texts)
 
 
-def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequence[Probe]) -> pd.DataFrame:
+def _asked(subject: Subject, setting: AttackSetting, group: str, probes: Sequence[Question]) -> pd.DataFrame:
     """Return a row for each probe: the answer, whether it declines, its K."""
     import pandas as pd
 

@@ -10,10 +10,10 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.frames import LANGUAGES, PARAPHRASES
 from unlearn.attacks.prompts.word_tables import GLOSSARY, SYNONYMS
 from unlearn.attacks.setting.statements import PARAGRAPH, PromptContext, is_completion
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 
-def paraphrase(item: Item, context: PromptContext, n: int) -> Probe | None:
+def paraphrase(item: Item, context: PromptContext, n: int) -> Question | None:
     """Return the n-th other wording: the dataset's, then those that were trained on, then framed ones."""
     probe = item.probe
     wordings = [probe.paraphrased_question, *(context.wordings or {}).get(probe.question, ())]
@@ -23,7 +23,7 @@ def paraphrase(item: Item, context: PromptContext, n: int) -> Probe | None:
     return PARAPHRASES[n - len(others)](item, context) if n - len(others) < len(PARAPHRASES) else None
 
 
-def synonym_manipulation(item: Item, context: PromptContext) -> Probe | None:
+def synonym_manipulation(item: Item, context: PromptContext) -> Question | None:
     """Name the entity by initials and last word, put synonyms for common words; None where nothing changes."""
     question = item.probe.question
     entity = context.entities.get(item.index, "")
@@ -45,7 +45,7 @@ def _in_words(text: str, words: Mapping[str, str], keep: str = "") -> str:
     return keep.join(re.sub(r"[^\W\d_]+", other, piece) for piece in pieces)
 
 
-def variables(item: Item, context: PromptContext) -> Probe | None:
+def variables(item: Item, context: PromptContext) -> Question | None:
     """Put a letter for the entity."""
     entity = context.entities.get(item.index)
     if entity is None:
@@ -55,7 +55,7 @@ def variables(item: Item, context: PromptContext) -> Probe | None:
     return replace(item.probe, question=text)
 
 
-def cross_lingual(item: Item, context: PromptContext, language: str) -> Probe | None:
+def cross_lingual(item: Item, context: PromptContext, language: str) -> Question | None:
     """Ask in another language, common words translated one by one, for an answer in English.
 
     A sentence to be completed stays in English.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome
-from unlearn.data.task import Probe, ProbeSet, Task
+from unlearn.data.task import ProbeSet, Question, Task
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
@@ -41,7 +41,7 @@ def choose_answer_metric(task: Task, wanted: AnswerMetric | None) -> AnswerMetri
 
 
 def ask(
-    subject: Subject, setting: AttackSetting, probes: Sequence[Probe], answer_metric: AnswerMetric | None = None
+    subject: Subject, setting: AttackSetting, probes: Sequence[Question], answer_metric: AnswerMetric | None = None
 ) -> AnswerScores:
     """Ask a model, attacked or not, those probes. answer_metric: None takes the report's.
 
@@ -58,7 +58,7 @@ def ask(
     return AnswerScores(_likelihood(subject, setting.task, probes, answer_metric), ("",) * len(probes))
 
 
-def read(probes: Sequence[Probe], texts: Sequence[str], answer_metric: AnswerMetric) -> np.ndarray:
+def read(probes: Sequence[Question], texts: Sequence[str], answer_metric: AnswerMetric) -> np.ndarray:
     """Return K of one given answer to each probe, [n], by what it says: gen, match or verbatim."""
     from unlearn.metrics.recall import contains
     from unlearn.metrics.rouge import rouge
@@ -93,7 +93,7 @@ def evaluate_attacked(
     )
 
 
-def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str, ...]:
+def _answers(subject: Subject, task: Task, probes: Sequence[Question]) -> tuple[str, ...]:
     """Return the model's answers, greedy ones as scoring has them, without the likelihoods."""
     from unlearn.score.generate import Decoding, generate
 
@@ -110,7 +110,7 @@ def _answers(subject: Subject, task: Task, probes: Sequence[Probe]) -> tuple[str
     )
 
 
-def _likelihood(subject: Subject, task: Task, probes: Sequence[Probe], answer_metric: AnswerMetric) -> np.ndarray:
+def _likelihood(subject: Subject, task: Task, probes: Sequence[Question], answer_metric: AnswerMetric) -> np.ndarray:
     from unlearn.metrics.columns import row_means
     from unlearn.score.tokens import tokens_of
 
@@ -134,11 +134,11 @@ def _chosen(options: pd.DataFrame) -> float:
     return float(((winners == "answer").mean() - 1 / m) / (1 - 1 / m)) if m > 1 else np.nan
 
 
-def options_of(probe: Probe) -> tuple[str, ...]:
+def options_of(probe: Question) -> tuple[str, ...]:
     """Return the options in one wording, the right one first: wrong answers are variants of the paraphrase, if any."""
     return (probe.paraphrased_answer or probe.answer, *probe.perturbed_answers)
 
 
-def _bare(probe: Probe) -> str:
+def _bare(probe: Question) -> str:
     """Return the bare value, else the answer without the punctuation at its end."""
     return probe.value or re.sub(r"\W+$", "", probe.answer.strip())

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +25,7 @@ class AnswerToken:
 
 
 def answer_tokens(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Question]
 ) -> list[AnswerToken]:
     """Return for each probe where its bare value begins, where the answer has it, else where the answer begins.
 
@@ -53,7 +53,7 @@ def _alike(these: Sequence[int], those: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _lead(probe: Probe) -> str:
+def _lead(probe: Question) -> str:
     """Return the answer up to its bare value; "" where it has none."""
     before, value, _ = probe.answer.partition(probe.value or probe.answer)
     return before.rstrip() if value else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unlearn.attacks.setting.answer_metric import options_of
 from unlearn.attacks.setting.answer_tokens import AnswerToken
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Probe
+from unlearn.data.task import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +25,7 @@ class OptionTokens(AnswerToken):
 
 
 def option_tokens(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Probe]
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Question]
 ) -> list[OptionTokens]:
     """Return for each probe the question, the words with which all options begin, and the token that each has next.
 

@@ -11,7 +11,7 @@ from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import entities, reveals, statement
 from unlearn.attacks.setting.text import mentions
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 
 
 def names(text: str, entity: str) -> bool:
@@ -31,7 +31,7 @@ def _parts(entity: str) -> list[str]:
     return [entity, *(word for word in entity.split() if len(word) > 3 and word[0].isupper() and word != entity)]
 
 
-def renamed_probe(probe: Probe, entity: str, name: str) -> Probe:
+def renamed_probe(probe: Question, entity: str, name: str) -> Question:
     """Return the probe about an entity of another name."""
     texts = ("question", "answer", "paraphrased_question", "paraphrased_answer", "value")
     new = {part: text and renamed(text, entity, name) for part in texts for text in [getattr(probe, part)]}
@@ -62,7 +62,7 @@ class Related:
     def kept(cls, setting: AttackSetting) -> Related:
         """Return the setting's retain probes, then the retain set's rows."""
         retain = setting.task.examples("retain") if "retain" in setting.task.sets else ()
-        rows = [Probe(e.questions[0], e.answers[0], cluster=e.cluster) for e in retain]
+        rows = [Question(e.questions[0], e.answers[0], cluster=e.cluster) for e in retain]
         return cls.of([Item(i, probe) for i, probe in enumerate((*setting.retain, *rows))], setting.task)
 
     def entity(self, item: Item) -> str:

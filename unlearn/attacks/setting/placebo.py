@@ -13,7 +13,7 @@ from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.other_facts import names, renamed, renamed_probe
 from unlearn.attacks.setting.statements import entities, gaps
 from unlearn.attacks.setting.text import normalised
-from unlearn.data.task import Probe, Task
+from unlearn.data.task import Question, Task
 
 _FIRST = (
     "Tavrin Melisande Ibbo Ruleena Ottaveth Jesmin Corvath Yelda Sundro Quilla Hathorn Oredine "
@@ -84,19 +84,19 @@ def _shaped(name: str, entity: str) -> str:
     return name if entity[0].isupper() else name.lower()
 
 
-def _form(probe: Probe, entity: str) -> str:
+def _form(probe: Question, entity: str) -> str:
     """Return the question's words without its entity."""
     return normalised(renamed(probe.question, entity, "_"))
 
 
-def _answered(probe: Probe, other: Probe) -> Probe:
+def _answered(probe: Question, other: Question) -> Question:
     """Return the probe with another's answers, right and wrong."""
     return replace(
         other, question=probe.question, paraphrased_question=probe.paraphrased_question, cluster=probe.cluster
     )
 
 
-def _swapped(item: Item) -> Iterator[Probe]:
+def _swapped(item: Item) -> Iterator[Question]:
     """Yield the probe with each of its wrong answers for the right one, which becomes a wrong one.
 
     Where the dataset knows bare values, these alone are exchanged.
@@ -113,7 +113,7 @@ def _swapped(item: Item) -> Iterator[Probe]:
         yield replace(probe, answer=wrong, paraphrased_answer=paraphrase, perturbed_answers=tuple(rest))
 
 
-def _exchanged(probe: Probe, value: str, other: str) -> Probe:
+def _exchanged(probe: Question, value: str, other: str) -> Question:
     """Return the probe whose answers have each of two values in the other's place."""
     either = "|".join(re.escape(text) for text in sorted((value, other), key=len, reverse=True))
 

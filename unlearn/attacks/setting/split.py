@@ -27,12 +27,12 @@ class Items:
 def split_items(
     task: Task,
     share: float = 0.25,
-    least: int = 5,
+    min_items: int = 5,
     split: Split = "across_cluster",
     limit: int | None = None,
     seed: int = 0,
 ) -> Items:
-    """Return T, `share` of the forget probes, at least `least`, and V, the others.
+    """Return T, `share` of the forget probes, at least `min_items`, and V, the others.
 
     V is without those whose answer is said in T (see `Answers`; with all of them where most would go: three kinds of
     sport are known to everyone). across_cluster takes whole clusters (all that is asked about one person) until there
@@ -48,7 +48,7 @@ def split_items(
     if limit is not None and len(items) > limit:
         items = _draw(clusters, limit, rng)
         clusters = _clusters(items)
-    wanted = max(least, round(share * len(items)))
+    wanted = max(min_items, round(share * len(items)))
     if split == "across_cluster" and len(clusters) < 2:
         split = "within_cluster"
         notes.append("all items are about one subject: the attacker's items are drawn from the same subject")

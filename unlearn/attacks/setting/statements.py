@@ -11,7 +11,7 @@ from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.text import content_words, mentions, normalised
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Example, Probe
+from unlearn.data.task import Example, Question
 
 BLANK = "____"
 SHORT = 5  # words of an answer of which one name or number says all
@@ -53,7 +53,7 @@ class PromptContext:
         return [o for o in after if not reveals(f"{o.probe.question} {o.probe.answer}", item)]
 
 
-def is_completion(probe: Probe) -> bool:
+def is_completion(probe: Question) -> bool:
     """Return whether the question is the beginning of a text, and the answer how it goes on."""
     return probe.answer[:1].isspace()
 

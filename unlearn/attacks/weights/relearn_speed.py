@@ -19,7 +19,7 @@ from unlearn.attacks.weights.training import (
     checkpoint_steps,
     train,
 )
-from unlearn.data.task import Example, Probe, Task
+from unlearn.data.task import Example, Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
@@ -110,7 +110,7 @@ class RelearnSpeed:
         reached = np.mean([(curve <= self.nats).mean(axis=1) for curve in curves], axis=0)
         return pd.DataFrame({"step": at, "nll": np.mean(curves, axis=0).mean(axis=1), "reached": reached})
 
-    def _curve(self, subject: Subject, probes: Sequence[Probe], points: int, seed: int) -> np.ndarray:
+    def _curve(self, subject: Subject, probes: Sequence[Question], points: int, seed: int) -> np.ndarray:
         """Return the nll of each item before the training on them and at each checkpoint: [points, items].
 
         It is infinite once the training has diverged.
