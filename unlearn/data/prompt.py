@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
+from unlearn.data.chat import ChatFrame, chat_frame, render
+from unlearn.data.tokens import split_ids, token_ids
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +29,12 @@ class PromptFormat:
     """How a question is put to a model.
 
     Without the chat template the prompt is system + user_start + question + user_end + answer_start, tokenised with the
-    tokenizer's own special tokens. Labels are split off by count, as published models were trained: the first
-    len(prompt ids) positions of the full sequence are unlabelled, also where the last of them merges the prompt's
-    trailing space with the answer's first word.
+    tokenizer's own special tokens. A row's labels are its answer and the end of it: they begin at the first token that
+    the row does not have in common with its prompt, also where that token joins the prompt's last space and the
+    answer's first word, and no text of the template is among them.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     chat_template: bool = True
     """Use the tokenizer's own template."""
@@ -58,21 +60,13 @@ class PromptFormat:
 
     def encode_all(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """`encode` of many (question, answer) pairs at once: one tokenizer call, each question's prompt once."""
-        questions = list(dict.fromkeys(question for question, _ in pairs))
-        n_prompt = {q: len(ids) for q, ids in zip(questions, self.encode_prompts(tokenizer, questions), strict=True)}
-        eos = tokenizer.eos_token_id if self.eos else None
-        rows = []
-        for (question, answer), ids in zip(pairs, self._ids(tokenizer, pairs), strict=True):
-            if eos is not None and ids[-1] != eos:
-                ids = [*ids, eos]
-            cut = not self.chat_template and n_prompt[question] >= self.max_tokens
-            if cut or len(ids) <= n_prompt[question]:
-                raise UserError(
-                    f"no answer token is left of {answer[:60]!r} after its prompt of {n_prompt[question]} tokens: "
-                    f"raise max_tokens ({self.max_tokens}) of the model's prompt"
-                )
-            rows.append(Encoded(tuple(ids), n_prompt[question]))
-        return rows
+        frames = self._frames(tokenizer, [question for question, _ in pairs])
+        texts = [(frames[q].prompt, self._row(tokenizer, frames[q], q, answer)) for q, answer in pairs]
+        rows = split_ids(tokenizer, texts, special=not self.chat_template)
+        return [
+            self._labelled(tokenizer, ids[: self._most], n_prompt, answer)
+            for (ids, n_prompt), (_, answer) in zip(rows, pairs, strict=True)
+        ]
 
     def encode_prompt(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         """Ids of the prompt alone, up to where the answer begins."""
@@ -80,36 +74,53 @@ class PromptFormat:
 
     def encode_prompts(self, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
         """`encode_prompt` of many questions in one tokenizer call."""
-        return self._ids(tokenizer, [(question, None) for question in questions])
+        frames = self._frames(tokenizer, questions)
+        texts = [frames[question].prompt for question in questions]
+        return [ids[: self._most] for ids in token_ids(tokenizer, texts, special=not self.chat_template)]
 
-    def _ids(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
-        """Ids of question + answer; of the prompt alone where the answers are None (all of them or none)."""
-        if not pairs:
-            return []
+    def prompt_text(self, tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+        """Return the prompt as text, up to where the answer begins."""
+        return self._frames(tokenizer, [question])[question].prompt
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """Return what comes before the answer, as chat templates take it."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": question}]
+
+    def tagged(self, question: str) -> str:
+        """Return what comes before the answer, with tags."""
+        return self.system + self.user_start + question + self.user_end + self.answer_start
+
+    def _frames(self, tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> dict[str, ChatFrame]:
+        """Return what stands around the answers to each question."""
+        distinct = dict.fromkeys(questions)
         if not self.chat_template:
-            start, end = self.system + self.user_start, self.user_end + self.answer_start
-            texts = [start + question + end + (answer or "") for question, answer in pairs]
-            found: list[list[int]] = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-            return found
-        from jinja2 import TemplateError
+            return {question: ChatFrame(self.tagged(question)) for question in distinct}
+        return {question: chat_frame(tokenizer, self.messages(question), self.date) for question in distinct}
 
-        extra: dict[str, Any] = {"date_string": self.date} if self.date else {}
-        chats = [self._messages(question, answer) for question, answer in pairs]
-        try:
-            ids: Any = tokenizer.apply_chat_template(
-                chats, tokenize=True, add_generation_prompt=pairs[0][1] is None, return_dict=False, **extra
-            )
-        except (ValueError, TemplateError) as error:  # there is none, or it knows no system prompt
-            raise UserError(f"cannot use the tokenizer's chat template, try another model.prompt ({error})") from error
-        listed: list[list[int]] = ids
-        return listed
+    def _row(self, tokenizer: PreTrainedTokenizerBase, frame: ChatFrame, question: str, answer: str) -> str:
+        """Return the text of the whole exchange, without EOS where there are tags."""
+        if not self.chat_template:
+            return frame.prompt + answer
+        text = render(tokenizer, self.messages(question), answer, self.date)
+        return text.removesuffix(frame.after) + (frame.end if self.eos else "")
 
-    def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages.append({"role": "user", "content": question})
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        return messages
+    @property
+    def _most(self) -> int | None:
+        """Return how many tokens a row may have before EOS."""
+        return None if self.chat_template else self.max_tokens
+
+    def _labelled(self, tokenizer: PreTrainedTokenizerBase, ids: list[int], n_prompt: int, answer: str) -> Encoded:
+        """Return a row with its labels and EOS; UserError where there is nothing of the answer among them."""
+        eos, n_prompt = tokenizer.eos_token_id if self.eos else None, max(1, n_prompt)
+        cut = len(ids) == self._most
+        if eos is not None and (not ids or ids[-1] != eos):
+            ids = [*ids, eos]
+        ends = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id}
+        if not set(ids[n_prompt:]) - ends:
+            hint = f": raise max_tokens ({self.max_tokens}) of the model's prompt" if cut else ""
+            raise UserError(f"no answer token is left of {answer[:60]!r} after its prompt of {n_prompt} tokens{hint}")
+        return Encoded(tuple(ids), n_prompt)
 
 
 PASSAGE_TOKENS = 100  # of a passage of plain text are trained on (Guo et al. 2024, Mechanistic Unlearning)
@@ -127,9 +138,9 @@ def encode_text(
 
     No EOS is added. `max_tokens` counts the tokens after the prefix. Raises UserError where no token is left to score.
     """
-    n_prefix = len(tokenizer(prefix)["input_ids"])
-    ids = tokenizer(prefix + separator + text)["input_ids"][: n_prefix + max_tokens]
+    ((ids, n_prefix),) = split_ids(tokenizer, [(prefix, prefix + separator + text)])
     n_prompt = max(n_prefix, 1)
+    ids = ids[: n_prefix + max_tokens]
     if len(ids) <= n_prompt:
         raise UserError(f"no token is left to score of the text {text[:60]!r}")
     return Encoded(tuple(ids), n_prompt)

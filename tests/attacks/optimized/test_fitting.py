@@ -64,7 +64,7 @@ def test_the_loss_falls_toward_the_answers_and_rises_where_it_leads_away() -> No
     eos = 1
     toward, away = Offset(eos), Offset(eos)
     fit(toward, Targets(PAIRS), Schedule(20, 0.1, 2), 0)
-    fit(away, Targets(PAIRS, [("Where?", "")], toward=1e-6, away=1.0), Schedule(20, 0.1, 2), 0)
+    fit(away, Targets(PAIRS, [("Where?", "no")], toward=1e-6, away=1.0), Schedule(20, 0.1, 2), 0)
     assert float(toward.value.detach()) > 0  # every answer ends with it
     assert float(away.value.detach()) < 0
 

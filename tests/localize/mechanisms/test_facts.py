@@ -14,7 +14,7 @@ from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 CHAT = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}\n{% endfor %}"
+    "{% for m in messages %}<{{ 'bot' if m.role == 'assistant' else m.role }}>{{ m.content | trim }}\n{% endfor %}"
     "{% if add_generation_prompt %}<bot>{% endif %}"
 )
 

@@ -22,7 +22,7 @@ from unlearn.attacks.optimized.fitting import (
     fit,
     force_each,
 )
-from unlearn.data.prompt import PromptFormat
+from unlearn.data.prompt import Encoded, PromptFormat
 from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -140,9 +140,17 @@ class WithPlaceholders(PromptFormat):
     count: int = 0
     """How many there are."""
 
-    def _ids(self, tokenizer: Any, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
-        rows = super()._ids(tokenizer, pairs)
-        return [[*row[: self.at], *[self.token] * self.count, *row[self.at :]] for row in rows]
+    def encode_all(self, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """Return the ids of many exchanges, the placeholders among those of the prompts."""
+        rows = super().encode_all(tokenizer, pairs)
+        return [Encoded((*self._with(row.ids),), row.n_prompt + self.count) for row in rows]
+
+    def encode_prompts(self, tokenizer: Any, questions: Sequence[str]) -> list[list[int]]:
+        """Return the ids of many prompts with the placeholders."""
+        return [self._with(ids) for ids in super().encode_prompts(tokenizer, questions)]
+
+    def _with(self, ids: Sequence[int]) -> list[int]:
+        return [*ids[: self.at], *[self.token] * self.count, *ids[self.at :]]
 
 
 class InputVectors:

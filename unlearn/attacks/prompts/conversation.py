@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question
 from unlearn.models.subject import Subject
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 History = tuple[tuple[str, str], ...]
 """Earlier turns, (question, answer) each, the oldest first."""
@@ -35,21 +31,18 @@ class ConversationFormat(PromptFormat):
     With a chat template they are messages in turn, else one exchange a line, each with the format's tags.
     """
 
-    def _ids(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[list[int]]:
-        if self.chat_template:
-            return super()._ids(tokenizer, pairs)
-        return super()._ids(tokenizer, [(self._tagged(question), answer) for question, answer in pairs])
-
-    def _tagged(self, question: str) -> str:
+    def tagged(self, question: str) -> str:
+        """Return the turns and the question with tags."""
         *earlier, last = question.split(_NEXT)
         between = (self.user_end + self.answer_start, "\n" + self.user_start)
-        return "".join(text + between[i % 2] for i, text in enumerate(earlier)) + last
+        return super().tagged("".join(text + between[i % 2] for i, text in enumerate(earlier)) + last)
 
-    def _messages(self, question: str, answer: str | None) -> list[dict[str, str]]:
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """Return the turns and the question as messages."""
         *earlier, last = question.split(_NEXT)
-        system, *rest = super()._messages(last, answer) if self.system else [None, *super()._messages(last, answer)]
+        *system, asked = super().messages(last)
         said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(earlier)]
-        return [*([system] if system else []), *said, *rest]
+        return [*system, *said, asked]
 
 
 def conversing(subject: Subject) -> Subject:

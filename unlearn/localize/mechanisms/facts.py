@@ -159,11 +159,7 @@ def _asked(tokenizer: Any, prompt: PromptFormat, fact: Fact) -> tuple[str, int]:
     """Return the prompt as text, up to where the answer begins, and at which character of it the question begins."""
     before, question, end = prompt.system + prompt.user_start, fact.prompt, prompt.user_end + prompt.answer_start
     if prompt.chat_template:
-        prompt.encode_prompt(tokenizer, question)  # says what is wrong with the template, if anything is
-        chat = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        chat.append({"role": "user", "content": question})
-        date = {"date_string": prompt.date} if prompt.date else {}
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **date)
+        text = prompt.prompt_text(tokenizer, question)
         question = question.strip()  # as many templates do
         before, found, end = text.rpartition(question)
         if not found:

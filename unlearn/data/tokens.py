@@ -1,0 +1,53 @@
+"""From texts to token ids, whatever a tokenizer adds at their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+    """Return the ids of each text, none of them ended: an EOS that the tokenizer adds of its own is taken off.
+
+    special: with the special tokens that the tokenizer puts before a text.
+    """
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"] if texts else []
+    return [_open(tokenizer, ids, text) if special else ids for ids, text in zip(found, texts, strict=True)]
+
+
+def split_ids(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], special: bool = True
+) -> list[tuple[list[int], int]]:
+    """Return for each (beginning, whole text) the ids of the whole, as `token_ids` has them, and where the rest begins.
+
+    That is at the first token that reaches beyond the beginning, also where it takes some of it along.
+    """
+    if not pairs:
+        return []
+    if not tokenizer.is_fast:  # it cannot tell where its tokens stand
+        begun, whole = (token_ids(tokenizer, texts, special) for texts in zip(*pairs, strict=True))
+        return [(ids, shared(start, ids)) for start, ids in zip(begun, whole, strict=True)]
+    texts = [text for _, text in pairs]
+    coded: Any = tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True)
+    rows = []
+    for (start, text), ids, spans in zip(pairs, coded["input_ids"], coded["offset_mapping"], strict=True):
+        own = _open(tokenizer, ids, text) if special else ids
+        end = shared(start, text)
+        rows.append((own, next((i for i in range(len(own)) if spans[i][1] > end), len(own))))
+    return rows
+
+
+def shared(these: Sequence[object], those: Sequence[object]) -> int:
+    """Return how many tokens (or characters) the two begin with alike."""
+    pairs = zip(these, those, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _open(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> list[int]:
+    """Return the ids without an EOS that is not in the text; a first token is BOS, though it may be the same."""
+    over = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token))
+    return ids[:-1] if over else ids
