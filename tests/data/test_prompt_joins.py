@@ -7,6 +7,7 @@ import tokenizers_with_habits as habits
 from transformers import PreTrainedTokenizerFast
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_text
+from unlearn.data.tokens import overlapping, token_ids
 from unlearn.runtime.errors import UserError
 
 TAGS = PromptFormat(False, "", None, "Question: ", "\n", "Answer: ")
@@ -117,3 +118,35 @@ def test_a_template_without_answers_is_refused() -> None:
     tokenizer = habits.byte_bpe("{{ messages[0].content }}")
     with pytest.raises(UserError, match="leaves out the answer"):
         CHAT.encode(tokenizer, "Where?", "Paris")
+
+
+@pytest.mark.parametrize("around", ["$A", "<s> $A", "<s> $A </s>"])
+@pytest.mark.parametrize(
+    ("spans", "texts"),
+    [
+        (((11, 16),), [" Paris"]),  # the token begins a letter before the span
+        (((12, 13), (17, 22)), [" Paris", " Lyon"]),
+        (((0, 4),), ["Where"]),
+    ],
+)
+def test_tokens_that_overlap_a_span(around: str, spans: tuple[tuple[int, int], ...], texts: list[str]) -> None:
+    """Also for a tokenizer that cannot tell where its tokens stand."""
+    whole = "Where? Is: Paris Lyon"
+    corpus = ["Where? Is:", " Paris", " Lyon", *habits.CORPUS]
+    quick = habits.adding(habits.byte_bpe(corpus=corpus * 9), around)
+    ids = token_ids(quick, [whole])[0]
+    for tokenizer in (quick, Slow(quick)):
+        found = overlapping(tokenizer, whole, spans)  # type: ignore[arg-type]
+        assert [quick.decode([ids[i]]) for i in found] == texts
+
+
+class Slow:
+    """The same tokenizer without offsets."""
+
+    is_fast = False
+
+    def __init__(self, quick: PreTrainedTokenizerFast) -> None:
+        self.quick, self.eos_token, self.eos_token_id = quick, quick.eos_token, quick.eos_token_id
+
+    def __call__(self, texts: list[str], **options: bool) -> object:
+        return self.quick(texts, **options)

@@ -132,7 +132,11 @@ def test_the_corpus_of_a_tokenizer_keeps_its_order() -> None:
         ({"sets": {**TASK.sets, "retain": ()}}, r"dataset 'toy' \(all\) has no retain rows"),
         ({"sets": {**TASK.sets, "retain": (Example(("q",), (" ",)),)}}, "retain row 0 has an empty question or answer"),
         ({"sets": {**TASK.sets, "fluency": (Passage(" "),)}}, "fluency row 0 has no text"),
-        ({"sets": {**TASK.sets, "fluency": (Passage("abc", spans=((1, 4),)),)}}, "fluency row 0 has a span outside"),
+        (
+            {"sets": {**TASK.sets, "fluency": (Passage("abc", spans=((1, 4),)),)}},
+            "has a span outside its text, 1 to 4",
+        ),
+        ({"sets": {**TASK.sets, "fluency": (Passage("abc", spans=((1, 1),)),)}}, "row 0 has an empty span, 1 to 1"),
         ({"sets": {**TASK.sets, "injected": TASK.sets["injected"][:2]}}, "'injected' beside 'forget': 2 rows beside 4"),
         ({"sets": {**TASK.sets, "injected": RETAIN * 4}}, "'injected' beside 'forget': row 0 has other questions"),
         ({"beside": {"denial": "forget"}}, "unknown set 'denial'"),

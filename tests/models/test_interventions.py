@@ -24,7 +24,7 @@ from unlearn.attacks.weights.detach import Detach
 from unlearn.attacks.weights.number_formats import quantised
 from unlearn.attacks.weights.quantize import Quantize
 from unlearn.attacks.weights.training import train
-from unlearn.data.prompt import Encoded
+from unlearn.data.prompt import OPENING, Encoded, encode_spans
 from unlearn.data.task import Example, Question
 from unlearn.models.batches import micro_batches
 from unlearn.models.interventions.base import NoGate, gated, interventions, prompts_of, strip
@@ -177,6 +177,18 @@ def test_gradient_norms_and_the_policy_are_gated(plain: Any, layered: Any, alway
     first = (batch.labels != -100).long().argmax(1)
     there = [A in row[:n].tolist() for row, n in zip(batch.input_ids, first, strict=True)]
     assert sums[0] == pytest.approx([a if m else w for w, a, m in zip(*sums[1:], there, strict=True)], rel=1e-4)
+
+
+def test_a_gate_sees_the_opening_of_a_passage(plain: Any, layered: Any, always: Any) -> None:
+    """Not its first token alone, nor what comes after the opening."""
+    early, late = " ".join("bcad"), " ".join(["b"] * OPENING + ["a"])
+    rows = [encode_spans(tokenizer(), text, spans) for text in (early, late) for spans in ((), ((6, 7),))]
+    acted = []
+    for row in rows:
+        (batch,) = micro_batches([row], {"forget": [0]}, 64)
+        mine, without, with_it = (Policy(m)(batch)["forget"].sums.item() for m in (layered, plain, always))
+        acted.append((mine == pytest.approx(with_it, rel=1e-5), mine == pytest.approx(without, rel=1e-5)))
+    assert acted == [(True, False), (True, False), (False, True), (False, True)]
 
 
 def test_a_copy_has_a_gate_of_its_own(layered: Any) -> None:

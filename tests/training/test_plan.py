@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from bigram import PROMPT, WORDS, tokenizer
 from helpers import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from unlearn.data.prompt import Encoded
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Example, Passage, Task
+from unlearn.models.batches import IGNORE, micro_batches
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
-from unlearn.training.plan import plan_training, plan_unlearning
+from unlearn.training.plan import plan_sets, plan_training, plan_unlearning
 
 
-def encode_text(text: str, name: str = "fluency") -> Encoded:
-    return Encoded(encode("", text).ids[:-1], 1)
+def encode_text(passage: Passage, name: str = "fluency") -> Encoded:
+    return Encoded(encode("", passage.text).ids[:-1], 1)
 
 
 def task(forget: int, retain: int) -> Task:
@@ -85,9 +87,7 @@ def test_injected_answers_go_with_the_questions_and_fluency_with_the_retain_rows
     injected = {encode(question, f"new {i}") for i in range(5) for question in rows[i].questions}
     assert {plan.rows[number] for number in plan.used("injected")} <= injected
     visits = Counter(number for step in plan.steps[:3] for number in step["fluency"])
-    assert {plan.rows[number]: n for number, n in visits.items()} == {
-        encode_text(passage.text): 1 for passage in passages
-    }
+    assert {plan.rows[number]: n for number, n in visits.items()} == {encode_text(passage): 1 for passage in passages}
 
 
 def test_plan_depends_on_the_seed_alone_and_holds_only_what_is_wanted() -> None:
@@ -121,3 +121,25 @@ def test_any_set_can_be_drawn_and_any_can_lie_beside_another() -> None:
     assert {plan.rows[number] for number in plan.used("kinder")} <= {
         encode(question, "kind") for row in kinder for question in row.questions
     }
+
+
+def test_of_a_forget_passage_only_the_spans_are_labels() -> None:
+    """Of the forget set alone; tokens are letters here, the first of which nothing predicts."""
+    text = "a b c d e f"
+    marked, plain = Passage(text, spans=((0, 3), (8, 9))), Passage(text)
+    data = Task("t", "all", {"forget": (marked, plain), "retain": (marked,)})
+    plan = plan_sets(data, ["forget", "retain"], tokenizer(), PROMPT, Recipe(lr=1, batch_size=2, steps=1), 0)
+    of = {name: {tuple(plan.rows[row].labelled) for row in plan.steps[0][name]} for name in ("forget", "retain")}
+    assert of == {"forget": {(1, 4), (1, 2, 3, 4, 5)}, "retain": {(1, 2, 3, 4, 5)}}
+    (batch,) = micro_batches(plan.rows, plan.steps[0], 99)
+    assert batch.segments["forget"].total_tokens == 7 and batch.segments["retain"].total_tokens == 5
+    found = {tuple(row.tolist()) for row in batch.labels[batch.segments["forget"].rows]}
+    ids = [WORDS.index(letter) for letter in "abcdef"]
+    assert found == {(IGNORE, ids[1], IGNORE, IGNORE, ids[4], IGNORE), (IGNORE, *ids[1:])}
+
+
+def test_a_span_that_was_cut_off_is_refused() -> None:
+    data = Task("t", "all", {"forget": (Passage("a b c d e f", spans=((8, 9),)),), "retain": (Passage("a b"),)})
+    short = replace(PROMPT, max_tokens=4)
+    with pytest.raises(UserError, match=r"no token of its spans is among the first 4 of the text 'a b c d e f'"):
+        plan_sets(data, ["forget"], tokenizer(), short, Recipe(lr=1, batch_size=2, steps=1), 0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
 from unlearn.data.chat import ChatFrame, chat_frame, render
-from unlearn.data.tokens import split_ids, token_ids
+from unlearn.data.tokens import overlapping, split_ids, token_ids
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,10 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of prompt + answer. Tokens from position `n_prompt` on are the labels (EOS included)."""
+    """A row as token ids."""
 
     ids: tuple[int, ...]
+    """Prompt + answer, or a passage."""
     n_prompt: int
+    """How many of them are the prompt; all others are labels (EOS included)."""
+    spans: tuple[int, ...] | None = None
+    """Positions of the labels where they are some of the others only; None: all of them."""
+    opening: int | None = None
+    """How many first tokens the gates of interventions see; None: the prompt."""
+
+    @property
+    def labelled(self) -> Sequence[int]:
+        """Return the positions of the labels; nothing predicts the first token, which is none."""
+        return range(max(1, self.n_prompt), len(self.ids)) if self.spans is None else self.spans
+
+    @property
+    def seen(self) -> int:
+        """Return how many first tokens the gates of interventions see."""
+        return self.n_prompt if self.opening is None else self.opening
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,9 @@ class PromptFormat:
 PASSAGE_TOKENS = 100  # of a passage of plain text are trained on (Guo et al. 2024, Mechanistic Unlearning)
 
 
+OPENING = 32  # tokens of a passage that a gate sees: as many as a question has
+
+
 def encode_passage(tokenizer: PreTrainedTokenizerBase, text: str) -> Encoded:
     """Ids of a passage that keeps a model fluent: its first tokens, all but the very first labelled."""
     return encode_text(tokenizer, text, separator="", max_tokens=PASSAGE_TOKENS)
@@ -137,10 +156,28 @@ def encode_text(
     """Ids of a passage: prefix + separator + text, where the prefix (or, without one, the first token) is unlabelled.
 
     No EOS is added. `max_tokens` counts the tokens after the prefix. Raises UserError where no token is left to score.
+    Without a prefix the gates of interventions see the passage's OPENING: what a model is given of a text that it is
+    to go on with. A single token tells no text from another, and of what comes later a gate may not know.
     """
     ((ids, n_prefix),) = split_ids(tokenizer, [(prefix, prefix + separator + text)])
     n_prompt = max(n_prefix, 1)
     ids = ids[: n_prefix + max_tokens]
     if len(ids) <= n_prompt:
         raise UserError(f"no token is left to score of the text {text[:60]!r}")
-    return Encoded(tuple(ids), n_prompt)
+    return Encoded(tuple(ids), n_prompt, opening=None if prefix else min(OPENING, len(ids)))
+
+
+def encode_spans(
+    tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[tuple[int, int]], max_tokens: int = 2048
+) -> Encoded:
+    """Ids of a passage of which only the tokens that overlap one of the spans are labels, without the very first.
+
+    spans: [start, end) in characters; without any all tokens are labels. Raises UserError where no label is left.
+    """
+    row = encode_text(tokenizer, text, separator="", max_tokens=max_tokens)
+    if not spans:
+        return row
+    labels = tuple(i for i in overlapping(tokenizer, text, spans) if 0 < i < len(row.ids))
+    if not labels:
+        raise UserError(f"no token of its spans is among the first {max_tokens} of the text {text[:60]!r}")
+    return replace(row, spans=labels)

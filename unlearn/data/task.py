@@ -51,7 +51,8 @@ class Passage:
     text: str
     cluster: str = ""
     spans: tuple[tuple[int, int], ...] = ()
-    """The part that matters (the harmful sentences of a text), as [start, end) in characters; (): all of it."""
+    """The part that matters (the harmful sentences of a text), as [start, end) in characters; (): all of it. In the set
+    "forget" only tokens that overlap it are labels; models that learn the text learn all of it."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -61,8 +62,14 @@ class Passage:
     @property
     def fault(self) -> str:
         """What is wrong with the row, "" where nothing is."""
-        inside = all(0 <= start < end <= len(self.text) for start, end in self.spans)
-        return "" if self.text.strip() and inside else "a span outside its text" if self.text.strip() else "no text"
+        if not self.text.strip():
+            return "no text"
+        for start, end in self.spans:
+            if start >= end:
+                return f"an empty span, {start} to {end}"
+            if not 0 <= start < end <= len(self.text):
+                return f"a span outside its text, {start} to {end} of {len(self.text)} characters"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,23 @@ def split_ids(
     return rows
 
 
+def overlapping(
+    tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[tuple[int, int]], special: bool = True
+) -> list[int]:
+    """Return the positions of the text's tokens, as `token_ids` has them, that overlap [start, end) of a span."""
+    if tokenizer.is_fast:
+        coded: Any = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        where = enumerate(coded["offset_mapping"])
+        return [i for i, (begin, end) in where if any(begin < stop and end > start for start, stop in spans)]
+    (whole,) = token_ids(tokenizer, [text], special)  # it cannot tell where its tokens stand
+    found: set[int] = set()
+    for start, stop in spans:
+        before, until = token_ids(tokenizer, [text[:start], text[:stop]], special)
+        end = shared(until, whole)
+        found |= {*range(shared(before, whole), end + (end < len(until)))}
+    return sorted(found)
+
+
 def shared(these: Sequence[object], those: Sequence[object]) -> int:
     """Return how many tokens (or characters) the two begin with alike."""
     pairs = zip(these, those, strict=False)

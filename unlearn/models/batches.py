@@ -52,6 +52,8 @@ class Batch:
     """Which rows are of which set."""
     share: float = 1.0
     """Share of the optimizer step's rows that are in it."""
+    seen: Tensor | None = None
+    """[B] how many first tokens of each row the gates of interventions see; None: those before its first label."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
@@ -69,6 +71,7 @@ class Batch:
             attention_mask=move(self.attention_mask),
             labels=move(self.labels),
             segments=segments,
+            seen=None if self.seen is None else move(self.seen),
         )
 
     def part(self, *names: str) -> Batch:
@@ -85,7 +88,8 @@ class Batch:
         def cut(tensor: Tensor) -> Tensor:
             return torch.cat([tensor[r] for r in rows])
 
-        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments, self.share)
+        seen = None if self.seen is None else cut(self.seen)
+        return Batch(cut(self.input_ids), cut(self.attention_mask), cut(self.labels), segments, self.share, seen)
 
     def empty(self) -> Batch:
         """Return the batch without its rows, with the same totals."""
@@ -93,7 +97,8 @@ class Batch:
             name: replace(s, start=0, stop=0, reference_nll=None if s.reference_nll is None else s.reference_nll[:0])
             for name, s in self.segments.items()
         }
-        return Batch(self.input_ids[:0], self.attention_mask[:0], self.labels[:0], segments, 0.0)
+        seen = None if self.seen is None else self.seen[:0]
+        return Batch(self.input_ids[:0], self.attention_mask[:0], self.labels[:0], segments, 0.0, seen)
 
 
 def micro_batches(
@@ -113,9 +118,7 @@ def micro_batches(
     two stay together. reference_nll: of rows by number. shard: (rank, number of processes). All ranks get equally many,
     at least one: what a rank lacks are empty ones.
     """
-    totals = {
-        name: (len(step[name]), sum(len(rows[r].ids) - max(1, rows[r].n_prompt) for r in step[name])) for name in step
-    }
+    totals = {name: (len(step[name]), sum(len(rows[r].labelled) for r in step[name])) for name in step}
     units = list(_units(step, beside or {}))
     rank, world = shard
     packs = [_packs(rows, units[other::world], tokens) for other in range(world)]
@@ -167,7 +170,8 @@ def _collate(
         segments[name] = Segment(start, stop, *totals[name], reference)
         start = stop
     share = len(order) / max(1, sum(count for count, _ in totals.values()))
-    return Batch(*pad_rows([rows[row] for row in order]), segments, share)
+    seen = torch.tensor([rows[row].seen for row in order], dtype=torch.long)
+    return Batch(*pad_rows([rows[row] for row in order]), segments, share, seen)
 
 
 def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,5 +187,6 @@ def pad_rows(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.tensor(row.ids)
         input_ids[i, : len(ids)] = ids
         attention_mask[i, : len(ids)] = 1
-        labels[i, row.n_prompt : len(ids)] = ids[row.n_prompt :]
+        where = list(row.labelled) if row.spans is not None else slice(row.n_prompt, len(ids))
+        labels[i, where] = ids[where]
     return input_ids, attention_mask, labels

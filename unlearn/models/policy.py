@@ -162,13 +162,14 @@ def _rows(batch: Batch) -> Tensor:
 
 @contextmanager
 def _gates(model: nn.Module, batch: Batch) -> Iterator[None]:
-    """Let the model's interventions act on the rows by what comes before their labels."""
+    """Let the model's interventions act on the rows by what they may see of them (see Batch.seen)."""
     if interventions(model) is None:
         yield
         return
     ids = _rows(batch)
     if len(batch.input_ids):
-        mask, lengths = batch.attention_mask, (batch.labels != IGNORE).long().argmax(dim=1)
+        mask, before = batch.attention_mask, (batch.labels != IGNORE).long().argmax(dim=1)
+        lengths = before if batch.seen is None else batch.seen
     else:
         mask, lengths = torch.ones_like(ids), ids.new_zeros(len(ids))
     with gated(model, ids, mask, lengths):

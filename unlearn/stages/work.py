@@ -137,7 +137,7 @@ class UnlearningWork:
                 table = reference_nll(self.family.policy(given.module), rows, used, self.recipe.micro_tokens, advance)
             write_json(folder / "reference.json", [table[row] for row in used])
 
-        read = digest([(rows[row].ids, rows[row].n_prompt) for row in used])
+        read = digest([rows[row] for row in used])
         folder = self.cached("reference", {"rows": read, "weights": self.recipe.weights, "bf16": bf16}, build)
         return dict(zip(used, read_json(folder / "reference.json"), strict=True))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_text
+from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_spans
 from unlearn.data.task import Example, Passage, Row, Task
 from unlearn.recipe import Recipe
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Encode = Callable[[str, str], Encoded]
-EncodeText = Callable[[str, str], Encoded]
+EncodeText = Callable[[Passage, str], Encoded]
 """From a passage and the name of its set."""
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random
 
@@ -56,15 +56,19 @@ def plan_sets(
     recipe: Recipe,
     seed: int,
 ) -> Plan:
-    """Run `plan_unlearning` with questions put as `prompt` says. Of a passage all tokens but the first are labelled."""
+    """Run `plan_unlearning` with questions put as `prompt` says.
+
+    Of a passage all tokens but the first are labelled; in the set "forget", where it has spans, those that overlap one.
+    """
 
     def encode(question: str, answer: str) -> Encoded:
         return prompt.encode(tokenizer, question, answer)
 
-    def encode_plain(text: str, name: str) -> Encoded:
+    def encode_plain(passage: Passage, name: str) -> Encoded:
         if name == "fluency":
-            return encode_passage(tokenizer, text)
-        return encode_text(tokenizer, text, separator="", max_tokens=prompt.max_tokens)
+            return encode_passage(tokenizer, passage.text)
+        spans = passage.spans if name == "forget" else ()
+        return encode_spans(tokenizer, passage.text, spans, prompt.max_tokens)
 
     return plan_unlearning(task, segments, encode, recipe, seed, encode_plain)
 
@@ -126,27 +130,26 @@ class _Builder:
         self.encode = encode
         self.encode_text = encode_text
         self.rows: list[Encoded] = []
-        self.numbers: dict[tuple[str, ...], int] = {}
+        self.numbers: dict[tuple[object, ...], int] = {}
 
     def row(self, question: str, answer: str) -> int:
         return self._number((question, answer), self.encode)
 
-    def passage(self, text: str, name: str) -> int:
+    def passage(self, passage: Passage, name: str) -> int:
         assert self.encode_text is not None, "a plan with passages needs encode_text"
-        encode = self.encode_text
-        return self._number(("", text, name), lambda _, text, name: encode(text, name))
+        return self._number((passage, name), self.encode_text)
 
-    def _number(self, texts: tuple[str, ...], encode: Callable[..., Encoded]) -> int:
-        number = self.numbers.get(texts)
+    def _number(self, content: tuple[object, ...], encode: Callable[..., Encoded]) -> int:
+        number = self.numbers.get(content)
         if number is None:
-            number = self.numbers[texts] = len(self.rows)
-            self.rows.append(encode(*texts))
+            number = self.numbers[content] = len(self.rows)
+            self.rows.append(encode(*content))
         return number
 
     def visit(self, number: int, item: Row, rng: random.Random, name: str) -> _Visit:
         """Draw an example in one of its wordings, or a passage."""
         if isinstance(item, Passage):
-            return _Visit(self.passage(item.text, name), number)
+            return _Visit(self.passage(item, name), number)
         assert isinstance(item, Example), "pictures are planned elsewhere"
         wording = rng.choice(range(len(item.questions)))
         return _Visit(self.row(item.questions[wording], rng.choice(item.answers)), number, wording)

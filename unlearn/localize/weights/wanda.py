@@ -140,7 +140,7 @@ def input_norms(
         with torch.no_grad(), progress("localize: inputs of linear layers", total=len(rows)) as advance:
             for row in rows:
                 ids = torch.tensor([row.ids], device=model.device)
-                with gated(model, ids, torch.ones_like(ids), ids.new_tensor([row.n_prompt])):
+                with gated(model, ids, torch.ones_like(ids), ids.new_tensor([row.seen])):
                     model.base_model(input_ids=ids, use_cache=False)
                 advance()
     finally:
