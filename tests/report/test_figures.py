@@ -59,6 +59,22 @@ def test_tradeoff_runs_from_the_original_to_the_unlearned_model(make_run: MakeRu
     assert quality.get_yscale() == "log"
 
 
+def test_all_requests_are_drawn_one_after_the_other(make_run: MakeRun) -> None:
+    folder = make_run()
+    (folder / "requests/1").mkdir(parents=True)
+    shutil.copytree(folder / "unlearned", folder / "requests/1/unlearned")
+    run = read_run(folder)
+    over_steps, plane, quality = figures.tradeoff(run).axes
+    drawn = _lines(over_steps)["forget probability"]
+    assert drawn[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
+    assert drawn[4].tolist() == [50, 0.9 - 0.2] and "unlearned, step 80" in _lines(plane)
+    for axes in (over_steps, quality, *figures.losses(run).axes):
+        assert _lines(axes)["next request"][:, 0].tolist() == [40, 40]
+    left, _ = figures.losses(run).axes
+    assert _lines(left)["loss (minimised)"][[0, 39, 40, 79]].tolist() == [[1, 2], [40, 0.05], [41, 2], [80, 0.05]]
+    assert "next request" not in _lines(figures.losses(read_run(make_run("other"))).axes[0])
+
+
 def test_tradeoff_without_points_or_control_model(make_run: MakeRun) -> None:
     folder = make_run(has_control=False)
     (folder / "unlearned/curve.json").unlink()

@@ -36,6 +36,28 @@ def test_reads_everything(make_run: MakeRun) -> None:
     assert run.generations("original")["generation"].iloc[0] == "original says forget 0"
 
 
+def test_the_logs_of_all_requests_follow_one_another(make_run: MakeRun) -> None:
+    """Eleven requests, so that the tenth must not come before the second; the eleventh is the 40 steps of the run."""
+    folder = make_run()
+    for number in range(1, 11):
+        earlier = folder / f"requests/{number}/unlearned"
+        earlier.mkdir(parents=True)
+        (earlier / "history.json").write_text(json.dumps([{"step": s, "loss": 10.0 * number + s} for s in (1, 2)]))
+        (earlier / "curve.json").write_text(json.dumps([{"step": s, "known": number + s / 2} for s in (0, 1, 2)]))
+    run = read_run(folder)
+    assert run.begins == [2.0 * number for number in range(1, 11)]
+    assert [row["step"] for row in run.history] == list(range(1, 61))
+    assert [row["loss"] for row in run.history][:4] == [11, 12, 21, 22] and run.history[20]["loss"] == 2.0
+    assert [(point["step"], point.get("known")) for point in run.curve[:5]] == [
+        (0, 1.0),
+        (1, 1.5),
+        (2, 2.0),
+        (3, 2.5),
+        (4, 3.0),
+    ]
+    assert [point["step"] for point in run.curve[-3:]] == [30, 40, 50]
+
+
 def test_the_chosen_name_of_the_method_wins(make_run: MakeRun) -> None:
     folder = make_run()
     about = json.loads((folder / "run.json").read_text())

@@ -26,7 +26,6 @@ TASK = Authors(authors=20, facts_per_author=3, world_facts=6).load(0)  # two aut
 PARTS: tuple[Role, ...] = ("original", "control")
 TINY = [
     *(argument for argument in SMALL if not argument.startswith(("tracker", "attack"))),
-    "metric=[probability,recall,forget_quality,mia_gradnorm]",
     "evaluate=default",
     "~audit.methods.simnpo",
     "~audit.methods.idk",
@@ -218,6 +217,7 @@ def test_models_are_shared_with_ordinary_runs(workshop: tuple[Path, str]) -> Non
         ("+method@audit.methods.kl=kll", "unknown method 'kll'"),
         ("method=npo", "an audit has no 'method': name methods as +method@audit.methods.NAME=NAME"),
         ("attack=quick", "an audit has no 'attack'"),
+        ("metric=[recall,mia_gradnorm]", "metric 'mia_gradnorm' reads the table 'gradients', which no scorer in"),
         ("output=taken", "taken is there and no audit"),
     ],
 )

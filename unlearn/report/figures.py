@@ -54,6 +54,7 @@ def tradeoff(run: Run) -> Figure:
         _over_steps(axes, run, way, key, COLOURS["unlearned"], dashed=False)
         axes.axhline(0.05, color="#999999", linestyle=":", linewidth=1.2, label="p = 0.05")
         axes.set(title=words_of(key).capitalize(), ylabel="p (log scale)", yscale="log")
+    _mark_requests(run, over_steps, *rest)
     for axes in (over_steps, plane, *rest):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
@@ -189,12 +190,20 @@ def losses(run: Run) -> Figure:
     for part, colour in zip(parts, OTHERS * len(parts), strict=False):
         left.plot(steps, _column(run.history, part), color=colour, label=part.replace("_", " "), **few)
     left.set(title="Loss by part", xlabel="optimizer step", ylabel="loss")
+    _mark_requests(run, left, right)
     left.legend(loc="best", framealpha=0.8, frameon=True, edgecolor="none")
     right.plot(steps, _column(run.history, "grad_norm"), color="#6a3d9a", **few)
     right.set(title="Gradient norm", xlabel="optimizer step", yscale="log")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
+
+
+def _mark_requests(run: Run, *plots: Axes) -> None:
+    """Draw a line where each request but the first begins."""
+    for axes in plots:
+        for i, step in enumerate(run.begins):
+            axes.axvline(step, color="#999999", linewidth=0.8, label="" if i else "next request", zorder=0)
 
 
 def _bars(run: Run) -> dict[str, str]:

@@ -22,6 +22,7 @@ from unlearn.score.table import GENERATIONS
 MODELS = ("original", "unlearned", "control")  # the order in which they are shown everywhere
 READINGS = "readings.json"  # how the metrics are to be shown
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
+REQUESTS = "requests"  # the folder of the same of every request but the last
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Run:
     results: by model ("original", "unlearned" and, where there is one, "control"), then by `Result.key`; empty where
     only a mask was made, or only an attack. aims: by probe set. history: the log of the unlearning, a row per optimizer
     step; curve: a row of metrics per point of the trade-off curve; both are empty where the method does not train.
-    localization: None where none was chosen. attacks: None where there were none. readings:
+    Several requests follow one another in both, their steps counted on; begins: after which step each does but the
+    first. localization: None where none was chosen. attacks: None where there were none. readings:
     how the results are shown.
     """
 
@@ -79,6 +81,7 @@ class Run:
     aims: Mapping[str, str]
     history: Sequence[Mapping[str, float]]
     curve: Sequence[Mapping[str, float]]
+    begins: Sequence[float] = ()
     localization: Localization | None = None
     attacks: Attacks | None = None
     readings: Sequence[Reading] = ()
@@ -152,6 +155,7 @@ def read_run(folder: Path) -> Run:
         model: {r.key: r for r in (Result(x.name, x.probe, x.value, x.low, x.high, x.n, note=x.note) for x in found)}
         for model, found in rows.items()
     }
+    history, curve, begins = _logs(folder)
     probes = dict.fromkeys(r.probe for found in results.values() for r in found.values() if r.probe)
     return Run(
         folder=folder,
@@ -159,8 +163,9 @@ def read_run(folder: Path) -> Run:
         about=parsed(folder / "run.json", About),
         results=results,
         aims=_roles(folder, probes),
-        history=_log(folder / UNLEARNED / "history.json"),
-        curve=_log(folder / UNLEARNED / "curve.json"),
+        history=history,
+        curve=curve,
+        begins=begins,
         localization=read_localization(folder / LOCALIZE),
         attacks=read_attacks(folder / ATTACKS) if attacked else None,
         readings=_readings(folder / READINGS),
@@ -180,6 +185,24 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it holds no configuration")
     return {str(key): value for key, value in config.items()}
+
+
+def _logs(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]], list[float]]:
+    """Return history, curve and begins (see Run): the logs of all requests, one after the other."""
+    earlier = sorted((folder / REQUESTS).glob(f"*/{UNLEARNED}"), key=lambda path: int(path.parent.name))
+    history: list[dict[str, float]] = []
+    curve: list[dict[str, float]] = []
+    begins: list[float] = []
+    done = 0.0
+    for number, place in enumerate([*earlier, folder / UNLEARNED]):
+        rows, points = _log(place / "history.json"), _log(place / "curve.json")
+        if number:
+            begins.append(done)
+            points = [point for point in points if point["step"] > 0]  # where the one before ended
+        history += [{**row, "step": done + row["step"]} for row in rows]
+        curve += [{**point, "step": done + point["step"]} for point in points]
+        done = max((row["step"] for row in (*history, *curve)), default=done)
+    return history, curve, begins
 
 
 def _log(path: Path) -> list[dict[str, float]]:

@@ -6,7 +6,7 @@ are unlearned, and then relearned and quantised: a robust metric does not say on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +25,7 @@ from unlearn.runtime.paths import local
 from unlearn.runtime.progress import progress
 from unlearn.score.table import load_tables
 from unlearn.stages.audit_pools import IGNORANT, KNOWING, Bench, variants
+from unlearn.stages.check import check_metrics
 from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
 from unlearn.stages.experiment import Experiment
@@ -59,11 +60,12 @@ class Pools:
             raise ValueError(f"seeds={list(self.seeds)} has one twice")
 
 
-def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str], plugins: frozenset[str]) -> Path:
+def run(config: DictConfig, choices: Mapping[str, str], given: Collection[str], plugins: frozenset[str]) -> Path:
     """Audit what the composed configuration says, and return the folder.
 
     choices: the names chosen for each group. given: the keys that the command sets. plugins: modules outside the
-    package that may be imported for components. UserError where a key is not an audit's.
+    package that may be imported for components. UserError where a key is not an audit's, or a metric that the command
+    names reads a table that no scorer gives.
     """
     for key in given:
         if (root := key.partition(".")[0]) == "experiment" or (root in KEYS and root not in AUDIT_KEYS):
@@ -76,6 +78,8 @@ def run(config: DictConfig, choices: Mapping[str, str], given: Iterable[str], pl
         raise UserError(f"'audit' is {str(pools)[:80]!r}: set audit.seeds, audit.methods.NAME or audit.least_utility")
     whole = OmegaConf.masked_copy(config, [str(key) for key in config if key != "audit"])
     experiment: Experiment = build(whole, plugins=plugins)
+    if "metric" in given:  # those that are there anyway are reported as undefined
+        check_metrics(experiment)
     return audit(experiment, pools, choices)
 
 

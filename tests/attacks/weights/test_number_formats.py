@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.attacks.weights.formats import Format
-from unlearn.attacks.weights.number_formats import CODEBOOKS, quantised
+from unlearn.attacks.weights.number_formats import CODEBOOKS, Format, quantised
 
 FORMATS: tuple[Format, ...] = ("int8", "int4", "nf4", "fp4")
 

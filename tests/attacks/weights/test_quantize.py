@@ -15,8 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.weights.changes import ChangedModel
-from unlearn.attacks.weights.formats import Format
-from unlearn.attacks.weights.number_formats import quantised
+from unlearn.attacks.weights.number_formats import Format, quantised
 from unlearn.attacks.weights.quantize import Quantize
 from unlearn.data.task import Question
 from unlearn.models.linear import linear_weights

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from unlearn.attacks.weights.formats import Format
+from unlearn.attacks.weights.number_formats import Format
 from unlearn.models.layout import matrix
 
 OUTLIER = 6.0  # LLM.int8: inputs above it are multiplied in full precision (Dettmers et al. 2022, arXiv 2208.07339)

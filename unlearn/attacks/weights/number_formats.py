@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
-from unlearn.attacks.weights.formats import Format
+if TYPE_CHECKING:
+    from torch import Tensor
 
+Format = Literal["int8", "int4", "nf4", "fp4"]
 INT4_GROUP, BLOCK = 64, 64
 _NF4 = (
     *(-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0),
@@ -25,6 +26,8 @@ def quantised(weight: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
     row. A last group may be shorter. step: the distance between neighbours (the mean one of a codebook).
     Computed in float32, returned in the weight's dtype; buckets are int64.
     """
+    import torch
+
     rows = weight.reshape(1, -1) if form in CODEBOOKS else weight
     group = {"int8": weight.shape[1], "int4": INT4_GROUP}.get(form, BLOCK)
     padded = torch.nn.functional.pad(rows.float(), (0, -rows.shape[1] % group)).view(len(rows), -1, group)
@@ -46,4 +49,4 @@ def quantised(weight: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
 
 def _nonzero(scale: Tensor) -> Tensor:
     """A block of zeros has no scale: any will do."""
-    return torch.where(scale > 0, scale, 1.0)
+    return scale.masked_fill(~(scale > 0), 1.0)

@@ -9,7 +9,7 @@ from annotated_types import MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
-from unlearn.attacks.weights.formats import Format
+from unlearn.attacks.weights.number_formats import Format, quantised
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -76,7 +76,6 @@ class Quantize:
             return changed
         import torch
 
-        from unlearn.attacks.weights.number_formats import quantised
         from unlearn.models.linear import linear_weights
 
         with torch.no_grad():
@@ -89,7 +88,6 @@ class Quantize:
         steps; nothing where the two do not have the same weights."""
         import torch
 
-        from unlearn.attacks.weights.number_formats import quantised
         from unlearn.models.linear import linear_weights
         from unlearn.models.parameters import layer_of
 
