@@ -57,13 +57,19 @@ def pieces(template: str | None = None, corpus: Sequence[str] = CORPUS) -> PreTr
 
 
 def folding() -> PreTrainedTokenizerFast:
-    """Words in small letters, nothing of what cannot be seen."""
-    words = ["where", "?", "paris"]
-    vocabulary = {token: i for i, token in enumerate(["<unk>", *SPECIAL, *words])}
+    """Words in small letters, nothing of what cannot be seen; a word that it does not know is a token."""
+    vocabulary = {token: i for i, token in enumerate(["<unk>", *SPECIAL, "where", "?", "paris"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return _wrapped(tokenizer, None, "</s>", unk_token="<unk>")
+
+
+def dropping() -> PreTrainedTokenizerFast:
+    """Latin letters alone: what else there is in a text is left out."""
+    letters = "abcdefghijklmnopqrstuvwxyzPW?"
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([*SPECIAL, *letters])}, []))
+    return _wrapped(tokenizer, None, "</s>")
 
 
 def _wrapped(tokenizer: Tokenizer, template: str | None, eos: str, **more: str) -> PreTrainedTokenizerFast:

@@ -79,8 +79,9 @@ class PromptFormat:
         frames = self._frames(tokenizer, [question for question, _ in pairs])
         texts = [(frames[q].prompt, self._row(tokenizer, frames[q], q, answer)) for q, answer in pairs]
         rows = split_ids(tokenizer, texts, special=not self.chat_template)
+        ends = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id}
         return [
-            self._labelled(tokenizer, ids[: self._most], n_prompt, answer)
+            self._labelled(ids[: self._most], n_prompt, answer, tokenizer.eos_token_id, ends)
             for (ids, n_prompt), (_, answer) in zip(rows, pairs, strict=True)
         ]
 
@@ -126,13 +127,11 @@ class PromptFormat:
         """Return how many tokens a row may have before EOS."""
         return None if self.chat_template else self.max_tokens
 
-    def _labelled(self, tokenizer: PreTrainedTokenizerBase, ids: list[int], n_prompt: int, answer: str) -> Encoded:
-        """Return a row with its labels and EOS; UserError where there is nothing of the answer among them."""
-        eos, n_prompt = tokenizer.eos_token_id if self.eos else None, max(1, n_prompt)
-        cut = len(ids) == self._most
-        if eos is not None and (not ids or ids[-1] != eos):
+    def _labelled(self, ids: list[int], n_prompt: int, answer: str, eos: int | None, ends: set[int | None]) -> Encoded:
+        """Return a row with its labels and EOS; UserError where there are only tokens among them that end answers."""
+        cut, n_prompt = len(ids) == self._most, max(1, n_prompt)
+        if self.eos and eos is not None and (not ids or ids[-1] != eos):
             ids = [*ids, eos]
-        ends = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id}
         if not set(ids[n_prompt:]) - ends:
             hint = f": raise max_tokens ({self.max_tokens}) of the model's prompt" if cut else ""
             raise UserError(f"no answer token is left of {answer[:60]!r} after its prompt of {n_prompt} tokens{hint}")

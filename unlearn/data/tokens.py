@@ -26,18 +26,13 @@ def split_ids(
 
     That is at the first token that reaches beyond the beginning, also where it takes some of it along.
     """
-    if not pairs:
-        return []
-    if not tokenizer.is_fast:  # it cannot tell where its tokens stand
-        begun, whole = (token_ids(tokenizer, texts, special) for texts in zip(*pairs, strict=True))
-        return [(ids, shared(start, ids)) for start, ids in zip(begun, whole, strict=True)]
-    texts = [text for _, text in pairs]
-    coded: Any = tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True)
+    starts = list(dict.fromkeys(start for start, _ in pairs))
+    begun = dict(zip(starts, token_ids(tokenizer, starts, special), strict=True))
     rows = []
-    for (start, text), ids, spans in zip(pairs, coded["input_ids"], coded["offset_mapping"], strict=True):
-        own = _open(tokenizer, ids, text) if special else ids
-        end = shared(start, text)
-        rows.append((own, next((i for i in range(len(own)) if spans[i][1] > end), len(own))))
+    for (start, text), ids in zip(pairs, token_ids(tokenizer, [text for _, text in pairs], special), strict=True):
+        known = begun[start]
+        alike = ids[: len(known)] == known
+        rows.append((ids, len(known) if alike else min(len(ids), _reaching(tokenizer, start, text, ids, special))))
     return rows
 
 
@@ -56,6 +51,15 @@ def overlapping(
         end = shared(until, whole)
         found |= {*range(shared(before, whole), end + (end < len(until)))}
     return sorted(found)
+
+
+def _reaching(tokenizer: PreTrainedTokenizerBase, start: str, text: str, ids: list[int], special: bool) -> int:
+    """Return the first token of a text that reaches beyond its beginning."""
+    if not tokenizer.is_fast:  # it cannot tell where its tokens stand
+        return shared(token_ids(tokenizer, [start], special)[0], ids)
+    spans: Any = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)["offset_mapping"]
+    end = shared(start, text)
+    return next((i for i, (_, stop) in enumerate(spans) if stop > end), len(ids))
 
 
 def shared(these: Sequence[object], those: Sequence[object]) -> int:

@@ -83,6 +83,10 @@ class ModelFamily(Protocol):
         """
         ...
 
+    def check_rows(self, task: Task) -> None:
+        """UserError where a row or probe of the task is nothing that the model can read; no weights are loaded."""
+        ...
+
     def start(self, task: Task, seed: int) -> Loaded:
         """Return what training of original and control starts from, in float32 on the CPU."""
         ...

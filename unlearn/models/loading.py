@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from unlearn.models import layered
@@ -85,6 +92,16 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_config(path: str) -> PretrainedConfig:
+    """Return the config of the weights below a model's layers."""
+    while (base := layered.below(path)) is not None:
+        path = base
+    with _ClearErrors(path, "model"):
+        source = {name: value for name, value in _source(path).items() if name != "use_safetensors"}
+        config: PretrainedConfig = AutoConfig.from_pretrained(*_place(path), **source)
+    return config
 
 
 def save_model(

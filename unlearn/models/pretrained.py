@@ -76,6 +76,14 @@ class PretrainedLM:
         known = of_task.get(role) if of_task.get("base") == self.path else None  # another path is another model
         return known.replace("{split}", task.split).replace("{retain}", retain_split(task.split)) if known else None
 
+    def check_rows(self, task: Task) -> None:
+        """Ask the original model's tokenizer and config."""
+        from unlearn.models.loading import load_config, load_tokenizer
+        from unlearn.models.readable import Limits, check_rows
+
+        path = self.published(task, "original") or self.path
+        check_rows(task, load_tokenizer(path), self.prompt, Limits.of(load_config(path)))
+
     def start(self, task: Task, seed: int) -> Loaded:
         """Return the pretrained weights and their own tokenizer.
 

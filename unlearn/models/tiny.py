@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from unlearn.models.policy import Policy
 
+POSITIONS = 2048  # tokens of the longest row that it is made for
 _SPECIAL = ("<pad>", "<eos>")
 
 
@@ -72,6 +73,13 @@ class TinyLM:
         """Never: it is trained here."""
         return None
 
+    def check_rows(self, task: Task) -> None:
+        """Ask the tokenizer that it would have."""
+        from unlearn.models.readable import Limits, check_rows
+
+        tokenizer = self._tokenizer(task)
+        check_rows(task, tokenizer, self.prompt, Limits(len(tokenizer), POSITIONS))
+
     def start(self, task: Task, seed: int) -> Loaded:
         """Return random weights, the same for original and control models of one seed."""
         import torch
@@ -84,7 +92,7 @@ class TinyLM:
             intermediate_size=self.mlp,
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
-            max_position_embeddings=2048,
+            max_position_embeddings=POSITIONS,
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,

@@ -39,6 +39,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
         check_attacks(experiment, task)
     device, threads = hardware(experiment)
     experiment = experiment.for_device(device.type).with_prompt_of(task)
+    if set(experiment.stages) - {"attack", "report"}:
+        experiment.model.check_rows(task)
     if distributed.is_main():
         keep_config(folder, kept(config))
     store = Store(folder, hashed=False, notify=notify)
