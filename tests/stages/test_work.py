@@ -8,21 +8,30 @@ from typing import Any
 
 import pytest
 import torch
+from bigram import PROMPT, random_llama, tokenizer
 from helpers import SMALL
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
+from unlearn.data.task import Example, Task
+from unlearn.methods.grad_diff import GradDiff
+from unlearn.methods.objective import MethodObjective
 from unlearn.methods.task_vector import TaskVector
-from unlearn.models.loading import load_model
+from unlearn.models.loading import load_model, save_model
+from unlearn.models.mask import Mask
+from unlearn.models.policy import Policy
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import Store
 from unlearn.stages import work
 from unlearn.stages.experiment import Experiment
-from unlearn.stages.references import references
+from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import check_method, unlearn
+from unlearn.stages.work import UnlearningWork
 from unlearn.training.loop import train
+from unlearn.training.objective import Shard
+from unlearn.training.plan import plan_sets
 
 CPU = torch.device("cpu")
 
@@ -119,3 +128,42 @@ def test_a_method_that_does_not_train_is_not_given_adapters(cache: Path, monkeyp
     monkeypatch.setattr(TaskVector, "reads", frozenset({"forget"}))
     with pytest.raises(UserError, match=r"TaskVector\) knows nothing of lora=: choose lora=none"):
         check_method(mine, mine.dataset.load(0))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradient_of_a_step_is_that_of_its_whole_loss(cache: Path, tmp_path: Path, masked: bool) -> None:
+    """However it is cut: against autograd over all rows, one by one, of -TOK(forget) + TOK(retain)."""
+    mine = experiment(cache, "method=grad_diff", "train.micro_tokens=12", "train.batch_size=4")
+    model, words, rows = random_llama(1), tokenizer(), [Example((f"{x} b",), (f"c {x} {x}",)) for x in "adefghij"]
+    save_model(model, words, tmp_path / "model")
+    task = Task("toy", "all", {"forget": tuple(rows[:4]), "retain": (*rows[4:], Example(("a",), ("k l m n o",)))})
+    named = {"model.layers.0.mlp.up_proj.weight", "lm_head.weight"}
+    mask = Mask.where(model, named.__contains__) if masked else None
+    known = {"original": Reference(str(tmp_path / "model"), {})}
+    lent = UnlearningWork(mine, known, mask, tmp_path / "out", CPU)  # type: ignore[arg-type]
+    policy = Policy(model)
+    plan = plan_sets(task, ["forget", "retain"], words, PROMPT, lent.recipe, 0)
+    objective = MethodObjective(GradDiff(), plan)
+    assert len(objective.batches(0, Shard(), lent.recipe.micro_tokens)) > 2
+    losses = lent.gradient(policy, objective, 0)
+    found = {name: p.grad for name, p in model.named_parameters()}
+
+    means = {}
+    model.zero_grad()
+    for side in ("forget", "retain"):
+        sums = []
+        for row in (plan.rows[number] for number in plan.steps[0][side]):
+            logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+            sums += [-logp[t - 1, row.ids[t]] for t in range(row.n_prompt, len(row.ids))]
+        means[side] = torch.stack(sums).mean()
+    (means["retain"] - means["forget"]).backward()
+    assert losses == pytest.approx(
+        {"loss": (means["retain"] - means["forget"]).item(), "forget": -means["forget"].item()}
+        | {"retain": means["retain"].item()},
+        rel=1e-5,
+    )
+    for name, parameter in model.named_parameters():
+        if masked and name not in named:
+            assert found[name] is None, name
+        else:
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
