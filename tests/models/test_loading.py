@@ -113,3 +113,25 @@ def test_half_precision_where_it_changes_nothing() -> None:
 def test_on_a_cpu_all_models_are_in_float32(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(size, "LARGE", 0)
     assert load_on(str(adapter.parent / "base"), torch.device("cpu")).dtype == torch.float32
+
+
+def test_a_generation_config_keeps_its_token_ids_alone(tmp_path: Path) -> None:
+    """Written by hand, as on the hub: transformers would not save some of it beside greedy decoding."""
+    save_model(random_llama(), tokenizer(), tmp_path / "odd")
+    odd = {"eos_token_id": [0, 3], "pad_token_id": 1, "min_p": 0.1, "typical_p": 0.5, "num_return_sequences": 2}
+    more = {"repetition_penalty": 1.3, "num_beams": 4, "no_repeat_ngram_size": 2, "temperature": 0.6}
+    (tmp_path / "odd" / "generation_config.json").write_text(json.dumps(odd | more))
+    model = load_model(str(tmp_path / "odd"))
+    save_model(model, tokenizer(), tmp_path / "again")
+    saved = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    assert {name: value for name, value in saved.items() if value is not None and name in {*odd, *more}} == {
+        "eos_token_id": [0, 3],
+        "pad_token_id": 1,
+    }
+
+
+def test_a_model_with_an_odd_generation_config_can_be_saved(tmp_path: Path) -> None:
+    model = random_llama()
+    model.generation_config.min_p, model.generation_config.num_return_sequences = 0.1, 2
+    save_model(model, tokenizer(), tmp_path)
+    assert load_model(str(tmp_path)).generation_config.min_p is None

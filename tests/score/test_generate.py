@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.models.sampling import Sampling
 from unlearn.score import generate as module
@@ -46,6 +48,48 @@ def test_without_eos_in_the_generation_config_the_tokenizers_counts(
     model.generation_config.eos_token_id = None
     expected = [str(tokenizer.decode(greedy(model, p, 8, {1}), skip_special_tokens=True)).strip() for p in PROMPTS]
     assert generate(model, tokenizer, PROMPTS, 8, 1000) == expected
+
+
+def test_both_the_tokenizers_eos_and_the_configs_end_answers(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    whole = [greedy(model, p, 8, set()) for p in PROMPTS]
+    turn, text = whole[0][2], whole[3][1]  # what a chat model ends turns with, and what its tokenizer calls EOS
+    assert turn != text
+    other = copy.deepcopy(tokenizer)
+    other.eos_token = str(tokenizer.convert_ids_to_tokens(text))
+    for of_config in (turn, [turn], [turn, text]):
+        model.generation_config.eos_token_id = of_config
+        expected = [str(other.decode(greedy(model, p, 8, {turn, text}), skip_special_tokens=True)) for p in PROMPTS]
+        assert generate(model, other, PROMPTS, 8, 1000) == [clean(answer, [other.eos_token]) for answer in expected]
+
+
+ODD = {
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 1,
+    "num_beams": 3,
+    "num_return_sequences": 2,
+    "do_sample": True,
+    "temperature": 9.0,
+    "min_p": 0.3,
+    "typical_p": 0.3,
+    "max_length": 7,
+    "forced_eos_token_id": 5,
+    "suppress_tokens": [3, 4, 5],
+    "encoder_repetition_penalty": 2.0,
+}
+
+
+@pytest.mark.parametrize("field", [*ODD])
+def test_greedy_is_greedy_whatever_the_models_generation_config(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, field: str
+) -> None:
+    expected = [str(tokenizer.decode(greedy(model, p, 8, {1}), skip_special_tokens=True)).strip() for p in PROMPTS]
+    held = GenerationConfig(eos_token_id=1)
+    setattr(held, field, ODD[field])
+    model.generation_config = held
+    assert generate(model, tokenizer, PROMPTS, 8, 1000) == expected
+    assert model.generation_config is held
 
 
 def test_mask_pad_hides_pad_tokens_inside_the_prompt(
@@ -131,8 +175,6 @@ def test_clean(text: str, ends: list[str | None], expected: str) -> None:
 
 
 def test_pad_id(tokenizer: PreTrainedTokenizerFast) -> None:
-    import copy
-
     other = copy.deepcopy(tokenizer)
     assert pad_id(other) == 0
     other.pad_token = None

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from unlearn.models import layered
+from unlearn.models.generation_config import token_ids_only
 from unlearn.models.interventions.base import interventions
 from unlearn.models.lora import base_of
 from unlearn.models.size import is_large
@@ -54,7 +55,7 @@ def load_model(path: str) -> PreTrainedModel:
         del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
-    model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+    model.generation_config = token_ids_only(model.generation_config)
     ready: PreTrainedModel = model.eval()
     return ready
 
@@ -121,6 +122,7 @@ def save_model(
     if held is not None and base is not None and _same_weights(model, load_model(base)):
         weights = None
     if weights is not None:
+        model.generation_config = token_ids_only(model.generation_config)
         with disk_errors(weights):
             model.save_pretrained(weights, safe_serialization=True)
             tokenizer.save_pretrained(weights)

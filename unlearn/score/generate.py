@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from unlearn.models.generation_config import plainly, stop_ids
 from unlearn.models.interventions.base import gated, refused
 from unlearn.models.sampling import Sampling
 from unlearn.score.batching import map_batches
@@ -43,15 +44,13 @@ def generate(
     """Return the model's answer to each prompt (ids), decoded by `clean`; an intervention's refusal where it is open.
 
     Prompts are left-padded and batched by length; token_budget counts prompt and answer, max_new_tokens long. An answer
-    ends at the end-of-sequence tokens of the model's generation config (the tokenizer's EOS where it names none).
+    ends at the tokenizer's EOS and at those of the model's generation config, of which nothing else counts.
     progress: called with the number of prompts done since the last call.
     """
     from transformers import GenerationConfig
 
-    eos = model.generation_config.eos_token_id
-    eos = tokenizer.eos_token_id if eos is None else eos
-    pad = pad_id(tokenizer)
-    config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad)
+    pad, ends = pad_id(tokenizer), stop_ids(model, tokenizer)
+    config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad)
     device, sampling = model.device, decoding.sampling
     chances = torch.empty(0, 0)
     if sampling:  # a number for each token of each answer, drawn before the prompts are put into batches
@@ -71,7 +70,7 @@ def generate(
             drawing = {
                 "logits_processor": [lambda seen, scores: _drawn(scores, mine[:, seen.shape[1] - width], sampling)]
             }
-        with gated(model, ids, there, lengths):
+        with gated(model, ids, there, lengths), plainly(model):
             refusals = refused(model, len(batch))
             ids = model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config, **drawing)  # type: ignore[operator]
         generated = zip(ids[:, width:].tolist(), refusals, strict=True)
