@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_losses_by_part(make_run: MakeRun) -> None:
     assert set(drawn) == {"loss (minimised)", "forget", "retain"}
     assert np.allclose(drawn["forget"][:, 1], [1.5 / (i + 1) for i in range(40)])
     assert np.allclose(right.lines[0].get_ydata(), [3.0 / (i + 1) for i in range(40)])
+
+
+def test_what_method_and_update_say_has_panels_of_its_own(make_run: MakeRun) -> None:
+    run = read_run(make_run())
+    told = [{**row, "method/size": float(i), "update/angle": -float(i)} for i, row in enumerate(run.history)]
+    left, _, size, angle = figures.losses(replace(run, history=told)).axes
+    assert set(_lines(left)) == {"loss (minimised)", "forget", "retain"}
+    assert (size.get_title(), angle.get_title()) == ("method: size", "update: angle")
+    assert np.allclose(size.lines[0].get_ydata(), range(40)) and np.allclose(
+        angle.lines[0].get_ydata(), range(0, -40, -1)
+    )
 
 
 def test_only_what_there_is_data_for(make_run: MakeRun) -> None:

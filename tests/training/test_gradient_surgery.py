@@ -49,6 +49,15 @@ def test_what_conflicts_is_projected_out_and_what_does_not_stays() -> None:
     assert seen(update, [[-1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]) == [[0.0, 1.0], [1.0, 1.0]]
 
 
+def test_the_cosine_between_the_sides_is_told() -> None:
+    """Before the projection; none where a side has no gradient."""
+    weights = Weights(nn.ParameterDict({"w": nn.Parameter(torch.zeros(2))}))
+    running = GradientSurgery(smoothing=0.0).start(weights, Recipe(lr=0.1, steps=1, clip=None))
+    gradient = Given(weights, [[-1.0, 1.0], [3.0, 4.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    found = [running.step(gradient, 1.0).get("update/cosine") for _ in range(3)]
+    assert found == [pytest.approx(-(0.5**0.5)), pytest.approx(0.8), None]
+
+
 def test_the_step_s_own_retain_gradient_is_added_where_wanted() -> None:
     assert seen(GradientSurgery(smoothing=0.0, add_retain=True), [[-1.0, 1.0]], [[2.0, 0.0]]) == [[2.0, 1.0]]
 

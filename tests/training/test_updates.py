@@ -93,6 +93,21 @@ def test_any_split_of_a_step_gives_the_same_weights(
             torch.testing.assert_close(weight, ends[0][1][name], rtol=1e-6, atol=1e-8)
 
 
+def test_what_method_and_update_say_is_in_the_log(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path
+) -> None:
+    """The multiplier with which a step was taken: the loss of that step is made of it."""
+    method = PDU(bound=4.0, retain_weight=1.0, rate=0.5)
+    log, _ = unlearned(method, GradientSurgery(inner=SAM()), model, examples, tmp_path)
+    multiplier = 1.0
+    for row in log.history:
+        assert row["method/multiplier"] == pytest.approx(multiplier) and -1 <= row["update/cosine"] <= 1
+        assert row["loss"] == pytest.approx(row["forget"] + multiplier * (row["retain"] - 4.0), rel=1e-4)
+        multiplier = max(0.0, multiplier + 0.5 * (row["retain"] - 4.0))
+    plain, _ = unlearned(NPO(), AdamW(), model, examples, tmp_path / "plain")
+    assert not any("/" in name for row in plain.history for name in row)
+
+
 @pytest.mark.parametrize("update", UPDATES, ids=repr)
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_a_killed_training_ends_with_the_same_weights_and_losses(

@@ -73,6 +73,10 @@ class GradientMethod(ABC):
         """Prepare the step, of which `batches` are this process's; may change the state, alike on all ranks."""
         return
 
+    def numbers(self, state: State) -> dict[str, float]:
+        """Return numbers of the method's own with which a step was taken, by name: logged beside the losses."""
+        return {}
+
     def after_step(self, losses: Losses, state: State) -> None:
         """Change the state by the losses of a step that was taken (unweighted, of the whole step)."""
         return

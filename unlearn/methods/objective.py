@@ -38,6 +38,10 @@ class Stepwise(Protocol):
         """Return the terms of these sides of one micro-batch."""
         ...
 
+    def numbers(self, state: dict[str, Tensor]) -> dict[str, float]:
+        """Return what is logged beside the losses."""
+        ...
+
     def after_step(self, losses: Losses, state: dict[str, Tensor]) -> None:
         """Change the state by the losses of a step."""
         ...
@@ -66,6 +70,10 @@ class MethodObjective(Planned):
     def loss(self, policy: Any, batch: Batch, only: Collection[Side]) -> Loss:
         """Return the method's loss."""
         return self.method.loss(policy, batch, self.reference, self._begun, only)
+
+    def numbers(self) -> Losses:
+        """Return the method's own."""
+        return {f"method/{name}": value for name, value in self.method.numbers(self._begun).items()}
 
     def after_step(self, losses: Losses) -> None:
         """Hand the losses on."""

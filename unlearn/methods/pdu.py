@@ -55,6 +55,10 @@ class PDU(ForgetRetain):
 
         return {"multiplier": torch.tensor(self.retain_weight, dtype=torch.float64), "steps": torch.tensor(0)}
 
+    def numbers(self, state: State) -> dict[str, float]:
+        """Return the multiplier."""
+        return {"multiplier": state["multiplier"].item()}
+
     def after_step(self, losses: Losses, state: State) -> None:
         """Update the multiplier."""
         state["steps"] += 1

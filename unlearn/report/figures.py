@@ -29,7 +29,10 @@ def figures(run: Run) -> dict[str, Drawn]:
     if any(_bars(run)):
         drawn["probes"] = Drawn("Probe sets", "The models side by side on each set, with 95% intervals.", probes(run))
     if run.history:
-        words = "What was minimised, its parts before weighting, and the norm of the gradient before clipping."
+        words = (
+            "What was minimised, its parts before weighting, the norm of the gradient before clipping, and what method "
+            "and update tell of themselves."
+        )
         drawn["losses"] = Drawn("Training", words, losses(run))
     # The numbers of a localization end what the report writes: its figures come next.
     return (localization.figures(run.localization) if run.localization else {}) | drawn
@@ -179,11 +182,16 @@ def probes(run: Run) -> Figure:
 
 @styled
 def losses(run: Run) -> Figure:
-    """The training loss and its parts, and the gradient norm, over the optimizer steps."""
+    """The training loss and its parts, the gradient norm, and what method and update say, over the optimizer steps.
+
+    What they say (names with a slash, see training/objective.py) has a panel each, two in a row.
+    """
     keys = dict.fromkeys(key for row in run.history for key in row)
-    parts = [key for key in keys if key not in ("step", "lr", "loss", "grad_norm")]
-    figure = Figure(figsize=(9.5, 3.1), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    parts = [key for key in keys if key not in ("step", "lr", "loss", "grad_norm") and "/" not in key]
+    own = [key for key in keys if "/" in key]
+    lines = 1 + (len(own) + 1) // 2
+    figure = Figure(figsize=(9.5, 3.1 * lines), layout="constrained")
+    left, right, *others = figure.subplots(lines, 2, width_ratios=(3, 2)).flat
     steps = [row["step"] for row in run.history]
     few: Any = {"marker": "o", "markersize": 3} if len(steps) <= 30 else {}
     left.plot(steps, _column(run.history, "loss"), color="#222222", label="loss (minimised)", **few)
@@ -194,7 +202,12 @@ def losses(run: Run) -> Figure:
     left.legend(loc="best", framealpha=0.8, frameon=True, edgecolor="none")
     right.plot(steps, _column(run.history, "grad_norm"), color="#6a3d9a", **few)
     right.set(title="Gradient norm", xlabel="optimizer step", yscale="log")
-    for axes in (left, right):
+    for key, axes in zip(own, others, strict=False):
+        axes.plot(steps, _column(run.history, key), color="#222222", **few)
+        axes.set(title=key.replace("/", ": ").replace("_", " "), xlabel="optimizer step")
+    for axes in others[len(own) :]:
+        axes.set_axis_off()
+    for axes in (left, right, *others):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -27,7 +28,8 @@ class GradientSurgery:
     """Step with g - min(0, <g, r> / <r, r>) r, g the forget side's gradient and r a running mean of the retain side's.
 
     Wang et al. 2025, GRU: Mitigating the Trade-off between Unlearning and Retention (arXiv 2503.09117). As there, the
-    retain side takes no part in the step but by this projection, unless `add_retain` says so.
+    retain side takes no part in the step but by this projection, unless `add_retain` says so. The cosine of g and r is
+    logged: what is below 0 is projected out.
     """
 
     version: ClassVar[int] = 1
@@ -62,7 +64,7 @@ class _Running:
             if "forget" in only:
                 losses = gradient(FORGET)
                 self.weights.mask_gradients()
-                self._project()
+                losses |= self._project()
             else:
                 self.weights.drop_gradients()
             if "retain" in only:
@@ -73,11 +75,16 @@ class _Running:
 
         return self.inner.step(projected, lr_factor)
 
-    def _project(self) -> None:
+    def _project(self) -> Losses:
+        """Take out of the gradients what conflicts; the cosine between the sides before, where it is defined."""
         forget = self.weights.gradients()
         along, length = _dot(forget, self.average), _dot(self.average, self.average)
-        if along is not None and length is not None and along < 0 < length:
+        if along is None or not length:
+            return {}
+        if along < 0:
             self.weights.add_gradients({name: value * (-along / length) for name, value in self.average.items()})
+        mine = _dot(forget, forget)
+        return {"update/cosine": along / math.sqrt(length * mine)} if mine else {}
 
     def state(self) -> dict[str, Tensor]:
         mine = {f"{_AVERAGE}{name}": value for name, value in self.average.items()}
@@ -85,10 +92,9 @@ class _Running:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         self.inner.load({name.removeprefix(_INNER): v for name, v in state.items() if name.startswith(_INNER)})
-        for name, value in state.items():
-            if name.startswith(_AVERAGE):
-                own = name.removeprefix(_AVERAGE)
-                self.average[own] = value.to(self.weights.trainable[own].device)
+        for name, parameter in self.weights.trainable.items():  # in the order in which sums over them were taken
+            if (value := state.get(f"{_AVERAGE}{name}")) is not None:
+                self.average[name] = value.to(parameter.device)
 
     def finish(self) -> None:
         self.inner.finish()

@@ -86,13 +86,14 @@ class _Training:
         model.train()
         while step < steps:
             losses = self.running.step(self.gradients.of(step), recipe.lr_factor(step, steps))
+            numbers = self.objective.numbers()
             self.objective.after_step(losses)
             if not math.isfinite(losses["grad_norm"]):
                 raise UserError(
                     f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip"
                 )
             step += 1
-            log.history.append({"step": step, **losses})
+            log.history.append({"step": step, **losses, **numbers})
             self.watch.record("train", log.history[-1])
             self.watch.advance(1, loss=losses["loss"])
             if step in due:

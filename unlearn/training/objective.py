@@ -15,7 +15,10 @@ SIDES: frozenset[Side] = frozenset({"forget", "retain"})
 FORGET: frozenset[Side] = frozenset({"forget"})
 RETAIN: frozenset[Side] = frozenset({"retain"})
 Losses = dict[str, float]
-"""Numbers of a whole step: "loss", each term by name and, once the step is taken, "grad_norm" and "lr"."""
+"""Numbers of a whole step: "loss", each term by name and, once the step is taken, "grad_norm" and "lr".
+
+What is no loss has a name with a slash: "update/NAME" is an update's own number, "method/NAME" a method's.
+"""
 B = TypeVar("B", bound="Batch")
 
 
@@ -96,6 +99,10 @@ class Objective(Protocol):
 
     def loss(self, policy: nn.Module, batch: Any, only: Collection[Side]) -> Loss:
         """Return the terms of these sides, of one micro-batch."""
+        ...
+
+    def numbers(self) -> Losses:
+        """Return the numbers of its own with which the step was taken, as they are logged beside the losses."""
         ...
 
     def after_step(self, losses: Losses) -> None:

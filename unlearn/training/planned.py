@@ -39,6 +39,10 @@ class Planned(ABC):
     def loss(self, policy: Any, batch: Batch, only: Collection[Side]) -> Loss:
         """Return the terms of these sides, of one micro-batch."""
 
+    def numbers(self) -> Losses:
+        """Return none."""
+        return {}
+
     def after_step(self, losses: Losses) -> None:
         """Take no note."""
         return

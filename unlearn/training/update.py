@@ -32,8 +32,8 @@ class Running(Protocol):
     def step(self, gradient: Gradient, lr_factor: float) -> Losses:
         """Change the weights once, at `lr_factor` times the peak learning rate.
 
-        Returns the losses with "lr" and "grad_norm" (before clipping). The innermost update clips and steps; it leaves
-        no gradient behind.
+        Returns the losses with "lr" and "grad_norm" (before clipping), and what the update has to say of the step as
+        "update/NAME". The innermost update clips and steps; it leaves no gradient behind.
         """
         ...
 
