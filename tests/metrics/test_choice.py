@@ -20,7 +20,11 @@ def test_the_likeliest_sum_wins(make_scores) -> None:
         ]
     )
     [result] = Choice()(scores, {})
-    assert (result.key, result.n, result.note) == ("world/choice", 3, "chance 0.33")
+    assert (result.key, result.n, result.note) == (
+        "world/choice",
+        3,
+        "chance 0.33; 3 clusters: t interval",
+    )
     assert result.items.tolist() == [1, 0, 0.5]
     assert result.low <= result.value == 0.5 <= result.high
 
@@ -30,12 +34,15 @@ def test_rotations_of_a_question_count_once(make_scores) -> None:
     rows = [*[item(*right, cluster="a")] * 4, item(*right, cluster="b"), *[item(*wrong, cluster="b")] * 3]
     [result] = Choice()(make_scores(forget_choice=[*rows, item(*wrong, cluster="c")]), {})
     assert result.items.tolist() == [1, 0.25, 0]
-    assert (result.n, result.note) == (3, "chance 0.25") and result.value == pytest.approx(1.25 / 3)
+    assert (result.n, result.note) == (
+        3,
+        "chance 0.25; 3 clusters: t interval",
+    ) and result.value == pytest.approx(1.25 / 3)
 
 
 def test_paraphrases_are_no_options(make_scores) -> None:
     [result] = Choice()(make_scores(world=[{"answer": [-1], "paraphrase": [-0.1], "perturbed": [[-2]]}]), {})
-    assert (result.value, result.note) == (1, "chance 0.50")
+    assert (result.value, result.note) == (1, "chance 0.50; n too small for an interval")
 
 
 def test_only_sets_of_options(make_scores) -> None:

@@ -28,8 +28,9 @@ def test_ks_test_between_the_truth_ratios(make_scores, draws: list[np.ndarray], 
     expected = stats.ks_2samp(mine, theirs)
     assert (p.key, distance.key, p.n) == ("forget_quality", "forget_quality_ks", 30)
     assert (p.value, distance.value) == pytest.approx((expected.pvalue, expected.statistic))
-    assert p.low <= p.value <= p.high
-    assert distance.low <= distance.value <= distance.high
+    assert np.isnan([p.low, p.high, distance.low, distance.high]).all()
+    band = float(distance.note.removeprefix("alike models: up to ").removesuffix(" in 95 of 100"))
+    assert 0.2 < band < 0.6 and p.note == ""
     assert ratios(scores) == pytest.approx(mine, rel=1e-6)
 
 
@@ -50,4 +51,4 @@ def test_items_without_a_ratio_are_left_out_on_both_sides(make_scores, draws: li
     whole = items(*draws[:2])
     scores = make_scores(forget=[{"answer": [-1]}, *whole])
     p, _ = ForgetQuality()(scores, {"control": make_scores(forget=[{"answer": [-1]}, *whole])})
-    assert (p.value, p.low, p.high, p.n) == (1, 1, 1, 30)
+    assert (p.value, p.n) == (1, 30)

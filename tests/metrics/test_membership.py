@@ -70,7 +70,7 @@ def test_without_a_holdout_set(make_scores) -> None:
 
 
 def test_rows_without_a_score_are_left_out() -> None:
-    result = membership("x", np.array([1.0, np.nan, 3.0]), np.array([2.0, np.nan]))
+    result = membership("x", np.array([1.0, np.nan, 3.0]), np.array([2.0, np.nan]), (np.arange(3), np.arange(2)))
     assert (result.value, result.n) == (0.5, 2)
     assert len(result.items) == 3
 

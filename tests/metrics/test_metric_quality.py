@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from unlearn.metrics.intervals import auc_score_interval
 from unlearn.metrics.metric_quality import (
     Pool,
-    auc_interval,
     quality,
     quantization,
     read,
@@ -106,9 +106,9 @@ def test_a_metric_that_does_not_tell_the_two_is_not_read(original: float, retain
 @given(st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
 def test_the_ends_of_an_aucs_interval_are_just_as_likely_as_the_level_says(value: float, n: int, m: int) -> None:
     """Each end A that is inside (0, 1) lies z standard deviations from the value, as A itself has it."""
-    low, high = auc_interval(value, n, m)
+    low, high = auc_score_interval(value, n, m)
     assert 0 <= low <= value <= high <= 1
-    assert auc_interval(1 - value, n, m) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    assert auc_score_interval(1 - value, n, m) == pytest.approx((1 - high, 1 - low), abs=1e-9)
     for end in (low, high):
         if 1e-6 < end < 1 - 1e-6 and abs(end - value) > 1e-6:
             middle = (n + m) / 2 - 1
@@ -123,10 +123,10 @@ def test_an_aucs_interval_covers_the_truth() -> None:
     covered = 0
     for _ in range(300):
         knowing, ignorant = rng.normal(1, 1, 6), rng.normal(0, 1, 6)
-        low, high = auc_interval((knowing[:, None] > ignorant).mean(), 6, 6)
+        low, high = auc_score_interval((knowing[:, None] > ignorant).mean(), 6, 6)
         covered += low <= truth <= high
     assert covered >= 0.92 * 300
-    assert all(map(math.isnan, auc_interval(math.nan, 6, 6)))
+    assert all(map(math.isnan, auc_score_interval(math.nan, 6, 6)))
 
 
 POOL = Pool(
@@ -156,7 +156,8 @@ def test_the_quality_of_a_metric() -> None:
     assert found.robustness == pytest.approx(robustness)
     assert found.overall == pytest.approx(2 / (12 / 11 + 1 / robustness))
     low, high = found.relearning_interval
-    assert 0.5 - 1e-9 < low < found.relearning < high <= 1
+    error = 4.3027 * math.sqrt(1 / 12 / 3)  # Student's t with 2 degrees of freedom; the variance of R is 1/12
+    assert low == pytest.approx(2.5 / 3 - error, abs=1e-3) and high == 1
 
 
 def test_without_unlearned_models_that_count_there_is_no_robustness() -> None:

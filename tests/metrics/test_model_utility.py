@@ -18,14 +18,14 @@ def test_harmonic_mean_of_three_numbers_per_set(make_scores) -> None:
     scores = make_scores(
         forget=[item(-9, -1)],
         retain=[item(-0.5, -3), item(-1, -3, "a")],
-        world=[item(-0.2, -4)],
+        world=[item(-0.2, -4), item(-0.2, -4)],
         holdout=[item(-9, -1)],
     )
     [result] = ModelUtility()(scores, {})
     p_world = math.exp(-0.2) / (math.exp(-0.2) + 2 * math.exp(-4))
     retain = [(math.exp(-0.5) + math.exp(-1)) / 2, (1 / 2 + 1 / 4) / 2, (1 - math.exp(-1.5) + 1 - math.exp(-1)) / 2]
     expected = stats.hmean([*retain, p_world, 1 / 2, 1 - math.exp(-2.8)])
-    assert (result.key, result.n) == ("model_utility", 3)
+    assert (result.key, result.n) == ("model_utility", 4)
     assert result.value == pytest.approx(expected, rel=1e-6)
     assert result.low < result.value < result.high
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from unlearn.metrics.base import Metric
 from unlearn.metrics.forget_quality import ForgetQuality
+from unlearn.metrics.intervals import mean_interval
 from unlearn.metrics.model_utility import ModelUtility
 from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
@@ -44,6 +46,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Tables:
     for probe, role in ROLES.items():
         for item, row in enumerate(rows[probe]):
             place = {"probe": probe, "aim": role, "item": item, "normalise": role == "utility"}
+            place["cluster"] = f"author {item // 20}" if role in ("forget", "retain") else ""
             # the real-world sets log the answer's loss twice, from two passes in low precision that differ a little
             candidates = [("answer", 0, row["answer_loss"]), ("paraphrase", 0, row["paraphrase_loss"])]
             candidates += [("perturbed", i, loss) for i, loss in enumerate(row["perturbed_losses"])]
@@ -92,3 +95,21 @@ def test_rouge_of_every_row(logs: dict[str, Any], part: str, variant: str) -> No
         rows = logs[part][probe]
         ours = rouge([row["answer"] for row in rows], [row["generated"] for row in rows], variant, "recall")
         assert ours == pytest.approx([row[f"{variant}_recall"] for row in rows], abs=1e-9)
+
+
+def test_intervals_count_authors(tables: dict[str, Tables]) -> None:
+    """20 questions about each of 15 authors: the control's probability is known about 1.6 times less well."""
+    [found] = [r for r in Probability()(tables["retain"], {}) if r.probe == "forget"]
+    by_author = found.items.reshape(15, 20).mean(axis=1)
+    error = stats.t.ppf(0.975, 14) * by_author.std(ddof=1) / np.sqrt(15)
+    assert (found.low, found.high) == pytest.approx((found.value - error, found.value + error), abs=0.25 * error)
+    low, high = mean_interval(found.items)
+    widened = (found.high - found.low) / (high - low)
+    few = stats.t.ppf(0.975, 14) / stats.norm.ppf(0.975)  # for so few authors Student's t, 1.09 times as wide
+    assert widened / few == pytest.approx(1.6, abs=0.1)
+
+
+def test_the_distance_has_a_null_band(tables: dict[str, Tables]) -> None:
+    p, distance = ForgetQuality()(tables["target"], {"control": tables["retain"]})
+    assert np.isnan([p.low, p.high, distance.low, distance.high]).all()
+    assert distance.note.startswith("alike models: up to 0.") and distance.value > float(distance.note.split()[4])

@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from unlearn.data.task import Role
-from unlearn.metrics.statistics import bootstrap_mean
+from unlearn.metrics.intervals import UNIT, Clusters, basis, mean_interval
+from unlearn.metrics.statistics import Interval
 from unlearn.score.table import Tables
 
 
@@ -25,7 +26,7 @@ class Result:
     value: float
     """The aggregate; nan where undefined."""
     low: float
-    """Where the bootstrap 95 % interval begins."""
+    """Where the 95 % interval begins; nan where there is none."""
     high: float
     """Where it ends."""
     n: int
@@ -33,7 +34,7 @@ class Result:
     items: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     """The per-item values [n], for tests and for paired comparisons; nan marks an item left out."""
     note: str = ""
-    """Why the value is undefined, or what else has to be said."""
+    """Why the value is undefined, what its interval rests on, or what else has to be said."""
 
     @property
     def key(self) -> str:
@@ -41,12 +42,19 @@ class Result:
         return f"{self.probe}/{self.name}" if self.probe else self.name
 
     @classmethod
-    def mean(cls, name: str, probe: str, items: np.ndarray) -> Result:
-        """Return the mean of the items that are not nan."""
-        n = int((~np.isnan(items)).sum())
-        if not n:
+    def mean(
+        cls, name: str, probe: str, items: np.ndarray, clusters: Clusters = None, bounds: Interval = UNIT
+    ) -> Result:
+        """Return the mean of the items [n] that are not nan.
+
+        clusters: what each is about; None: each is about something else. bounds: between which all items lie.
+        """
+        valid = ~np.isnan(items)
+        if not valid.any():
             return cls.undefined(name, probe, "no item has a value", items)
-        return cls(name, probe, float(np.nanmean(items)), *bootstrap_mean(items), n, items)
+        labels = np.arange(len(items)) if clusters is None else np.asarray(clusters)
+        ends, note = mean_interval(items, labels, bounds), basis(labels[valid])
+        return cls(name, probe, float(np.nanmean(items)), *ends, int(valid.sum()), items, note)
 
     @classmethod
     def undefined(cls, name: str, probe: str, note: str, items: np.ndarray | None = None) -> Result:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
+from unlearn.metrics.columns import clusters
 from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
@@ -76,6 +77,6 @@ def _result(probe: str, options: pd.DataFrame) -> Result:
     points = best / best.groupby(options["item"]).transform("sum")
     chance = 1 / by_item["logp"].transform("size")
     right = options["kind"] == "answer"
-    cluster = options["cluster"].where(options["cluster"] != "", options["item"])
-    items = points[right].groupby(cluster[right], sort=False).mean().to_numpy()
-    return replace(Result.mean("choice", probe, items), note=f"chance {chance[right].mean():.2f}")
+    items = points[right].groupby(clusters(options[right]), sort=False).mean().to_numpy()
+    found = Result.mean("choice", probe, items)
+    return replace(found, note="; ".join(filter(None, (f"chance {chance[right].mean():.2f}", found.note))))

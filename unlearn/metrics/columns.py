@@ -34,6 +34,19 @@ def losses(tables: Tables, probes: Sequence[str]) -> pd.DataFrame:
     return columns
 
 
+def clusters(rows: pd.DataFrame) -> np.ndarray:
+    """Return what each row of a score table is about: [rows]; its item where it does not say."""
+    own = rows["probe"].astype(str) + " item " + rows["item"].astype(str)
+    found: np.ndarray = rows["cluster"].where(~rows["cluster"].isin(["", None]), own).to_numpy(str)
+    return found
+
+
+def probe_clusters(tables: Tables, probes: Sequence[str]) -> np.ndarray:
+    """Return what each item of these sets is about: [items], in the order of `losses`."""
+    tokens = tables["tokens"]
+    return clusters(tokens[tokens["probe"].isin(probes) & (tokens["kind"] == "answer")])
+
+
 def answers(tables: Tables, aim: str) -> pd.DataFrame:
     """Return the token table's rows of the answers of all probe sets with that aim."""
     return tables["tokens"][(tables["tokens"]["aim"] == aim) & (tables["tokens"]["kind"] == "answer")]

@@ -11,7 +11,8 @@ import numpy as np
 from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, Reading, Result
 from unlearn.metrics.columns import losses
-from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
+from unlearn.metrics.intervals import DIFFERENCE, basis, harmonic_mean_interval
+from unlearn.metrics.statistics import harmonic_mean
 from unlearn.score.table import Tables, probe_names
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class CounterFactScores:
         results = [_overall(pd.DataFrame(shares))]
         for name in SETS:
             results.append(Result.mean(f"{name}_score", "", shares[name].to_numpy()))
-            results.append(Result.mean(f"{name}_magnitude", "", _by_record(gaps[name]).to_numpy()))
+            results.append(Result.mean(f"{name}_magnitude", "", _by_record(gaps[name]).to_numpy(), bounds=DIFFERENCE))
         return results
 
 
@@ -107,4 +108,5 @@ def _overall(shares: pd.DataFrame) -> Result:
             return Result.undefined("counterfact_scores", "", f"no {name} prompts")
     columns = [shares[name].to_numpy() for name in shares]
     value = harmonic_mean(np.array([np.nanmean(column) for column in columns]))
-    return Result("counterfact_scores", "", float(value), *bootstrap_harmonic_mean([columns]), len(shares))
+    n, ends = len(shares), harmonic_mean_interval([columns])
+    return Result("counterfact_scores", "", float(value), *ends, n, note=basis(np.arange(n)))

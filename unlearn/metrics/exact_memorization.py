@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMORISATION, Reading, Result
-from unlearn.metrics.columns import row_means, without_eos
+from unlearn.metrics.columns import clusters, row_means, without_eos
 from unlearn.score.table import Tables
 
 
@@ -35,6 +35,6 @@ class ExactMemorization:
         """Return the results of one model from its tables."""
         rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
         return [
-            Result.mean("exact_memorization", str(probe), row_means(without_eos(group, "hit")))
+            Result.mean("exact_memorization", str(probe), row_means(without_eos(group, "hit")), clusters(group))
             for probe, group in rows.groupby("probe", sort=False)
         ]

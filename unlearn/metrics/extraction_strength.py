@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMORISATION, Reading, Result
-from unlearn.metrics.columns import without_eos
+from unlearn.metrics.columns import clusters, without_eos
 from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,14 @@ class ExtractionStrength:
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the results of one model from its tables."""
         rows = tables["tokens"][tables["tokens"]["kind"] == "answer"]
-        return [_result(str(probe), without_eos(group, "hit")) for probe, group in rows.groupby("probe", sort=False)]
+        return [_result(str(probe), group) for probe, group in rows.groupby("probe", sort=False)]
 
 
-def _result(probe: str, hits: list[np.ndarray]) -> Result:
+def _result(probe: str, rows: pd.DataFrame) -> Result:
+    hits = without_eos(rows, "hit")
     if all(len(hit) == 1 for hit in hits):
         return Result.undefined("extraction_strength", probe, "every answer is one token")
-    return Result.mean("extraction_strength", probe, np.array([*map(extraction_strength, hits)]))
+    return Result.mean("extraction_strength", probe, np.array([*map(extraction_strength, hits)]), clusters(rows))
 
 
 def extraction_strength(hit: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +11,8 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import FORGETTING, Reading, Result
-from unlearn.metrics.statistics import ks_test
+from unlearn.metrics.columns import probe_clusters
+from unlearn.metrics.ks import ks_test
 from unlearn.metrics.truth_ratio import ratio, right_and_wrong
 from unlearn.score.table import Tables, probe_names
 
@@ -21,8 +23,9 @@ class ForgetQuality:
 
     TOFU (Maini et al. 2024, arXiv 2401.06121): near 1 indistinguishable, near 0 told apart; not a logarithm.
 
-    Also gives the test's distance D ("forget_quality_ks"), which does not depend on the number of items as p does.
-    Items are paired in the bootstrap: the same questions are drawn for both models.
+    Also gives the test's distance D ("forget_quality_ks"), which does not depend on the number of items as p does, and
+    in its note the null band of D: what two models that are alike come up to in 95 of 100 permutations. Neither has an
+    interval: alike models have a D of 0, from which every resample of them lies away.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
@@ -44,7 +47,8 @@ class ForgetQuality:
             "KS distance",
             FORGETTING,
             ("",),
-            "That gap itself: the largest between the two distributions of truth ratios. 0: the same, 1: apart.",
+            "That gap itself: the largest between the two distributions of truth ratios. 0: the same, 1: apart; "
+            "models that are alike come up to what is said beside it.",
             "down",
         ),
     )
@@ -55,18 +59,22 @@ class ForgetQuality:
         names = ("forget_quality", "forget_quality_ks")
         if control is None:
             return [Result.undefined(name, "", "no control model") for name in names]
-        mine, theirs = (ratios(table) for table in (tables, control))
-        paired = len(mine) == len(theirs)
+        sides = [(ratios(table), probe_clusters(table, probe_names(table, "forget"))) for table in (tables, control)]
+        valid = [~np.isnan(r) for r, _ in sides]
+        paired = len(valid[0]) == len(valid[1])
         if paired:
-            both = ~(np.isnan(mine) | np.isnan(theirs))
-            mine, theirs = mine[both], theirs[both]
-        mine, theirs = (r[~np.isnan(r)] for r in (mine, theirs))
+            valid = [valid[0] & valid[1]] * 2
+        (mine, about), (theirs, their_about) = (
+            (r[kept], labels[kept]) for (r, labels), kept in zip(sides, valid, strict=True)
+        )
         if not len(mine) or not len(theirs):
             return [Result.undefined(name, "", "no truth ratio of the forget set") for name in names]
-        test = ks_test(mine, theirs, paired)
+        test = ks_test(mine, theirs, about, None if paired else their_about)
+        alike = f"alike models: up to {test.band:.2f} in 95 of 100" if test.band > 0 else ""
+        none = math.nan, math.nan
         return [
-            Result(names[0], "", test.p, *test.p_interval, len(mine)),
-            Result(names[1], "", test.distance, *test.distance_interval, len(mine)),
+            Result(names[0], "", test.p, *none, len(mine)),
+            Result(names[1], "", test.distance, *none, len(mine), note=alike),
         ]
 
 

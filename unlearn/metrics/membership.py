@@ -5,21 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn.metrics.base import Result
-from unlearn.metrics.statistics import auc, bootstrap_auc
+from unlearn.metrics.columns import answers, clusters
+from unlearn.metrics.intervals import auc_interval, basis
+from unlearn.metrics.statistics import auc
+from unlearn.score.table import Tables
+
+Clusters = tuple[np.ndarray, np.ndarray]
+"""What each of the forget and of the holdout rows is about."""
 
 
-def membership(name: str, forget: np.ndarray, holdout: np.ndarray) -> Result:
+def membership(name: str, forget: np.ndarray, holdout: np.ndarray, about: Clusters) -> Result:
     """Return the AUC from scores that are high for rows that the model does not know.
 
     1: every forget row is better known than any held-out row (memorised); 0.5: alike; below: over-unlearned.
     items of the result: the forget rows' scores.
     """
-    forget_found, holdout_found = (rows[~np.isnan(rows)] for rows in (forget, holdout))
-    for rows, aim in ((forget_found, "forget"), (holdout_found, "holdout")):
-        if not len(rows):
+    scores, labels = [], []
+    for aim, side, of in zip(("forget", "holdout"), (forget, holdout), about, strict=True):
+        valid = ~np.isnan(side)
+        if not valid.any():
             return Result.undefined(name, "forget", f"no scores of a {aim} set", forget)
-    value, interval = auc(forget_found, holdout_found), bootstrap_auc(forget_found, holdout_found)
-    return Result(name, "forget", value, *interval, len(forget_found), forget)
+        scores.append(side[valid])
+        labels.append(of[valid])
+    ends = auc_interval(*scores, *labels)
+    return Result(name, "forget", auc(*scores), *ends, len(scores[0]), forget, basis(*labels))
+
+
+def about_answers(tables: Tables) -> Clusters:
+    """Return what the rows of the answers are about."""
+    return clusters(answers(tables, "forget")), clusters(answers(tables, "holdout"))
 
 
 def mean_of_lowest(values: np.ndarray, share: float) -> float:

@@ -7,17 +7,17 @@ model, turned so that more of it means more knowledge.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
-from unlearn.metrics.statistics import LEVEL, Interval, auc, bootstrap_mean, harmonic_mean
+from unlearn.metrics.intervals import auc_score_interval, mean_interval
+from unlearn.metrics.statistics import Interval, auc, harmonic_mean
 
 Reading = Literal["m", "1 - m", "-m", "none"]
-FEWEST = 3  # models of which a bootstrap interval is made
+FEWEST = 3  # models of which an interval is made
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Quality:
     relearning: float
     """Mean of R over the `n` models."""
     relearning_interval: Interval
-    """A bootstrap over models."""
+    """Over models: a bootstrap, Student's t below 8."""
     quantization: float
     """Mean of Q over them."""
     quantization_interval: Interval
-    """A bootstrap over models."""
+    """Over models: a bootstrap, Student's t below 8."""
     n: int
     """How many unlearned models count: those that are useful and that the metric calls unlearned (below the
     threshold)."""
@@ -84,7 +84,7 @@ def quality(pool: Pool) -> Quality:
     q = quantization(pool.unlearned, pool.quantised)[counted]
     return Quality(
         value,
-        auc_interval(value, len(pool.knowing), len(pool.ignorant)),
+        auc_score_interval(value, len(pool.knowing), len(pool.ignorant)),
         cut,
         float(r.mean()) if len(r) else math.nan,
         _interval(r),
@@ -111,25 +111,6 @@ def reading(values: np.ndarray, original: float, control: float) -> Reading:
 def read(values: np.ndarray, how: Reading) -> np.ndarray:
     """Return the values, read so; all nan where they cannot be."""
     return {"m": values, "1 - m": 1 - values, "-m": -values, "none": np.full_like(values, math.nan)}[how]
-
-
-def auc_interval(value: float, n: int, m: int, level: float = LEVEL) -> Interval:
-    """Return the score interval of an AUC of n against m (Newcombe 2006, Statistics in Medicine 25:559, method 5).
-
-    It holds all A with |value - A| <= z sd(A),
-    sd(A)^2 = A (1 - A) [1 + ((n + m) / 2 - 1) ((1 - A) / (2 - A) + A / (1 + A))] / (n m).
-
-    Unlike a bootstrap it has a width where the two sides do not overlap at all, as happens with few models.
-    """
-    if math.isnan(value):
-        return math.nan, math.nan
-    z = NormalDist().inv_cdf((1 + level) / 2)
-
-    def beyond(a: float) -> bool:
-        spread = 1 + ((n + m) / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a))
-        return abs(value - a) > z * math.sqrt(a * (1 - a) * spread / (n * m))
-
-    return _edge(0.0, value, beyond), _edge(1.0, value, beyond)
 
 
 def threshold(knowing: np.ndarray, ignorant: np.ndarray) -> float:
@@ -173,15 +154,7 @@ def quantization(unlearned: np.ndarray, quantised: np.ndarray) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> Interval:
-    return bootstrap_mean(values) if len(values) >= FEWEST and not np.isnan(values).any() else (math.nan, math.nan)
-
-
-def _edge(outside: float, inside: float, beyond: Callable[[float], bool]) -> float:
-    """Return where, between the two, `beyond` ceases to hold (bisection)."""
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if beyond(middle) else (outside, middle)
-    return inside
+    return mean_interval(values) if len(values) >= FEWEST and not np.isnan(values).any() else (math.nan, math.nan)
 
 
 @dataclass(frozen=True)

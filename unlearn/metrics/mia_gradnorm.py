@@ -10,6 +10,7 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
+from unlearn.metrics.columns import clusters
 from unlearn.metrics.membership import membership
 from unlearn.score.table import Tables
 
@@ -37,9 +38,13 @@ class MiaGradnorm:
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the results of one model from its tables."""
-        if tables["gradients"].empty:
+        gradients = tables["gradients"]
+        if gradients.empty:
             return [Result.undefined("mia_gradnorm", "forget", "no gradient norms were taken (evaluate=full)")]
-        return [membership("mia_gradnorm", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+        forget, holdout = (clusters(gradients[gradients["aim"] == aim]) for aim in ("forget", "holdout"))
+        return [
+            membership("mia_gradnorm", self.rows(tables, "forget"), self.rows(tables, "holdout"), (forget, holdout))
+        ]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """Return the score of each row of that aim: [rows]."""

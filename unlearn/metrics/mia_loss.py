@@ -11,7 +11,7 @@ import numpy as np
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, row_means
-from unlearn.metrics.membership import membership
+from unlearn.metrics.membership import about_answers, membership
 from unlearn.score.table import Tables
 
 
@@ -35,7 +35,9 @@ class MiaLoss:
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the results of one model from its tables."""
-        return [membership("mia_loss", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+        return [
+            membership("mia_loss", self.rows(tables, "forget"), self.rows(tables, "holdout"), about_answers(tables))
+        ]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """Return the score of each row of that aim: [rows]."""

@@ -12,7 +12,7 @@ from annotated_types import Gt, Le
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, without_eos
-from unlearn.metrics.membership import mean_of_lowest, membership
+from unlearn.metrics.membership import about_answers, mean_of_lowest, membership
 from unlearn.score.table import Tables
 
 
@@ -43,7 +43,9 @@ class MiaMinK:
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the results of one model from its tables."""
-        return [membership("mia_min_k", self.rows(tables, "forget"), self.rows(tables, "holdout"))]
+        return [
+            membership("mia_min_k", self.rows(tables, "forget"), self.rows(tables, "holdout"), about_answers(tables))
+        ]
 
     def rows(self, tables: Tables, aim: str) -> np.ndarray:
         """Return the score of each row of that aim: [rows]."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
-from unlearn.metrics.membership import membership
+from unlearn.metrics.membership import about_answers, membership
 from unlearn.metrics.mia_loss import MiaLoss
 from unlearn.score.table import Tables
 
@@ -42,7 +42,12 @@ class MiaReference:
         if control is None:
             return [Result.undefined("mia_reference", "forget", "no control model")]
         return [
-            membership("mia_reference", self.rows(tables, control, "forget"), self.rows(tables, control, "holdout"))
+            membership(
+                "mia_reference",
+                self.rows(tables, control, "forget"),
+                self.rows(tables, control, "holdout"),
+                about_answers(tables),
+            )
         ]
 
     def rows(self, tables: Tables, control: Tables, aim: str) -> np.ndarray:

@@ -10,9 +10,11 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import UTILITY, Reading, Result
+from unlearn.metrics.columns import probe_clusters
+from unlearn.metrics.intervals import basis, harmonic_mean_interval
 from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge
-from unlearn.metrics.statistics import bootstrap_harmonic_mean, harmonic_mean
+from unlearn.metrics.statistics import harmonic_mean
 from unlearn.metrics.truth_ratio import TruthRatio
 from unlearn.score.table import Tables, probe_names
 
@@ -24,7 +26,7 @@ class ModelUtility:
     Nine numbers in TOFU (Maini et al. 2024, arXiv 2401.06121); 0 as soon as one of them is 0.
 
     Sets that are never generated from (multiple choice; see ProbeSet) have no ROUGE and do not count. The interval
-    resamples the items of each probe set, the same ones for the three numbers.
+    resamples the clusters of each probe set, the same ones for the three numbers.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"tokens", "generations"})
@@ -60,5 +62,7 @@ class ModelUtility:
             return [Result.undefined("model_utility", "", "no retain or utility probe set")]
         arrays = [list(group.values()) for group in groups]
         value = harmonic_mean(np.array([np.nanmean(items) for group in arrays for items in group]))
+        about = [probe_clusters(tables, [probe]) for probe in probes]
         n = sum(len(group[0]) for group in arrays)
-        return [Result("model_utility", "", float(value), *bootstrap_harmonic_mean(arrays), n)]
+        ends = harmonic_mean_interval(arrays, about)
+        return [Result("model_utility", "", float(value), *ends, n, note=basis(*about))]

@@ -11,8 +11,10 @@ from annotated_types import Gt, Le
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
+from unlearn.metrics.intervals import auc_interval, basis, interval
+from unlearn.metrics.membership import about_answers
 from unlearn.metrics.mia_min_k import MiaMinK
-from unlearn.metrics.statistics import auc, auc_draws, percentiles, resamples
+from unlearn.metrics.statistics import auc, auc_draws
 from unlearn.score.table import Tables
 
 EPSILON = 1e-10
@@ -50,11 +52,13 @@ class PrivLeak:
         for name, (forget, holdout) in zip(("model", "control model"), sides, strict=False):
             if not np.isfinite(auc(forget, holdout)):
                 return [Result.undefined("privleak", "forget", f"no Min-K% scores of forget and holdout rows ({name})")]
-        rng = np.random.default_rng(0)
-        counts = [resamples(len(rows), rng) for rows in sides[0]]
-        value = privleak(*(np.array(auc(*rows)) for rows in sides))
-        draws = privleak(*(auc_draws(*rows, *counts) for rows in sides))
-        return [Result("privleak", "forget", float(value), *percentiles(draws), len(sides[0][0]))]
+        about = about_answers(tables)
+        aucs = [np.array(auc(*rows)) for rows in sides]
+        low, high = interval(lambda counts: privleak(*(auc_draws(*rows, *counts) for rows in sides)), about)
+        if low == high != 0:  # the model's sides do not overlap, in whatever resample
+            ends = auc_interval(*sides[0], *about)
+            low, high = (float(privleak(np.array(end), *aucs[1:])) for end in reversed(ends))
+        return [Result("privleak", "forget", float(privleak(*aucs)), low, high, len(sides[0][0]), note=basis(*about))]
 
     def _rows(self, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
         attack = MiaMinK(self.k)

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
-from unlearn.metrics.columns import losses
+from unlearn.metrics.columns import losses, probe_clusters
 from unlearn.score.table import Tables, probe_names
 
 EPSILON = 1e-10
@@ -71,7 +71,11 @@ class Probability:
         """Return the results of one model from its tables."""
         name = "probability" if self.candidate == "answer" else f"{self.candidate}_probability"
         items = {probe: self.items(tables, probe) for probe in probe_names(tables)}
-        return [Result.mean(name, probe, p) for probe, p in items.items() if not np.isnan(p).all()]
+        return [
+            Result.mean(name, probe, p, probe_clusters(tables, [probe]))
+            for probe, p in items.items()
+            if not np.isnan(p).all()
+        ]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
         """Return the probability of each item of one probe set: [n], nan where it has no such candidate."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
+from unlearn.metrics.columns import clusters
 from unlearn.score.table import Tables
 
 
@@ -59,7 +60,10 @@ class Recall:
         asked = tables["generations"][known]
         return [
             Result.mean(
-                "recall", str(probe), np.array([*map(contains, rows["generation"], rows["value"])], dtype=float)
+                "recall",
+                str(probe),
+                np.array([*map(contains, rows["generation"], rows["value"])], dtype=float),
+                clusters(rows),
             )
             for probe, rows in asked.groupby("probe", sort=False)
         ]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import FORGETTING, UTILITY, Reading, Result
+from unlearn.metrics.columns import clusters
 from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 READING = (
     Reading(
@@ -66,12 +70,20 @@ class Rouge:
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the results of one model from its tables."""
         items = {probe: self.items(tables, probe) for probe in tables["generations"]["probe"].unique()}
-        return [Result.mean(self.name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
+        return [
+            Result.mean(self.name, probe, values, clusters(_asked(tables, probe)))
+            for probe, values in items.items()
+            if not np.isnan(values).all()
+        ]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
         """Return ROUGE of each item of one probe set: [n], nan where it has no such reference."""
-        asked = tables["generations"][tables["generations"]["probe"] == probe]
+        asked = _asked(tables, probe)
         return rouge(asked[self.reference], asked["generation"], self.variant, self.statistic)
+
+
+def _asked(tables: Tables, probe: str) -> pd.DataFrame:
+    return tables["generations"][tables["generations"]["probe"] == probe]
 
 
 def rouge(references: Iterable[str | None], texts: Iterable[str], variant: str, statistic: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means, harmonic means, AUCs and KS tests.
+"""Means, harmonic means, AUCs and KS distances of samples and of their resamples.
 
 Resamples are matrices of counts [resamples, items]: how often each item was drawn. Every statistic is then a few matrix
 products, and statistics of several values per item (probability, ROUGE, truth ratio) can share one matrix.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,11 +42,6 @@ def percentiles(draws: np.ndarray, level: float = LEVEL) -> Interval:
     return float(low), float(high)
 
 
-def bootstrap_mean(items: np.ndarray, clusters: Sequence[object] | None = None, level: float = LEVEL) -> Interval:
-    """Return the interval of the mean of the items [n] that are not nan."""
-    return percentiles(weighted_means(items, resamples(len(items), clusters=clusters)), level)
-
-
 def weighted_means(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the mean of the items [n] that are not nan in each resample: [resamples]; nan: it has none."""
     valid = ~np.isnan(items)
@@ -61,23 +55,6 @@ def harmonic_mean(values: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         found: np.ndarray = values.shape[-1] / (1 / values).sum(axis=-1)
         return found
-
-
-def bootstrap_harmonic_mean(
-    groups: Sequence[Sequence[np.ndarray]],
-    clusters: Sequence[Sequence[object] | None] | None = None,
-    level: float = LEVEL,
-) -> Interval:
-    """Return the interval of the harmonic mean of the means of all item arrays.
-
-    groups: for each probe set its arrays [n of that set]; they are resampled together, different sets apart.
-    """
-    rng = np.random.default_rng(0)
-    means = []
-    for group, labels in zip(groups, clusters or [None] * len(groups), strict=True):
-        counts = resamples(len(group[0]), rng, labels)
-        means += [weighted_means(items, counts) for items in group]
-    return percentiles(harmonic_mean(np.stack(means, axis=-1)), level)
 
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:
@@ -102,50 +79,6 @@ def auc_draws(
     pairs = member_counts.sum(axis=1) * other_counts.sum(axis=1)
     found: np.ndarray = ((below + below_or_equal) / 2 * other_counts).sum(axis=1) / pairs
     return found
-
-
-def bootstrap_auc(members: np.ndarray, others: np.ndarray, level: float = LEVEL) -> Interval:
-    """Return the interval of `auc`, both sides resampled."""
-    rng = np.random.default_rng(0)
-    counts = resamples(len(members), rng), resamples(len(others), rng)
-    return percentiles(auc_draws(members, others, *counts), level)
-
-
-@dataclass(frozen=True)
-class KS:
-    """A two-sample Kolmogorov-Smirnov test."""
-
-    distance: float
-    """D, the largest gap between the distributions."""
-    p: float
-    """Its p-value."""
-    distance_interval: Interval
-    """Bootstrap interval of D."""
-    p_interval: Interval
-    """Bootstrap interval of p."""
-
-
-def ks_test(x: np.ndarray, y: np.ndarray, paired: bool, level: float = LEVEL) -> KS:
-    """Test whether x [n] and y [m] come from one distribution (two-sided, scipy's ks_2samp), with intervals.
-
-    paired: x[i] and y[i] belong to one item, which is drawn for both (the test itself knows no pairs). Interval of p: p
-    falls as D rises, so the resamples at the quantiles of D are those at the quantiles of p, and only these are tested.
-    """
-    from scipy.stats import ks_2samp
-
-    test = ks_2samp(x, y)
-    rng = np.random.default_rng(0)
-    x_counts = resamples(len(x), rng)
-    y_counts = x_counts if paired else resamples(len(y), rng)
-    draws = ks_draws(x, y, x_counts, y_counts)
-    order = np.argsort(draws)
-    ends = [order[round(q * (len(draws) - 1))] for q in ((1 - level) / 2, (1 + level) / 2)]
-    p_high, p_low = (
-        float(ks_2samp(np.repeat(x, x_counts[b].astype(int)), np.repeat(y, y_counts[b].astype(int))).pvalue)
-        for b in ends
-    )
-    low, high = (float(draws[b]) for b in ends)
-    return KS(float(test.statistic), float(test.pvalue), (low, high), (p_low, p_high))
 
 
 def ks_draws(x: np.ndarray, y: np.ndarray, x_counts: np.ndarray, y_counts: np.ndarray) -> np.ndarray:

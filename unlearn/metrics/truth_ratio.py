@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn.data.task import Role
 from unlearn.metrics.base import FORGETTING, Reading, Result
-from unlearn.metrics.columns import losses
+from unlearn.metrics.columns import losses, probe_clusters
 from unlearn.score.table import Tables, probe_names
 
 EPSILON = 1e-10
@@ -52,7 +52,11 @@ class TruthRatio:
         """Return the results of one model from its tables."""
         name = "truth_ratio" if self.aggregate == "paper" else f"truth_ratio_{self.aggregate}"
         items = {probe: self.items(tables, probe) for probe in probe_names(tables, "forget", "retain", "utility")}
-        return [Result.mean(name, probe, values) for probe, values in items.items() if not np.isnan(values).all()]
+        return [
+            Result.mean(name, probe, values, probe_clusters(tables, [probe]))
+            for probe, values in items.items()
+            if not np.isnan(values).all()
+        ]
 
     def items(self, tables: Tables, probe: str) -> np.ndarray:
         """Return what is averaged, for each item of one probe set: [n], nan where there are no perturbed answers."""

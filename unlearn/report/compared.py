@@ -37,9 +37,9 @@ class Row:
     """One line of the comparison: a run, the seeds of one setting pooled, or a reference model.
 
     kind: "run", "pooled", "original" or "control". setting: what tells it from the other rows. values: value, low, high
-    by metric key; intervals are over items (bootstrap) where there is one seed, over seeds (Student t) where there are
-    several. seconds: mean time of all stages, cached ones included. selected: share of the weights that the mask
-    selects (mean over seeds), nan where nothing was localized. verdict: on the worst leak, "" where nothing was
+    by metric key, with intervals over what items are about where there is one seed, over seeds (Student t) where
+    there are several. seconds: mean time of all stages, cached ones included. selected: share of the weights that the
+    mask selects (mean over seeds), nan where nothing was localized. verdict: on the worst leak, "" where nothing was
     attacked, or not in the same way. folder: the run's, "" where several are pooled.
     """
 

@@ -172,7 +172,7 @@ def _line(run: Run, line: Line) -> dict[str, Any]:
                 "value": show(result.value, line.scale) if result else "–",
                 "interval": show_interval(result, line.scale) if result else "",
                 "over": model == "unlearned" and line.over_unlearned,
-                "note": result.note if result and math.isnan(result.value) else "",
+                "note": result.note if result else "",
             }
         )
     return {"title": line.title, "metric": line.metric, "cells": cells, "n": line.n, "words": line.words}

@@ -74,8 +74,8 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_unlearning_changed_by_hand() -> None:
-    """Of four retain questions about two things one, then three are declined; the interval draws things, not questions:
-    a change of 0, 1/2 or 1 in every four draws.
+    """Of four retain questions about two things one, then three are declined; the interval counts things, not
+    questions: changes of 0 and of 1, and two say nothing.
     """
 
     def table(retain: list[int], known: list[float]) -> AttackResult:
@@ -87,9 +87,9 @@ def test_what_unlearning_changed_by_hand() -> None:
     before, after = table([1, 0, 0, 0], [0.9, 0.5]), table([1, 0, 1, 1], [0.1, 0.1])
     found = Refusals().across(before, after, None)
     assert found["over_refusal_change"] == found["refused_retain_change"] == pytest.approx(0.5)
-    assert (found["over_refusal_change_low"], found["over_refusal_change_high"]) == (0, 1)
+    assert (found["over_refusal_change_low"], found["over_refusal_change_high"]) == (-1, 1)
     assert found["jailbreak_success_change"] == pytest.approx(-0.6)
-    assert found["jailbreak_success_change_low"] == pytest.approx(-0.6)  # both are about one thing
+    assert np.isnan(found["jailbreak_success_change_low"])  # both are about one thing
     assert not any(name.startswith("refused_forget") for name in found)  # no such questions
 
 
@@ -97,4 +97,6 @@ def test_it_runs_on_a_model() -> None:
     attacked = Refusals().attack(subject(), setting(), NO_REFERENCES)
     (outcome,) = attacked.outcomes
     assert outcome.known.shape == (len(SCORED),)
-    assert all(value == 0 for value in Refusals().across(attacked, attacked, None).values())  # it is the same model
+    assert not any(
+        value > 0 or value < 0 for value in Refusals().across(attacked, attacked, None).values()
+    )  # it is the same model

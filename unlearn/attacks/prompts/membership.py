@@ -64,7 +64,7 @@ class Membership:
     family: ClassVar[str] = "membership"
     reference: ClassVar[str] = "arXiv 2310.16789, 2404.02936, 2407.06460"
     modality: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"probes", "control"})
 
     def __post_init__(self) -> None:
@@ -84,7 +84,8 @@ class Membership:
         """
         import pandas as pd
 
-        from unlearn.metrics.statistics import auc, bootstrap_auc
+        from unlearn.metrics.intervals import auc_interval
+        from unlearn.metrics.statistics import auc
 
         held = [probe for s in setting.task.probes if s.aim == "holdout" for probe in s.probes]
         if not held:
@@ -92,11 +93,15 @@ class Membership:
         found = self._signals(subject, setting, references, held)
         if not found.keys() - {PRIVLEAK}:
             raise Inapplicable("there is no model to compare with: no control model, and no attack.mia.against")
+        about = {
+            role: np.array([probe.cluster or f"{role} {i}" for i, probe in enumerate(probes)])
+            for role, probes in (("forget", setting.questions), ("holdout", held))
+        }
         outcomes, rows = [], []
         numbers: dict[str, float] = {}
         for name, (members, others) in found.items():
             rows += [
-                {"signal": name, "role": role, "row": i, "score": score}
+                {"signal": name, "role": role, "row": i, "about": about[role][i], "score": score}
                 for role, scores in (("forget", members), ("holdout", others))
                 for i, score in enumerate(scores)
             ]
@@ -104,8 +109,9 @@ class Membership:
                 continue
             drawn = [placements(members, others[draw]) for draw in balanced(len(others))]
             outcomes += [Outcome(name, known, seed=i) for i, known in enumerate(drawn)]
-            sides = members[~np.isnan(members)], others[~np.isnan(others)]
-            low, high = bootstrap_auc(*sides)
+            there = ~np.isnan(members), ~np.isnan(others)
+            sides = members[there[0]], others[there[1]]
+            low, high = auc_interval(*sides, about["forget"][there[0]], about["holdout"][there[1]])
             numbers |= {f"{name}_auc": auc(*sides), f"{name}_auc_low": low, f"{name}_auc_high": high}
         return AttackResult(
             outcomes,
@@ -203,33 +209,39 @@ def placements(members: np.ndarray, others: np.ndarray) -> np.ndarray:
 def membership_gap(model: pd.DataFrame, control: pd.DataFrame) -> dict[str, float]:
     """Return how far a model's signals are from those of the control, from their tables `membership`.
 
-    For each signal: gap = AUC - AUC of the control, its 95 % interval (gap_low, gap_high), both sets of rows resampled,
-    the same rows for both models, and detectable: 1 where the interval is clear of 0 on either side, for unlearning is
-    given away by rows that are known too badly as well. privleak, with its interval: 100 ((1 - AUC) - (1 - AUC of the
-    control)) / (1 - AUC of the control), by min_k at 0.4 (MUSE, Shi et al. 2024, arXiv 2407.06460): 0 is ideal.
+    For each signal: gap = AUC - AUC of the control, its 95 % interval (gap_low, gap_high), what the rows of both sets
+    are about resampled, alike for both models, and detectable: 1 where the interval is clear of 0 on either side, for
+    unlearning is given away by rows that are known too badly as well. privleak, with its interval: 100 ((1 - AUC) -
+    (1 - AUC of the control)) / (1 - AUC of the control), by min_k at 0.4 (MUSE, Shi et al. 2024, arXiv 2407.06460): 0
+    is ideal.
     """
+    from unlearn.metrics.intervals import interval
     from unlearn.metrics.privleak import privleak
-    from unlearn.metrics.statistics import auc_draws, percentiles, resamples
+    from unlearn.metrics.statistics import auc_draws
 
     found: dict[str, float] = {}
     for name, mine in model.groupby("signal", sort=False):
         sides = [_sides(table[table["signal"] == name]) for table in (mine, control)]
         there = [~np.isnan(a) & ~np.isnan(b) for a, b in zip(*sides, strict=True)]
+        about = [labels[kept] for labels, kept in zip(_sides(mine, "about"), there, strict=True)]
         sides = [(members[there[0]], others[there[1]]) for members, others in sides]
-        rng = np.random.default_rng(0)
-        counts = [np.vstack([np.ones(len(rows)), resamples(len(rows), rng)]) for rows in sides[0]]  # first, all rows
-        draws = [auc_draws(*rows, *counts) for rows in sides]
-        compared = privleak(*draws) if name == PRIVLEAK else draws[0] - draws[1]
-        low, high = percentiles(compared[1:])
+        compare = privleak if name == PRIVLEAK else np.subtract
+
+        def gap(counts: Sequence[np.ndarray], sides: list[Sides] = sides, compare: Any = compare) -> np.ndarray:
+            found: np.ndarray = compare(*(auc_draws(*rows, *counts) for rows in sides))
+            return found
+
+        low, high = interval(gap, about)
         label = PRIVLEAK if name == PRIVLEAK else f"{name}_gap"
-        found |= {label: float(compared[0]), f"{label}_low": low, f"{label}_high": high}
+        found |= {label: float(gap([np.ones((1, len(rows))) for rows in sides[0]])[0])}
+        found |= {f"{label}_low": low, f"{label}_high": high}
         if name != PRIVLEAK:
             found[f"{name}_detectable"] = float(low > 0 or high < 0)
     return found
 
 
-def _sides(table: pd.DataFrame) -> Sides:
-    forget, holdout = (table.loc[table["role"] == role, "score"].to_numpy(float) for role in ("forget", "holdout"))
+def _sides(table: pd.DataFrame, column: str = "score") -> Sides:
+    forget, holdout = (table.loc[table["role"] == role, column].to_numpy() for role in ("forget", "holdout"))
     return forget, holdout
 
 

@@ -53,7 +53,7 @@ class Refusals:
     Refusals of retain and alike are over-refusal. Numbers: `refused_GROUP`, the share that is declined, over_refusal,
     that of retain and alike together, and jailbreak_success, the mean K of the answers to the framed questions (by
     match where the report's metric is not read off answers). Across models each of them with `_change`, unlearned
-    minus original, and the ends of its 95 % interval (_change_low, _change_high; bootstrap over what questions are
+    minus original, and the ends of its 95 % interval (_change_low, _change_high; over what questions are
     about). Table `refusals`: a row for each question with the answer and its K (known). The row's K is 1 where a forget
     question is declined; it does not count as leak.
     """
@@ -92,13 +92,13 @@ class Refusals:
         self, original: AttackResult, unlearned: AttackResult, control: AttackResult | None
     ) -> Mapping[str, float]:
         """Return what unlearning changed, each with its interval."""
-        from unlearn.metrics.statistics import bootstrap_mean
+        from unlearn.metrics.intervals import DIFFERENCE, mean_interval
 
         before, after = (_measures(of.tables["refusals"].frame) for of in (original, unlearned))
         about = original.tables["refusals"].frame["about"]
         found: dict[str, float] = {}
         for name, change in ((name, after[name] - before[name]) for name in before if len(before[name])):
-            low, high = bootstrap_mean(change.to_numpy(float), list(about[change.index]))
+            low, high = mean_interval(change.to_numpy(float), list(about[change.index]), DIFFERENCE)
             found |= {f"{name}_change": float(change.mean()), f"{name}_change_low": low, f"{name}_change_high": high}
         return found
 
