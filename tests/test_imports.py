@@ -14,6 +14,11 @@ ALLOWED = {
     "recipe": ("runtime",),
     "data": ("runtime", "recipe"),
     "models": ("data", "runtime", "recipe"),
+    "models.base": ("models", "training.objective", "data", "runtime", "recipe"),
+    **{
+        f"models.{family}": ("models", "training.supervised", "training.objective", "data", "runtime", "recipe")
+        for family in ("tiny", "pretrained")
+    },
     "training": ("models", "data", "runtime", "recipe"),
     "score": ("models", "data", "runtime"),
     "metrics": ("score.table", "data", "runtime"),

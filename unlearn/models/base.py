@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from annotated_types import Gt, Le
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Role, Task
+from unlearn.data.task import Modality, Role, Row, Task
 from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from unlearn.models.policy import Policy
+    from unlearn.training.objective import Objective
 
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process
 
@@ -44,7 +48,7 @@ class Loaded(NamedTuple):
 class ModelFamily(Protocol):
     """A starting point for original and control models: a small frozen dataclass in conf/model.
 
-    A family that learns otherwise than by the nll of answers brings its own `objective`: see training/supervised.py.
+    How its models are loaded, run, taught and saved is asked of the family alone: their files are its own business.
     """
 
     modality: ClassVar[Modality]
@@ -95,6 +99,17 @@ class ModelFamily(Protocol):
         """Return a saved or published model, in float32 on the CPU, in eval mode; UserError where it can't be had."""
         ...
 
+    def save(self, loaded: Loaded, folder: Path, base: str | None = None, variant: str = "") -> None:
+        """Write what `load` reads into a folder.
+
+        base: hub id or folder of the weights below the model's layers, where it has any. variant: see Subject.
+        """
+        ...
+
     def policy(self, module: Any) -> Policy:
         """Return the way in which training runs a model of this family."""
+        ...
+
+    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+        """Return what a model minimises to learn rows; UserError where it can't learn one of them."""
         ...

@@ -9,7 +9,7 @@ from annotated_types import MinLen
 
 from unlearn.data.history import Training
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Role, Task
+from unlearn.data.task import Modality, Role, Row, Task
 from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
@@ -17,7 +17,11 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local, local_state
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from unlearn.models.policy import Policy
+    from unlearn.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,23 @@ class PretrainedLM:
 
         return Loaded(load_model(path), load_tokenizer(path))
 
+    def save(self, loaded: Loaded, folder: Path, base: str | None = None, variant: str = "") -> None:
+        """Write a model folder, in layers where the model has any."""
+        from unlearn.models.loading import save_model
+
+        save_model(loaded.module, loaded.processor, folder, base, variant)
+
     def policy(self, module: Any) -> Policy:
         """Return the one of causal LMs."""
         from unlearn.models.policy import Policy
 
         return Policy(module)
+
+    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+        """Return the nll of answers and texts."""
+        from unlearn.training.supervised import answers
+
+        return answers(rows, processor, self.prompt, recipe, seed)
 
 
 def retain_split(forget_split: str) -> str:

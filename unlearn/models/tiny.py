@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Role, Task, digest
+from unlearn.data.task import Modality, Role, Row, Task, digest
 from unlearn.data.texts import all_texts
 from unlearn.models.base import Loaded, Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from unlearn.models.policy import Policy
+    from unlearn.training.objective import Objective
 
 POSITIONS = 2048  # tokens of the longest row that it is made for
 _SPECIAL = ("<pad>", "<eos>")
@@ -107,11 +111,23 @@ class TinyLM:
 
         return Loaded(load_model(path), load_tokenizer(path))
 
+    def save(self, loaded: Loaded, folder: Path, base: str | None = None, variant: str = "") -> None:
+        """Write a model folder, in layers where the model has any."""
+        from unlearn.models.loading import save_model
+
+        save_model(loaded.module, loaded.processor, folder, base, variant)
+
     def policy(self, module: Any) -> Policy:
         """Return the one of causal LMs."""
         from unlearn.models.policy import Policy
 
         return Policy(module)
+
+    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
+        """Return the nll of answers and texts."""
+        from unlearn.training.supervised import answers
+
+        return answers(rows, processor, self.prompt, recipe, seed)
 
     def _tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
         """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""

@@ -56,10 +56,9 @@ def locate(experiment: Experiment, task: Task, original: Model, device: torch.de
     """Return the folder with the mask, the numbers and tables that explain it, and any further masks."""
 
     def build(folder: Path) -> None:
-        from unlearn.models.loading import load_model, load_tokenizer
-
-        model: Any = load_model(original.path)
-        tokenizer, budget = load_tokenizer(original.path), experiment.train.micro_tokens
+        model: Any
+        model, tokenizer = experiment.model.load(original.path)
+        budget = experiment.train.micro_tokens
         subject = Subject("original", model.to(device), tokenizer, experiment.model.prompt, budget)
         with progress("localizing", total=None):
             read = task.only(experiment.localize.reads)

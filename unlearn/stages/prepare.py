@@ -173,7 +173,7 @@ def _train(
 ) -> None:
     import torch
 
-    from unlearn.models.loading import save_model
+    from unlearn.models.base import Loaded
     from unlearn.training import checkpoint
 
     family, start = experiment.model, learning.start
@@ -186,7 +186,7 @@ def _train(
     if distributed.is_main():
         write_json(folder / "history.json", log)
         write_json(folder / PROMPT, asdict(family.prompt))
-        save_model(model, tokenizer, folder)
+        family.save(Loaded(model, tokenizer), folder)
         checkpoint.discard(folder)
 
 
@@ -195,11 +195,10 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train a model in place on rows; return the log, a row a step. A checkpoint stays in the folder."""
     from unlearn.training.loop import Setup, Watch, train
-    from unlearn.training.supervised import objective_of
 
     family, seed = experiment.model, experiment.seed
     recipe = learning.recipe or family.finetune
-    objective = objective_of(family, learning.rows, tokenizer, recipe, seed)
+    objective = family.objective(learning.rows, tokenizer, recipe, seed)
     with progress(title, total=objective.steps) as advance:
         setup = Setup(recipe, seed, learning.update or experiment.finetune_update)
         watch = Watch(advance=advance, notify=notify)

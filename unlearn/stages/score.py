@@ -112,11 +112,9 @@ def evaluate_metrics(experiment: Experiment, folder: Path) -> None:
 
 
 def _load(experiment: Experiment, path: str, role: Role, device: torch.device) -> Subject:
-    from unlearn.models.loading import load_model, load_tokenizer
-
-    model: Any = load_model(path)
-    prompt, budget = experiment.model.prompt, experiment.token_budget
-    return Subject(role, model.to(device), load_tokenizer(path), prompt, budget)
+    model: Any
+    model, processor = experiment.model.load(path)
+    return Subject(role, model.to(device), processor, experiment.model.prompt, experiment.token_budget)
 
 
 def _title(role: Role) -> str:

@@ -97,12 +97,13 @@ def unlearn(
             from unlearn.stages.work import UnlearningWork
 
             def evaluate(module: Any) -> dict[str, float]:
-                return _curve_point(experiment, task, module, work.processor, known)
+                return _curve_point(experiment, task, module, processor, known)
 
             work = UnlearningWork(experiment, models, mask, folder, device, wanted.number)
             work.watch_with(evaluate, tracker)
-            method = experiment.method
-            result = method.unlearn(work.subject(), wanted.task.only(method.reads), work)
+            subject, method = work.subject(), experiment.method
+            processor = subject.processor
+            result = method.unlearn(subject, wanted.task.only(method.reads), work)
             if distributed.is_main():
                 _save(dataclasses.replace(result, variant=wanted.variant or result.variant), work, original)
 
@@ -141,17 +142,17 @@ def _key(experiment: Experiment, task: Task, known: References, mask: Mask | Non
 
 def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
     """Check that nothing changed but what may, since the original, and write the model folder."""
+    from unlearn.models.base import Loaded
     from unlearn.models.layered import below
-    from unlearn.models.loading import load_model, save_model
     from unlearn.training import checkpoint
     from unlearn.training.weights import check_unselected
 
     if work.allowed:
-        before: Any = load_model(original.path)
+        before: Any = work.family.load(original.path).module
         changed = check_unselected(work.allowed, before.to(next(result.module.parameters()).dtype), result.module)
         notify(f"{changed:.1%} of the weights that may change did, and no other")
     base = below(original.path) or original.path
-    save_model(result.module, result.processor, work.folder, base, result.variant)
+    work.family.save(Loaded(result.module, result.processor), work.folder, base, result.variant)
     checkpoint.discard(work.folder)
     for temporary in work.temporary:
         shutil.rmtree(temporary, ignore_errors=True)

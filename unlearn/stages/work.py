@@ -10,7 +10,6 @@ import torch
 
 from unlearn.data.task import Role, digest
 from unlearn.models.layered import below
-from unlearn.models.loading import load_model, load_tokenizer
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
 from unlearn.models.subject import References, Subject
@@ -60,7 +59,6 @@ class UnlearningWork:
         """Which weights the result may differ in."""
         self.temporary = (folder / "steps", folder / "trainings")
         """What is of no use once the method is through."""
-        self.processor: Any = load_tokenizer(known["original"].path)
         self._evaluate: Callable[[Any], dict[str, float]] | None = None
         self._tracker: Tracker | None = None
         self._given: Subject | None = None
@@ -147,8 +145,8 @@ class UnlearningWork:
 
     def _load(self, role: Role, dtype: torch.dtype = torch.float32) -> Subject:
         path, prompt = self.known[role].path, self.experiment.model.prompt
-        module: Any = load_model(path)
-        processor = self.processor if role == "original" else load_tokenizer(path)
+        module: Any
+        module, processor = self.family.load(path)
         variant = f"request-{self.request - 1}" if role == "original" and self.request > 1 else ""
         budget = self.experiment.token_budget
         return Subject(

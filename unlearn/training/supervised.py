@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
 from unlearn.data.task import Example, ImageExample, Passage, Row
-from unlearn.models.base import ModelFamily
 from unlearn.models.batches import Batch
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 from unlearn.training.checkpoint import Log
 from unlearn.training.loop import Setup, Watch, train
-from unlearn.training.objective import Loss, Objective, Side, Term
+from unlearn.training.objective import Loss, Side, Term
 from unlearn.training.plan import Plan, plan_training
 from unlearn.training.planned import Planned
 
@@ -24,23 +23,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@runtime_checkable
-class Teaches(Protocol):
-    """A model family that says itself what its plain training minimises."""
+def answers(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, recipe: Recipe, seed: int
+) -> Answers:
+    """Return the nll of answers and texts, which language models minimise to learn rows.
 
-    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
-        """Return the objective of learning these rows."""
-        ...
-
-
-def objective_of(family: ModelFamily, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
-    """Return what a model of the family minimises to learn rows: the family's own objective where it brings one.
-
-    Else it is the nll of answers and texts. UserError where a row is neither.
+    UserError where a row is neither.
     """
-    if isinstance(family, Teaches):
-        return family.objective(rows, processor, recipe, seed)
-    return Answers(plan_answers([_readable(row) for row in rows], processor, family.prompt, recipe, seed))
+    return Answers(plan_answers([_readable(row) for row in rows], tokenizer, prompt, recipe, seed))
 
 
 def _readable(row: Row) -> Example | str:
