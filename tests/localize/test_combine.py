@@ -87,8 +87,15 @@ def test_no_table_is_lost(subject: Subject, task: Task) -> None:
         assert tables.keys() == expected.keys() and tables["rows"].frame["rows"].item() == expected["rows"]
 
 
+class Nothing(tuple[()]):
+    """No task, of which nothing is read."""
+
+    def only(self, reads: object) -> Nothing:
+        return self
+
+
 def test_each_part_is_checked() -> None:
-    nothing: Any = None
+    nothing: Any = Nothing()
     for combination in (Union(NoLocalization(), Rows(1)), Intersection(Rows(1), NoLocalization()), Complement(Rows(1))):
         with pytest.raises(UserError, match="no task"):
             combination.check(nothing, RUN)

@@ -47,7 +47,7 @@ class Pushes:
 
     modality: ClassVar[str] = "text"
     version: ClassVar[int] = 1
-    reads: ClassVar[frozenset[str]] = frozenset({"forget"})
+    reads: ClassVar[frozenset[str]] = frozenset({"forget", "reference"})
     given: ClassVar[list[tuple[str, int, str, int]]] = []
     """Of each request: variant and layers of the subject, and of the original that the work lends."""
     dies_at: int | None = None

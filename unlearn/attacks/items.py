@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from unlearn.data.posed import posed
 from unlearn.data.task import Question, Task
 
 Split = Literal["across_cluster", "within_cluster"]
@@ -17,7 +18,7 @@ class Item:
     index: int
     """Its place, counted from 0."""
     probe: Question
-    """What is asked, and its answer."""
+    """What is asked, how, and its answer."""
 
     @property
     def short_answer(self) -> str:
@@ -27,5 +28,4 @@ class Item:
 
 def forget_items(task: Task) -> tuple[Item, ...]:
     """Return all forget probes of a task, in order."""
-    probes = [probe for probe_set in task.probes if probe_set.aim == "forget" for probe in probe_set.probes]
-    return tuple(Item(i, probe) for i, probe in enumerate(probes))
+    return tuple(Item(i, probe) for i, probe in enumerate(posed(task, "forget")))

@@ -1,4 +1,4 @@
-"""What a component is handed of a task: the parts that it declares to read, and an error for every other."""
+"""What a component is handed: the parts that it declares to read, and an error for every other."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ T = TypeVar("T")
 
 
 class UndeclaredReadError(Exception):
-    """A component reads a part of the task that it does not name in `reads`: a mistake in the component."""
+    """A component reads a part of the task or a model that it does not name in `reads`: a mistake in the component."""
 
     def __init__(self, part: str) -> None:
-        super().__init__(f"the component reads '{part}' of the task without naming it in `reads`")
+        super().__init__(f"the component reads '{part}' without naming it in `reads`")
 
 
 class Undeclared:
-    """Stands for a part of a task that was not declared: whatever is done with it raises UndeclaredReadError."""
+    """Stands for what was not declared: whatever is done with it raises UndeclaredReadError."""
 
     def __init__(self, part: str) -> None:
         self.part = part
 
     def _refuse(self, *_: object) -> NoReturn:
         raise UndeclaredReadError(self.part)
+
+    def __call__(self) -> NoReturn:
+        """Refuse to give a model."""
+        self._refuse()
 
     __iter__ = __len__ = __getitem__ = __contains__ = __bool__ = __add__ = __radd__ = _refuse
 

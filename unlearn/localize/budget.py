@@ -62,13 +62,13 @@ class Budget:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Ask `match` whether it can run; without it any task will do."""
         if self.match:
-            self.match.check(task, setting)
+            self.match.check(task.only(self.match.reads), setting)
 
     def matched(self, subject: Subject, task: Task, seed: int) -> tuple[Self, Localization | None]:
         """Return the same with the number of weights that `match` selects, and what that localizer found."""
         if not self.match:
             return self, None
-        found = self.match.localize(subject, task, seed)
+        found = self.match.localize(subject, task.only(self.match.reads), seed)
         if not found.mask.selected:
             raise UserError("the localizer to match selects no weights")
         return replace(self, match=None, parameters=found.mask.selected), found

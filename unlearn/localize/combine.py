@@ -37,8 +37,8 @@ class Pair(ABC):
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Ask both whether they can run."""
-        self.first.check(task, setting)
-        self.second.check(task, setting)
+        for part in (self.first, self.second):
+            part.check(task.only(part.reads), setting)
 
     @abstractmethod
     def combine(self, first: Mask, second: Mask) -> Mask:
@@ -46,7 +46,7 @@ class Pair(ABC):
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Ask both. Where both give a table of the same name, the second one's is called second_NAME."""
-        first, second = self.first.localize(subject, task, seed), self.second.localize(subject, task, seed)
+        first, second = (part.localize(subject, task.only(part.reads), seed) for part in (self.first, self.second))
         numbers = {f"{which}.{name}": n for which, part in _named(first, second) for name, n in part.numbers.items()}
         numbers |= {f"{which}.fraction": part.mask.fraction for which, part in _named(first, second)}
         words = {f"{which}.{name}": w for which, part in _named(first, second) for name, w in part.words.items()}

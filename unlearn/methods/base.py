@@ -101,7 +101,11 @@ class Method(Protocol):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Return what it is handed: names of the task's sets, "facts", "mask", "recipe", "lora", "update"."""
+        """Return what it is handed.
+
+        Names of the task's sets, "facts", and, of what `Work` lends, "mask", "recipe", "lora", "update", "reference"
+        and "control"; `Work.train` takes "recipe" and "update".
+        """
         ...
 
     def check(self, task: Task, setting: RunSetting) -> None:

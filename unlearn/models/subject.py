@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unlearn.data.narrowing import Undeclared
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Role
 
@@ -45,6 +46,18 @@ class Subject:
 
     sampling: Sampling | None = None
     """How its answers are drawn; None: greedily."""
+
+    reformed: Callable[[PromptFormat], PromptFormat] = lambda prompt: prompt
+    """What is made of every prompt format that questions come in (conversations, vectors in front)."""
+
+    def reformatted(self, change: Callable[[PromptFormat], PromptFormat]) -> Subject:
+        """Return the subject with another form of prompts, of its own and of those that probe sets bring."""
+        earlier = self.reformed
+        return replace(self, prompt=change(self.prompt), reformed=lambda prompt: change(earlier(prompt)))
+
+    def puts(self, prompt: PromptFormat | None) -> PromptFormat:
+        """Return how it is asked what a probe set has in that format; None: in its own."""
+        return self.prompt if prompt is None else self.reformed(prompt)
 
     def copied(self) -> Subject:
         """Return the same subject with weights of its own, to be changed."""
@@ -90,3 +103,13 @@ class References:
 
     control: Callable[[], Subject | None]
     """Gives the model that never learned, None where there is none."""
+
+    def only(self, reads: Collection[str]) -> References:
+        """Return the models as a component sees them that declares to read these ("reference": the original).
+
+        Asking for another raises UndeclaredReadError.
+        """
+        return References(
+            self.original if "reference" in reads else Undeclared("reference"),
+            self.control if "control" in reads else Undeclared("control"),
+        )

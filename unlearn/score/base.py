@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from unlearn.data.posed import prompt_of
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from unlearn.data.prompt import Encoded
+    from unlearn.data.prompt import Encoded, PromptFormat
     from unlearn.data.task import ProbeSet, Question, Task
 
 Progress = Callable[[int], object]
@@ -68,6 +69,11 @@ class Asked:
     """The wording of the question that is put."""
 
     @property
+    def prompt(self) -> PromptFormat | None:
+        """Return how it is put; None: as the run puts everything."""
+        return prompt_of(self.probe) or self.set.prompt
+
+    @property
     def place(self) -> dict[str, object]:
         """Return the columns that every table has."""
         return {"probe": self.set.name, "aim": self.set.aim, "item": self.item, "cluster": self.probe.cluster}
@@ -97,7 +103,7 @@ def encode_answers(subject: Subject, rows: Sequence[tuple[Asked, str]]) -> list[
     return map_kinds(
         lambda prompt, some: prompt.encode_all(subject.processor, [(asked.question, text) for asked, text in some]),
         rows,
-        lambda row: row[0].set.prompt or subject.prompt,
+        lambda row: subject.puts(row[0].prompt),
     )
 
 
@@ -106,7 +112,7 @@ def encode_questions(subject: Subject, rows: Sequence[Asked]) -> list[list[int]]
     return map_kinds(
         lambda prompt, some: prompt.encode_prompts(subject.processor, [asked.question for asked in some]),
         rows,
-        lambda asked: asked.set.prompt or subject.prompt,
+        lambda asked: subject.puts(asked.prompt),
     )
 
 

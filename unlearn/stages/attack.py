@@ -15,6 +15,7 @@ from unlearn.attacks.setting.answer_metric import choose_answer_metric
 from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.split import Items, split_items
+from unlearn.data.posed import posed
 from unlearn.data.task import Role, Task, digest
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import leak_report
@@ -123,13 +124,13 @@ def _baseline(wanted: str, control: bool, invented: bool) -> Baseline:
 
 
 def _setting(experiment: Experiment, task: Task, items: Items) -> AttackSetting:
-    kept = [probe for probe_set in task.probes if probe_set.aim == "retain" for probe in probe_set.probes]
+    kept = posed(task, "retain")
     step = max(1, len(kept) // experiment.leak.utility) if experiment.leak.utility else 1
     return AttackSetting(
         task,
         items.attacker_items,
         items.held_out_items,
-        tuple(kept[::step][: experiment.leak.utility]),
+        kept[::step][: experiment.leak.utility],
         choose_answer_metric(task, experiment.leak.answer_metric),
         experiment.leak.seeds,
     )
@@ -192,7 +193,7 @@ def _attempt(
 
         subject, seen = loaded.subject, replace(setting, task=setting.task.only(one.reads))
         with Effort() as effort, deadline(None if name == NONE else experiment.leak.max_seconds):
-            attacked = one.attack(subject, seen, loaded.references)
+            attacked = one.attack(subject, seen, loaded.references.only(one.reads))
         AttackRun(attacked, effort.seconds, effort.gflop).save(folder)
 
     control = dict(loaded.control.key) if loaded.control else None

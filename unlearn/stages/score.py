@@ -36,13 +36,16 @@ def score_unlearned(
     unlearned = store.root / "unlearned"
     for role, (_, tables) in references.items():
         store.stage(f"scores/{role}", {"scores": tables.name}, partial(copy_stage, tables))
-    key = score_key(experiment, task, {"unlearned": read_json(unlearned / MANIFEST)["key"]})
+    beside = {"reference": references["original"][1].name, "control": None}
+    if "control" in references:
+        beside["control"] = references["control"][1].name
+    key = score_key(experiment, task, {"unlearned": read_json(unlearned / MANIFEST)["key"]}, beside)
 
     def build(folder: Path) -> None:
         models = {role: partial(_load, experiment, path, role, device) for role, (path, _) in references.items()}
         subject = _load(experiment, str(unlearned), "unlearned", device)
-        beside = References(models["original"], models.get("control", lambda: None))
-        save(score(experiment.evaluate, subject, asked_of(experiment, task), beside, _title("unlearned")), folder)
+        lent = References(models["original"], models.get("control", lambda: None))
+        save(score(experiment.evaluate, subject, asked_of(experiment, task), lent, _title("unlearned")), folder)
 
     return [store.stage("scores/unlearned", key, build)]
 
@@ -63,10 +66,14 @@ def score_loaded(experiment: Experiment, task: Task, model: Any, tokenizer: Any,
     save(score(experiment.evaluate, subject, asked_of(experiment, task), alone, title), folder)
 
 
-def score_key(experiment: Experiment, task: Task, model: Key) -> Key:
-    """Return what decides a model's tables: the key of each scorer, by name."""
+def score_key(experiment: Experiment, task: Task, model: Key, beside: Key | None = None) -> Key:
+    """Return what decides a model's tables: the key of each scorer, by name.
+
+    beside: what identifies the models beside it, "reference" and "control"; None: it is its own reference.
+    """
     asked, about = asked_of(experiment, task), Asked(model, experiment.model.prompt)
-    return {name: component_key(scorer, asked, about) for name, scorer in experiment.evaluate.items()}
+    lent = beside or {"reference": model, "control": None}
+    return {name: component_key(scorer, asked, about, offered=lent) for name, scorer in experiment.evaluate.items()}
 
 
 def asked_of(experiment: Experiment, task: Task) -> Task:
@@ -82,7 +89,7 @@ def score(
     found: dict[str, Explained] = {}
     with progress(title) if title else nullcontext() as advance:
         for scorer in scorers.values():
-            found |= scorer.score(subject, task.only(scorer.reads), references, advance)
+            found |= scorer.score(subject, task.only(scorer.reads), references.only(scorer.reads), advance)
     return found
 
 

@@ -137,7 +137,7 @@ def _key(experiment: Experiment, task: Task, known: References, mask: Mask | Non
     }
     asked = Asked(given, experiment.model.prompt)
     key = component_key(experiment.method, task, asked, experiment.seed, offered)
-    return {**key, "curve": [recipe.evaluate_at, recipe.evaluate_every]}
+    return {**key, "curve": [recipe.evaluate_at, recipe.evaluate_every], "weights": recipe.weights}
 
 
 def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:

@@ -19,6 +19,12 @@ from unlearn.attacks.internals.truth_probes import (
 )
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question
+from unlearn.models.subject import Subject
+
+
+def asked_in(prompt: PromptFormat) -> Subject:
+    """A subject with that prompt, of which no model is asked."""
+    return Subject("unlearned", None, tokenizer(), prompt, 1024)  # type: ignore[arg-type]
 
 
 def made(items: int, options: int = 4) -> Statements:
@@ -91,10 +97,10 @@ def test_permuted_labels_have_one_truth_an_item(options: list[int], seed: int) -
 
 def test_statements_are_questions_with_an_answer_in_one_wording() -> None:
     probes = [Question("a", "b c", "b d", ("b e", "b f", "b g")), Question("h", "i"), Question("h", "i", None, ("j",))]
-    found = statements(tokenizer(), PROMPT, probes, most=2)
+    found = statements(asked_in(PROMPT), probes, most=2)
     words = [" ".join(WORDS[i] for i in ids) for ids in found.ids]
     assert words == ["a b d", "a b e", "a b f", "h i", "h i", "h j"]
     assert found.item.tolist() == [0, 0, 0, 1, 2, 2] and found.options.tolist() == [3, 1, 2]
     assert found.true.tolist() == [True, False, False, True, True, False]
-    ended = statements(tokenizer(), PromptFormat(chat_template=False, answer_start=" "), probes, most=2)
+    ended = statements(asked_in(PromptFormat(chat_template=False, answer_start=" ")), probes, most=2)
     assert ended.ids == found.ids  # EOS is no part of a statement

@@ -20,6 +20,7 @@ from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.sleek import Sleek, spread, suppression
 from unlearn.attacks.setting.answer_metric import AnswerScores
+from unlearn.data.posed import longest_answer
 from unlearn.data.task import Question
 from unlearn.models.sampling import Sampling
 from unlearn.models.subject import References, Subject
@@ -48,7 +49,7 @@ class Talker:
         spoken: bool = False,
     ) -> AnswerScores:
         self.asked += [
-            (history, probe.question, setting.task.max_new_tokens)
+            (history, probe.question, longest_answer(probe, setting.task))
             for history, probe in zip(histories, probes, strict=True)
         ]
         known = [bool(self.knows(probe.question)) for probe in probes]  # type: ignore[operator]

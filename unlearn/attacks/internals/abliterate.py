@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
+from unlearn.attacks.setting.putting import encode_answers, encode_questions
 from unlearn.attacks.setting.self_estimate import self_estimate
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
@@ -115,13 +116,10 @@ class Abliterate:
         def read(prompts: Sequence[Sequence[int]]) -> Tensor:
             return last_residuals(subject.module, prompts, subject.token_budget)
 
-        def ids(questions: Sequence[str]) -> list[list[int]]:
-            return subject.prompt.encode_prompts(subject.processor, questions)
-
-        forget = ids([item.probe.question for item in setting.attacker_items])
+        forget = encode_questions(subject, [item.probe for item in setting.attacker_items])
         if contrast == "retain":
             kept = [example.questions[0] for example in setting.task.examples("retain")]
-            return difference(read(forget), read(ids(self._some(kept))))
+            return difference(read(forget), read(subject.prompt.encode_prompts(subject.processor, self._some(kept))))
         from unlearn.data.prompt import encode_passage
 
         passages = [passage.text for passage in setting.task.passages("fluency")]
@@ -140,8 +138,7 @@ class Abliterate:
         probes = [item.probe for item in setting.attacker_items]
         now, before = (ask(model, setting, probes).known for model in (subject, original))
         lost = [probe for probe, a, b in zip(probes, before, now, strict=True) if a >= HIT > b] or probes
-        pairs = [(probe.question, probe.answer) for probe in lost]
-        rows = [row.ids for row in subject.prompt.encode_all(subject.processor, pairs)]
+        rows = [row.ids for row in encode_answers(subject, [(probe, probe.answer) for probe in lost])]
         places = _spread([range(START if len(row) > START else 0, len(row)) for row in rows])
         here, there = (token_states(s.module, rows, places, s.token_budget) for s in (subject, original))
         kept = [typical(a) & typical(b) for a, b in zip(here, there, strict=True)]

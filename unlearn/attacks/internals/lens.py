@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
+from unlearn.attacks.setting.putting import map_prompts
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -18,6 +20,8 @@ from unlearn.runtime.explained import Chart, Explained
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+    from unlearn.attacks.setting.answer_tokens import AnswerToken
 
 Stream = Literal["resid", "mid", "mlp", "attention"]
 TUNED = "tuned"
@@ -65,9 +69,11 @@ class Lens:
             [item.probe for item in (*setting.attacker_items, *setting.held_out_items)],
             len(setting.attacker_items),
         )
-        about = subject.processor, subject.prompt, probes
-        choices = option_tokens(*about) if setting.answer_metric == "mcq" else []
-        answers = choices or answer_tokens(*about)
+        tokenizer, mcq = subject.processor, setting.answer_metric == "mcq"
+        choices = map_prompts(partial(option_tokens, tokenizer), subject, probes) if mcq else []
+        answers: Sequence[AnswerToken] = choices
+        if not mcq:
+            answers = map_prompts(partial(answer_tokens, tokenizer), subject, probes)
         options, chance = (
             [choice.options for choice in choices],
             np.array([1 / len(choice.options) for choice in choices]),

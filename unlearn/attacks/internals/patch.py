@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
+from unlearn.attacks.setting.putting import map_prompts
 from unlearn.data.task import Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -48,7 +50,7 @@ class Patch:
 
         from unlearn.attacks.setting.answer_tokens import answer_tokens
 
-        answers = answer_tokens(subject.processor, subject.prompt, setting.questions)
+        answers = map_prompts(partial(answer_tokens, subject.processor), subject, setting.questions)
         original = references.original().module
         outcomes, rows = [], []
         for direction, giver, taker in (

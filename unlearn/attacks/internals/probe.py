@@ -69,9 +69,7 @@ class TruthProbe:
         own = [item.probe for item in setting.attacker_items if item.probe.perturbed_answers]
         if len(own) < 2 or not any(probe.perturbed_answers for probe in setting.questions):
             raise Inapplicable(f"dataset '{setting.task.name}' has no wrong answers that the true ones are told from")
-        own_statements, asked = (
-            statements(subject.processor, subject.prompt, probes, self.wrong) for probes in (own, setting.questions)
-        )
+        own_statements, asked = (statements(subject, probes, self.wrong) for probes in (own, setting.questions))
         states, asked_states = _states(subject, subject.module, own_statements), _states(subject, subject.module, asked)
         right = right_choices(truth_scores(states, own_statements.true, asked_states), asked)  # [L, items]
         known = beyond_chance(right, asked.options).numpy()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from unlearn.data.prompt import PromptFormat
+from unlearn.attacks.setting.putting import encode_answers
 from unlearn.data.task import Question
+from unlearn.models.subject import Subject
 from unlearn.score.linear_probe import fit
 
 FEW = 100  # statements: with fewer, a difference of means generalises better than a fitted map
@@ -42,19 +42,17 @@ class Statements:
         return drawn
 
 
-def statements(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptFormat, probes: Sequence[Question], most: int
-) -> Statements:
+def statements(subject: Subject, probes: Sequence[Question], most: int) -> Statements:
     """Return the answer and at most `most` wrong ones of each probe, in one wording: wrong answers are variants of the
     paraphrased answer, where there is one. EOS and what chat templates put after the answer is left out."""
     rows, item, true = [], [], []
     for i, probe in enumerate(probes):
         options = (probe.paraphrased_answer or probe.answer, *probe.perturbed_answers[:most])
-        rows += [(probe.question, text) for text in options]
+        rows += [(probe, text) for text in options]
         item += [i] * len(options)
         true += [k == 0 for k in range(len(options))]
-    special = set(tokenizer.all_special_ids)
-    ids = [_stripped(row.ids, row.n_prompt, special) for row in prompt.encode_all(tokenizer, rows)]
+    special = set(subject.processor.all_special_ids)
+    ids = [_stripped(row.ids, row.n_prompt, special) for row in encode_answers(subject, rows)]
     return Statements(tuple(ids), torch.tensor(item), torch.tensor(true))
 
 

@@ -20,6 +20,7 @@ from unlearn.attacks.optimized.fitting import (
     fit,
     force_each,
 )
+from unlearn.attacks.setting.putting import encode_questions
 from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -77,8 +78,8 @@ class Latent:
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome for each seed and epsilon. UserError where the model's layout is not understood."""
         sites = stream_sites(subject, self.layers)
-        questions = [item.probe.question for item in setting.attacker_items]
-        medians = median_norms(subject, sites, subject.prompt.encode_prompts(subject.processor, questions))
+        prompts = encode_questions(subject, [item.probe for item in setting.attacker_items])
+        medians = median_norms(subject, sites, prompts)
         outcomes: list[Outcome] = []
         with progress("perturbing activations", total=len(setting.seeds) * len(self.epsilons)) as advance:
             for seed in setting.seeds:
@@ -112,7 +113,7 @@ class Latent:
         import torch
 
         width, device = subject.module.config.get_text_config().hidden_size, subject.module.device
-        length = len(subject.prompt.encode_prompt(subject.processor, probes[0].question))
+        length = len(encode_questions(subject, probes[:1])[0])
         generator = torch.Generator().manual_seed(seed)
 
         def shift(median: float) -> Shift:

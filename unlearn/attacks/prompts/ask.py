@@ -39,5 +39,5 @@ def ask_variants(
 def _with_long_prompts(subject: Subject) -> Subject:
     """Return the subject with prompts as long as it reads: cut as the dataset's are, they lose the question."""
     reads = getattr(subject.module.config.get_text_config(), "max_position_embeddings", None) or _TOKENS
-    most = max(subject.prompt.max_tokens, min(_TOKENS, reads - 64))
-    return replace(subject, prompt=replace(subject.prompt, max_tokens=most))
+    most = min(_TOKENS, reads - 64)
+    return subject.reformatted(lambda prompt: replace(prompt, max_tokens=max(prompt.max_tokens, most)))

@@ -39,7 +39,7 @@ def k_shot(item: Item, context: PromptContext) -> Question | None:
 
 def _shown(item: Item, context: PromptContext, solved: Sequence[tuple[str, str]]) -> Question:
     """Put solved questions before this one, in the model's own format where that is no chat template."""
-    probe, form = item.probe, context.prompt
+    probe, form = item.probe, context.form(item)
     if is_completion(probe):
         shown = [f"{question}{answer}{PARAGRAPH}" for question, answer in solved]
         return replace(probe, question="".join(shown) + probe.question)

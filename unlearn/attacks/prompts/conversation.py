@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
+from unlearn.attacks.setting.putting import encode_questions
+from unlearn.data.posed import longest_answer
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question
 from unlearn.models.subject import Subject
@@ -49,7 +51,7 @@ def conversing(subject: Subject) -> Subject:
     """Return the subject with conversations as questions, as long as its context window."""
     config = subject.module.config.get_text_config()
     window = getattr(config, "max_position_embeddings", None) or _WINDOW
-    return replace(subject, prompt=ConversationFormat(**asdict(subject.prompt) | {"max_tokens": window}))
+    return subject.reformatted(lambda prompt: ConversationFormat(**asdict(prompt) | {"max_tokens": window}))
 
 
 def ask_after(
@@ -68,13 +70,13 @@ def ask_after(
     import numpy as np
 
     talking = conversing(subject)
-    room = talking.prompt.max_tokens - setting.task.max_new_tokens
+    room = [talking.prompt.max_tokens - longest_answer(probe, setting.task) for probe in probes]
     left = [list(history) for history in histories]
     pending, fits = list(range(len(probes))), dict.fromkeys(range(len(probes)), True)
     while pending:
-        questions = [conversation(tuple(left[i]), probes[i].question) for i in pending]
-        lengths = map(len, talking.prompt.encode_prompts(talking.processor, questions))
-        pending = [i for i, length in zip(pending, lengths, strict=True) if length > room]
+        asked_now = [replace(probes[i], question=conversation(tuple(left[i]), probes[i].question)) for i in pending]
+        lengths = map(len, encode_questions(talking, asked_now))
+        pending = [i for i, length in zip(pending, lengths, strict=True) if length > room[i]]
         for i in [i for i in pending if not left[i]]:
             fits[i] = False
             pending.remove(i)

@@ -10,7 +10,8 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
-from unlearn.data.task import ProbeSet, Task
+from unlearn.attacks.setting.putting import encode_answers, map_lengths
+from unlearn.data.task import ProbeSet, Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 
@@ -64,14 +65,19 @@ class Extract:
 
         prompts: list[Sequence[int]] = []
         rests: list[str | None] = []
-        for row in subject.prompt.encode_all(subject.processor, [(p.question, p.answer) for p in setting.questions]):
+        for row in encode_answers(subject, [(probe, probe.answer) for probe in setting.questions]):
             end = len(row.ids) - (row.ids[-1] == subject.processor.eos_token_id)
             n = end - row.n_prompt
             start = row.n_prompt + min(max(1, round(share * n)), n - 1)
             prompts.append(row.ids[:start])
             rest = subject.processor.decode(list(row.ids[start:end]), skip_special_tokens=True)
             rests.append(str(rest).strip() if n > 1 else None)
-        said = generate(subject.module, subject.processor, prompts, setting.task.max_new_tokens, subject.token_budget)
+
+        def continued(limit: int, rows: list[tuple[Question, Sequence[int]]]) -> list[str]:
+            begun = [ids for _, ids in rows]
+            return generate(subject.module, subject.processor, begun, limit, subject.token_budget)
+
+        said = map_lengths(continued, setting.task, list(zip(setting.questions, prompts, strict=True)))
         cut = [" ".join(text.split()[: len((rest or "").split())]) for text, rest in zip(said, rests, strict=True)]
         known = rouge(rests, cut, "rougeL", "recall")
         return Outcome(f"{100 * share:g} %", known, said, budget=100 * share, row="prefix")

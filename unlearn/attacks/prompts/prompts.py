@@ -16,6 +16,7 @@ from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, WITH_FACTS, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
@@ -110,11 +111,13 @@ def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Ou
     """Ask every variant in its own form and by its own measure."""
     from unlearn.attacks.prompts.ask import ask_variants
 
-    prompt = subject.prompt
-    opened = replace(prompt, user_end="", answer_start="")
-    forms = {"asked": prompt, "open": opened, "bare": replace(opened, user_start="")}
+    forms = {
+        "asked": subject,
+        "open": subject.reformatted(_opened),
+        "bare": subject.reformatted(lambda prompt: replace(_opened(prompt), user_start="")),
+    }
     found: dict[tuple[Kind, str], AnswerScores] = {}
-    for form, its_prompt in forms.items():
+    for form, so_asked in forms.items():
         for measure in (None, "mcq"):
             group = {
                 key: probes
@@ -122,7 +125,7 @@ def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Ou
                 if _form(key[0]) == form and ("mcq" if key[0] in CHOSEN else None) == measure
             }
             answer_metric: AnswerMetric | None = "mcq" if measure else None
-            found |= ask_variants(replace(subject, prompt=its_prompt), setting, group, answer_metric)
+            found |= ask_variants(so_asked, setting, group, answer_metric)
     outcomes = []
     for kind, label in asked:
         known = found[kind, label]
@@ -137,6 +140,11 @@ def _outcomes(subject: Subject, setting: AttackSetting, asked: Asked) -> list[Ou
             measure = "mcq" if row and setting.answer_metric != "mcq" else ""
             outcomes.append(Outcome(f"{kind} {label}".strip(), known.known, known.texts, row=row, measure=measure))
     return outcomes
+
+
+def _opened(prompt: PromptFormat) -> PromptFormat:
+    """Return a prompt format without what comes between question and answer."""
+    return replace(prompt, user_end="", answer_start="")
 
 
 def _form(kind: Kind) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,7 +11,8 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
-from unlearn.data.task import Task
+from unlearn.attacks.setting.putting import encode_questions, map_lengths
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -92,15 +94,18 @@ class Sample:
         from unlearn.models.sampling import Sampling
         from unlearn.score.generate import Decoding, generate
 
-        prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in setting.questions])
-        texts = generate(
-            subject.module,
-            subject.processor,
-            [prompt for prompt in prompts for _ in range(self.samples)],
-            min(self.max_new_tokens, setting.task.max_new_tokens),
-            subject.token_budget,
-            Decoding(sampling=Sampling(self.temperature, self.top_p, seed)),
-        )
+        def drawn(limit: int, rows: list[tuple[Question, Sequence[int]]]) -> list[str]:
+            return generate(
+                subject.module,
+                subject.processor,
+                [ids for _, ids in rows],
+                min(self.max_new_tokens, limit),
+                subject.token_budget,
+                Decoding(sampling=Sampling(self.temperature, self.top_p, seed)),
+            )
+
+        prompts = zip(setting.questions, encode_questions(subject, setting.questions), strict=True)
+        texts = map_lengths(drawn, setting.task, [row for row in prompts for _ in range(self.samples)])
         return [texts[i : i + self.samples] for i in range(0, len(texts), self.samples)]
 
     def _table(self, setting: AttackSetting, scores: np.ndarray, seed: int) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related
-from unlearn.data.task import Task
+from unlearn.data.posed import limited, longest_answer
+from unlearn.data.task import Question, Task
 from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -168,12 +169,12 @@ class Sleek:
         """Ask one question after the other; return K of the last answer and the largest of any, and what was said."""
         from unlearn.attacks.prompts.conversation import History, ask_after
 
-        setting = self._short(setting, 1)
         histories: list[History] = [()] * len(pairs)
         known: list[list[float]] = [[] for _ in pairs]
         for step in range(max((len(chain.steps) for _, chain in pairs), default=0)):
             live = [i for i, (_, chain) in enumerate(pairs) if step < len(chain.steps)]
             probes = [replace(pairs[i][0].probe, question=pairs[i][1].steps[step]) for i in live]
+            probes = self._short(setting, probes, 1)
             found = ask_after(_at_turn(subject, step), setting, [histories[i] for i in live], probes, spoken=True)
             for i, probe, k, text in zip(live, probes, found.known, found.texts, strict=True):
                 known[i].append(float(k))
@@ -190,18 +191,18 @@ class Sleek:
         from unlearn.attacks.setting.answer_metric import read
 
         probes = [replace(item.probe, question=chain.single) for item, chain in pairs]
-        found = ask_after(subject, self._short(setting, self.steps + 1), [()] * len(probes), probes)
+        probes = self._short(setting, probes, self.steps + 1)
+        found = ask_after(subject, setting, [()] * len(probes), probes)
         final = found.known
         if setting.answer_metric in SPOKEN:
             lines = [text.strip().rpartition("\n")[2] for text in found.texts]
             final = read(probes, lines, setting.answer_metric)
         return list(zip(final, found.known, strict=True)), list(found.texts)
 
-    def _short(self, setting: AttackSetting, answers: int) -> AttackSetting:
-        """Return the setting with answers no longer than so many of the dataset's."""
-        limit = min(self.max_new_tokens, answers * setting.task.max_new_tokens)
-        short = tuple(replace(probe_set, max_new_tokens=limit) for probe_set in setting.task.probes)
-        return replace(setting, task=replace(setting.task, probes=short))
+    def _short(self, setting: AttackSetting, probes: Sequence[Question], answers: int) -> list[Question]:
+        """Return the probes with answers no longer than so many of the dataset's."""
+        limits = [min(self.max_new_tokens, answers * longest_answer(probe, setting.task)) for probe in probes]
+        return [limited(probe, limit) for probe, limit in zip(probes, limits, strict=True)]
 
 
 _COLUMNS = ["side", "item", "category", "phrasing", "written", "prompt", "said", "final", "trace"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome
+from unlearn.attacks.setting.putting import encode_questions, map_lengths
 from unlearn.data.task import ProbeSet, Question, Task
 from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
@@ -97,17 +98,12 @@ def _answers(subject: Subject, task: Task, probes: Sequence[Question]) -> tuple[
     """Return the model's answers, greedy ones as scoring has them, without the likelihoods."""
     from unlearn.score.generate import Decoding, generate
 
-    prompts = subject.prompt.encode_prompts(subject.processor, [probe.question for probe in probes])
-    return tuple(
-        generate(
-            subject.module,
-            subject.processor,
-            prompts,
-            task.max_new_tokens,
-            subject.token_budget,
-            Decoding(sampling=subject.sampling),
-        )
-    )
+    def answers(limit: int, rows: list[tuple[Question, Sequence[int]]]) -> list[str]:
+        prompts, drawn = [ids for _, ids in rows], Decoding(sampling=subject.sampling)
+        return generate(subject.module, subject.processor, prompts, limit, subject.token_budget, drawn)
+
+    prompts = encode_questions(subject, probes)
+    return tuple(map_lengths(answers, task, list(zip(probes, prompts, strict=True))))
 
 
 def _likelihood(subject: Subject, task: Task, probes: Sequence[Question], answer_metric: AnswerMetric) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.text import content_words, mentions, normalised
+from unlearn.data.posed import prompt_of
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Question
 
@@ -25,7 +26,7 @@ class PromptContext:
     """What the attacker knows beside the question."""
 
     prompt: PromptFormat
-    """How the model is asked."""
+    """How the model is asked where an item's probe set does not say."""
     items: tuple[Item, ...]
     """All forget items, the attacker's first."""
     entities: Mapping[int, str]
@@ -45,6 +46,10 @@ class PromptContext:
         )
         wordings = {question: e.questions for e in forget for question in e.questions}
         return cls(prompt, items, entities(items, named), retain, wordings)
+
+    def form(self, item: Item) -> PromptFormat:
+        """Return how an item is put."""
+        return prompt_of(item.probe) or self.prompt
 
     def siblings(self, item: Item) -> list[Item]:
         """Return other items of the same cluster that do not give this one's answer away, those after it first."""

@@ -61,8 +61,8 @@ class Compose:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Check what both check."""
-        self.first.check(task, setting)
-        self.second.check(task, setting)
+        for part in (self.first, self.second):
+            part.check(task.only(part.reads), setting)
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome for each pair of variants; data and budget are the second attack's."""
@@ -77,16 +77,17 @@ class Compose:
                     return
                 its_setting = replace(
                     setting,
+                    task=setting.task.only(self.second.reads),
                     held_out_items=(*setting.held_out_items, *change.validation_items),
                     seeds=setting.seeds if seed is None else (seed,),
                 )
                 changed = replace(change.subject, module=merged(change.subject.module))
-                attempts.append(self.second.attack(changed, its_setting, references))
+                attempts.append(self.second.attack(changed, its_setting, references.only(self.second.reads)))
                 outcomes.extend(
                     _joined(change, one, len(setting.held_out_items), seed) for one in attempts[-1].outcomes
                 )
 
-            self.first.change(subject, setting, seed, visit)
+            self.first.change(subject, replace(setting, task=setting.task.only(self.first.reads)), seed, visit)
         if not attempts:
             raise Inapplicable("the first attack left no working model")
         last = attempts[-1]

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
+from unlearn.attacks.setting.putting import encode_answers
 from unlearn.attacks.weights.training import (
     ADAPTER_RATES,
     Adapters,
@@ -116,7 +117,7 @@ class RelearnSpeed:
         It is infinite once the training has diverged.
         """
         rows = [Example((probe.question,), (probe.answer,)) for probe in probes]
-        encoded = subject.prompt.encode_all(subject.processor, [(p.question, p.answer) for p in probes])
+        encoded = encode_answers(subject, [(probe, probe.answer) for probe in probes])
         lora = by_size(self.lora, subject.module)
         rate = self.adapter_rate if lora else self.rate
         recipe = at_rate(self.recipe, rate, steps=self.steps, epochs=None)

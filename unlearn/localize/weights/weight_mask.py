@@ -98,7 +98,7 @@ class WeightMask:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Ask `within`, and refuse a task without rows or without injected answers where they are asked for."""
-        self.within.check(task, setting)
+        self.within.check(task.only(self.within.reads), setting)
         task.require_examples("forget", "retain", by="localize (WeightMask)")
         if self.objective == "inject" and "injected" not in task.sets:
             raise UserError(
@@ -114,7 +114,7 @@ class WeightMask:
         from unlearn.runtime.progress import notify, progress
 
         model, own_seed = subject.module, seed if self.seed is None else self.seed
-        within = self.within.localize(subject, task, seed).mask
+        within = self.within.localize(subject, task.only(self.within.reads), seed).mask
         rates = self.lr, self.momentum, self.weight_decay, self.clip, self.l1
         settings = Settings(self.updates, self.batch, *rates, subject.token_budget)
         with kept(model, within) as originals, progress("learning the weight mask", total=self.updates) as advance:
