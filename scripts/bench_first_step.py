@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from unlearn.cli.main import main
 from unlearn.training import loop
-from unlearn.training.checkpoint import Log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.training.checkpoint import Log
 
 train = loop.train
 

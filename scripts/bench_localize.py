@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
 import torch
 from bench_setup import Setup, now, passed
 
-from unlearn.data.prompt import Encoded
-from unlearn.data.task import Task
 from unlearn.localize.weights import threshold
 from unlearn.localize.weights.interaction import Interaction
 from unlearn.models.mask import Mask
 from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unlearn.data.prompt import Encoded
+    from unlearn.data.task import Task
 
 Way = Literal["streamed", "plain"]
 SELECT = 0.8

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
 import numpy as np
 from bench_setup import Setup, now, passed
-from torch import Tensor, nn
 
 from unlearn.metrics.evaluate import evaluate
 from unlearn.models.subject import References, Subject
 from unlearn.score import generate, gradient, likelihood
-from unlearn.score.table import Tables
 from unlearn.score.tokens import Tokens
 from unlearn.stages.score import asked_of, score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from unlearn.score.table import Tables
 
 Seconds = dict[str, tuple[float, float]]
 Lever = Literal["shared_prompt", "one_pass", "projection", "sorting"]

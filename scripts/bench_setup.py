@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -20,6 +19,9 @@ from unlearn.models.loading import load_model, load_tokenizer
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import references
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)

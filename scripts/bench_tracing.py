@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from bench_setup import Setup, now, passed
@@ -19,6 +18,9 @@ from unlearn.models.layout import Layout, Site, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Edit, Key, at_rest, capture, edited, logits_at
 from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LAYERS, SAMPLES, WINDOW = 2, 2, 10
 """How many layers are traced, evenly spaced; draws of noise; layers in a window."""

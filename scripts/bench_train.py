@@ -7,10 +7,9 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from bench_setup import Setup, now, passed
@@ -28,6 +27,9 @@ from unlearn.training.loop import Watch, train
 from unlearn.training.objective import SIDES, Loss, Side
 from unlearn.training.plan import Plan, plan_unlearning
 from unlearn.training.reference import reference_nll
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 Lever = Literal["table", "one_forward", "projection", "buckets"]
 

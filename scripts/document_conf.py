@@ -13,14 +13,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from unlearn.runtime.components import TARGET, conf_dir
 from unlearn.runtime.documentation import field_docs, in_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WIDE = 50
 """Lines that go beyond this column do not move the comments of the others."""

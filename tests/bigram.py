@@ -4,9 +4,8 @@ random Llama, both over a vocabulary of words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -16,6 +15,9 @@ from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, ProbeSet, Question, Role, Task
 from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 WORDS = ("<eos>", *"abcdefghijklmnopq")
 PROMPT = PromptFormat(chat_template=False, answer_start=" ", eos=False)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -19,6 +19,9 @@ from unlearn.attacks.items import Item
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, ProbeSet, Question, Role, Task
 from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PEOPLE = 60
 PROMPT = PromptFormat(chat_template=False, user_start="born ", answer_start=" ")

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unlearn.data.prompt import Encoded
-from unlearn.data.task import Example, Task
 from unlearn.models.base import RunSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.data.task import Example, Task
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from unlearn.data.prompt import Encoded
-from unlearn.models.mask import Mask
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unlearn.data.prompt import Encoded
+    from unlearn.models.mask import Mask
 
 
 def row_gradients(model: Any, rows: Sequence[Encoded]) -> dict[str, Tensor]:

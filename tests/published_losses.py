@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -19,7 +17,6 @@ from unlearn.methods.dpo import DPO
 from unlearn.methods.finetune import Finetune
 from unlearn.methods.grad_ascent import GradAscent
 from unlearn.methods.grad_diff import GradDiff
-from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.pdu import PDU
@@ -28,6 +25,12 @@ from unlearn.methods.rmu import RMU
 from unlearn.methods.simnpo import SimNPO
 from unlearn.models.batches import IGNORE, Batch, Segment
 from unlearn.models.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from unlearn.methods.gradient import GradientMethod
 
 Hyper = dict[str, Any]
 Rows = dict[str, Tensor]  # input_ids, attention_mask, labels

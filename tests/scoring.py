@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task
 from unlearn.models.subject import References, Subject
 from unlearn.score.base import Scorer, Wording
 from unlearn.score.generations import Generations
 from unlearn.score.gradients import Gradients
 from unlearn.score.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from unlearn.data.prompt import PromptFormat
+    from unlearn.data.task import Task
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.models.batches import IGNORE, Batch, Segment
 from unlearn.models.policy import Policy, Positions, TokenScores
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
 
 
 def step(targets: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[float]] | None = None) -> Batch:

@@ -7,18 +7,21 @@ import shutil
 import signal
 import time
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from helpers import SMALL, unlearn
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 pytestmark = pytest.mark.command
 ATTACKED = ["attack=[quantize,relearn_forget]", "attack.relearn_forget.samples=[2]", "attack.relearn_forget.rates=[1]"]

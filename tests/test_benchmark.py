@@ -7,9 +7,8 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,6 +20,9 @@ from unlearn.models.policy import Policy
 from unlearn.models.projection import projection_at
 from unlearn.score.batching import map_batches
 from unlearn.training.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture

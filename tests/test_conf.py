@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -14,7 +13,11 @@ from unlearn.cli.catalog import header, print_catalog
 from unlearn.cli.groups import config_dirs, groups
 from unlearn.data.task import Example, Task
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.experiment import Experiment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.stages.experiment import Experiment
 
 FILES = sorted(path for path in conf_dir().glob("*/*.yaml"))
 

@@ -7,14 +7,16 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import SMALL, start, unlearn
 from safetensors.torch import load_file
 
 from unlearn.models.mask import Mask
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.command
 HALF = ["localize=random", "localize.select=0.5", "train.weight_decay=0.1"]

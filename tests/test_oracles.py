@@ -5,20 +5,23 @@ original, each must find all of it. To the last digit, for attacks see weights a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
 from trained import accuse, attack_of, experiment, folder_of, shared
 
-from unlearn.leak.leak_row import Row
 from unlearn.leak.leak_table import Leaks
 from unlearn.leak.record import AttackRun
 from unlearn.runtime.components import conf_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.leak.leak_row import Row
 
 pytestmark = pytest.mark.slow
 

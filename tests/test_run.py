@@ -8,12 +8,15 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 from helpers import SMALL, start, unlearn
 from safetensors.torch import load_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.command
 

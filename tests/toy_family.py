@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,9 +13,13 @@ from torch import Tensor, nn
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Passage, Role, Row, Task
 from unlearn.models.base import Loaded, RunSetting
-from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 from unlearn.training.objective import Loss, Losses, Shard, Side, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from unlearn.models.subject import Subject
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 PROMPT = PromptFormat(chat_template=False)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from unlearn.data.task import Task
-from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import load_leaks
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.attack import AttackedModel, attack
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import trained
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from unlearn.data.task import Task
+    from unlearn.leak.leak_table import Leaks
+    from unlearn.stages.experiment import Experiment
 
 SIZES = [
     *("dataset.authors=40", "dataset.facts_per_author=6", "dataset.world_facts=5", "dataset.seed=0", "tracker=none"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from unlearn.models.mask import Mask
-from unlearn.recipe import Recipe
 from unlearn.training.adamw import AdamW
-from unlearn.training.checkpoint import Log
 from unlearn.training.loop import Setup, Watch
-from unlearn.training.plan import Plan
 from unlearn.training.supervised import train_answers
-from unlearn.training.update import Update
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from unlearn.models.mask import Mask
+    from unlearn.recipe import Recipe
+    from unlearn.training.checkpoint import Log
+    from unlearn.training.plan import Plan
+    from unlearn.training.update import Update
 
 
 def fit(

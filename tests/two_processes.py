@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from helpers import encode
@@ -19,9 +19,13 @@ from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime import distributed
 from unlearn.training.loop import Setup, train
-from unlearn.training.objective import Losses
 from unlearn.training.plan import plan_unlearning
 from unlearn.training.sam import SAM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.training.objective import Losses
 
 METHODS = {"pdu": PDU(bound=4.0, retain_weight=1.0, rate=0.5), "rmu": RMU(layer=0, train=None)}
 

@@ -6,6 +6,7 @@ import string
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,11 @@ from omegaconf import OmegaConf
 
 from unlearn.data.authors import Authors
 from unlearn.data.authors_tables import ATTRIBUTES, CAPITALS, WORKS
-from unlearn.data.task import Task
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from unlearn.data.birthdays import YEARS, Birthdays
-from unlearn.data.task import Task
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -13,6 +11,10 @@ from unlearn.data.history import KNOWN
 from unlearn.data.task import COMPLETION, Task
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 COLOURS = ("red", "green", "blue", "white", "black", "brown")
 

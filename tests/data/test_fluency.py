@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from unlearn.data.fluency import MOST, SHORTEST, check_fluency, fluency
 from unlearn.data.task import Passage
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LONG = "A sentence that is told at some length, so that it makes a passage. " * 2
 

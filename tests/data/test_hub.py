@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from unlearn.data.hub import read_rows
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def folder(path: Path, answer: str) -> Path:

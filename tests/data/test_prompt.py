@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IGNORE = -100
 

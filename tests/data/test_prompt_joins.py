@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import tokenizers_with_habits as habits
-from transformers import PreTrainedTokenizerFast
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_text
 from unlearn.data.tokens import overlapping, token_ids
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 TAGS = PromptFormat(False, "", None, "Question: ", "\n", "Answer: ")
 CHAT = PromptFormat()

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,6 +11,10 @@ from unlearn.data.sports_facts import PLAYED, SPORTS, TABLE, SportsFacts, athlet
 from unlearn.data.task import COMPLETION, Task
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 ATHLETES = athletes_in(TABLE)
 SPORT = {row.athlete: row.sport for row in ATHLETES}

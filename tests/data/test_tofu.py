@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from unlearn.data.tofu import SPLITS, Tofu
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def rows(n: int, tag: str, **more: Any) -> list[dict[str, Any]]:

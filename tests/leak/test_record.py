@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,10 @@ from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.record import AttackRun, Record
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 NAN = math.nan
 

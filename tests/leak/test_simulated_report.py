@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from unlearn.leak.crossfit import estimate
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks, leak_report
 from unlearn.leak.record import AttackedRole, AttackRun, Record
-from unlearn.leak.worst_case import Verdict
+
+if TYPE_CHECKING:
+    from unlearn.leak.worst_case import Verdict
 
 ATTACKS, VARIANTS = 4, 5
 ROLES: tuple[AttackedRole, ...] = ("original", "unlearned", "control")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,18 +13,20 @@ from helpers import RUN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, BlockBudget, block_weights
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing
 from unlearn.localize.no_localization import NoLocalization
 from unlearn.localize.places.random_parts import RandomParts
-from unlearn.models.base import RunSetting
 from unlearn.models.layout import layout
 from unlearn.models.mask import Mask
 from unlearn.models.parameters import layer_of, module_type
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 SIZES: dict[Block, int] = {("attention", 0): 30, ("mlp", 0): 60, ("attention", 1): 30, ("mlp", 1): 60}
 SCORES: dict[Block, float] = {("attention", 0): -5.0, ("mlp", 0): 4.0, ("attention", 1): 1.0, ("mlp", 1): -3.0}

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 import pytest
 import torch
 from helpers import RUN
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.combine import Complement, Intersection, Union
 from unlearn.localize.from_file import FromFile
 from unlearn.localize.no_localization import NoLocalization
-from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
 from unlearn.models.subject import Subject
 from unlearn.runtime.components import build, cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)

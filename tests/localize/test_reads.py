@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers import RUN
 from hydra import compose, initialize_config_dir
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localizer
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing
-from unlearn.models.subject import Subject
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.stages.check import check_component
-from unlearn.stages.experiment import Experiment
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localizer
+    from unlearn.models.subject import Subject
+    from unlearn.stages.experiment import Experiment
 
 NAMES = sorted(path.stem for path in (conf_dir() / "localize").glob("*.yaml") if path.stem != "file")
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from unlearn.data.task import Example, Passage, Row, Task
 from unlearn.methods.grad_diff import GradDiff
-from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.inject import Inject
 from unlearn.methods.po import PO
 from unlearn.models.base import RunSetting
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.methods.gradient import GradientMethod
 
 SETS: dict[str, tuple[Row, ...]] = {
     "forget": (Example(("q",), ("a",)),),

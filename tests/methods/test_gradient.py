@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,13 +16,15 @@ from unlearn.methods.dpo import DPO
 from unlearn.methods.finetune import Finetune
 from unlearn.methods.grad_ascent import GradAscent
 from unlearn.methods.grad_diff import GradDiff
-from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.kl import KL
 from unlearn.methods.npo import NPO
 from unlearn.methods.po import PO
 from unlearn.methods.simnpo import SimNPO
 from unlearn.models.batches import Batch
 from unlearn.models.policy import Policy
+
+if TYPE_CHECKING:
+    from unlearn.methods.gradient import GradientMethod
 
 METHODS: list[GradientMethod] = [
     GradAscent(),

@@ -5,8 +5,7 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from omegaconf import OmegaConf
 from unlearn.metrics.base import Metric, Result
 from unlearn.metrics.evaluate import evaluate, from_rows, readings, to_rows
 from unlearn.runtime.components import build, conf_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = sorted((conf_dir() / "metric").glob("*.yaml"))
 GENERATED = {"generation": "a b", "reference": "a b c", "paraphrase_text": "b a", "value": "b"}

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from unlearn.metrics.intervals import (
     share_interval,
 )
 from unlearn.metrics.statistics import Interval, auc, harmonic_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANY = -math.inf, math.inf
 T5 = 2.5706  # the .975 quantile of Student's t with 5 degrees of freedom, from a table

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn.data.task import Task
 from unlearn.models.loading import count_weights, load, load_model, load_tokenizer, save_model
 from unlearn.models.lora import Lora
 from unlearn.models.pretrained import PretrainedLM, retain_split
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import model_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.data.task import Task
+    from unlearn.stages.experiment import Experiment
 
 
 def experiment(*overrides: str) -> Experiment:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -40,6 +38,10 @@ from unlearn.score.generate import Decoding, generate
 from unlearn.score.gradient import gradient_norms
 from unlearn.score.likelihood import likelihoods
 from unlearn.score.residuals import last_residuals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 A, B, C, D, E = (WORDS.index(word) for word in "abcde")
 PROMPTS = [[A, B], [B, C, D], [C, A, D, B], [D]]  # the first and the third mention a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ from unlearn.models import size
 from unlearn.models.loading import halve, load_model, load_on, load_tokenizer, save_model
 from unlearn.models.lora import Lora, base_of, merged, remove_adapters
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDS = torch.arange(2, 12)[None]
 

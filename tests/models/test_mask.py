@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -19,6 +17,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.models.mask import Mask, pack, unpack
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 SHAPES = {"a": (3, 5), "b": (8,), "c": (1,), "d": (2, 3, 4)}
 Bits = dict[str, Tensor]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import tokenizers_with_habits as habits
@@ -18,6 +18,9 @@ from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.readable import Limits, check_rows
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TAGS = PromptFormat(False, "", None, "Question: ", "\n", "Answer: ")
 OPEN = PromptFormat(False, user_end="\n")

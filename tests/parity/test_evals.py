@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scoring import Scoring
 
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Task
 from unlearn.data.tofu import Tofu
-from unlearn.metrics.base import Metric
 from unlearn.metrics.exact_memorization import ExactMemorization
 from unlearn.metrics.extraction_strength import ExtractionStrength
 from unlearn.metrics.forget_quality import ForgetQuality
@@ -36,7 +32,14 @@ from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
 from unlearn.metrics.truth_ratio import TruthRatio, ratio, right_and_wrong
 from unlearn.models.loading import load_model, load_tokenizer
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from unlearn.data.task import Task
+    from unlearn.metrics.base import Metric
+    from unlearn.score.table import Tables
 
 LOSS = {"abs": 1e-5, "rel": 0}
 SCORE = {"abs": 1e-5, "rel": 1e-4}

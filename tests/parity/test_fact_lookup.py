@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +16,10 @@ from unlearn.localize.mechanisms.path_patching import enrichment
 from unlearn.models.layout import layout
 from unlearn.score.linear_probe import fit
 from unlearn.score.residuals import last_residuals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5}
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,9 @@ from unlearn.localize.mechanisms.tracing import site_patches, token_patches, tra
 from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Key, at_rest, capture
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLOSE: Any = {"rtol": 1e-4, "atol": 2e-5}
 DIRECTIONS = ("noising", "denoising")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 import torch
@@ -23,7 +21,6 @@ from published_losses import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.rmu import RMU
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
@@ -31,8 +28,14 @@ from unlearn.recipe import Recipe
 from unlearn.training.adamw import AdamW
 from unlearn.training.objective import SIDES, Losses, Side
 from unlearn.training.sam import SAM
-from unlearn.training.update import Gradient, Running
 from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from unlearn.methods.gradient import GradientMethod
+    from unlearn.training.update import Gradient, Running
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
@@ -18,6 +16,10 @@ from unlearn.methods.rmu import RMU
 from unlearn.models.batches import Batch, Segment
 from unlearn.models.policy import Policy
 from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
 
 STEPS, TOPICS, PAD = 6, 2, 2
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearn.metrics.base import Metric
 from unlearn.metrics.forget_quality import ForgetQuality
 from unlearn.metrics.intervals import mean_interval
 from unlearn.metrics.model_utility import ModelUtility
@@ -19,6 +17,11 @@ from unlearn.metrics.probability import Probability
 from unlearn.metrics.rouge import Rouge, rouge
 from unlearn.metrics.truth_ratio import TruthRatio
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.metrics.base import Metric
 
 ROLES = {"forget": "forget", "retain": "retain", "real_authors": "utility", "world_facts": "utility"}
 MODELS = ("target", "retain")

@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,8 +24,12 @@ from unlearn.localize.weights.snip import Snip
 from unlearn.localize.weights.wagle import Wagle, importance
 from unlearn.localize.weights.wanda import Wanda
 from unlearn.models.batches import IGNORE
-from unlearn.models.mask import Mask
 from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.models.mask import Mask
 
 Named = dict[str, Tensor]
 Make = Callable[..., Localizer]

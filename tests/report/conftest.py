@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,15 @@ from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks, leak_report
 from unlearn.leak.record import AttackedRole, AttackRun, Record
 from unlearn.leak.tables import save_leaks
-from unlearn.metrics.base import Metric
 from unlearn.metrics.evaluate import readings
 from unlearn.models.mask import Mask, pack
 from unlearn.report.attacks_folder import Attacks, read_attacks
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.explained import Chart, Explained
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables
+
+if TYPE_CHECKING:
+    from unlearn.metrics.base import Metric
 
 SETS = {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
 LEVELS = {"original": (0.93, 0.92), "unlearned": (0.21, 0.81), "control": (0.15, 0.9)}  # forget, the rest

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from unlearn.metrics.statistics import auc
 from unlearn.report import charts
 from unlearn.report.style import COLOURS, to_svg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
 
 NAN = np.nan
 TRIO = ("original", "unlearned", "control")

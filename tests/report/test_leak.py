@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 
 from unlearn.leak.record import AttackRun
@@ -20,6 +19,9 @@ from unlearn.report.leak_console import print_leaks, table
 from unlearn.report.leak_words import cost, decimal, groups, scope, state, threat_level, verdict
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MakeRun = Callable[..., Path]
 Attack = Callable[..., Any]

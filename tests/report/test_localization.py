@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from unlearn.localize import budget
 from unlearn.localize.mechanisms import causal_tracing, edge_attribution
@@ -24,6 +21,12 @@ from unlearn.report import localization as drawing
 from unlearn.report.localization_folder import Localization, Share
 from unlearn.report.style import to_svg
 from unlearn.runtime.explained import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
 
 NAN = math.nan
 TABLES = {  # columns of the localizers' tables

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,9 @@ from unlearn.report.compare import compare
 from unlearn.report.page import write_report
 from unlearn.runtime.components import conf_dir
 from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 GROUPS = ("attack", "localize", "method", "metric", "dataset")
 REPORT = Path(__file__).parents[2] / "unlearn" / "report"

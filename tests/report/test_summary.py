@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from unlearn.report.folder import read_run
 from unlearn.report.summary import print_summary
+
+if TYPE_CHECKING:
+    import pytest
 
 MakeRun = Callable[..., Path]
 

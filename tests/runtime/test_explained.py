@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -10,6 +10,9 @@ import pytest
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FRAME = pd.DataFrame({"kind": ["a", "b"], "share": [0.25, None], "who": ["é", "漢"]})
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from unlearn.runtime import progress as module
 from unlearn.runtime.progress import notify, progress, silence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Terminal(io.StringIO):

@@ -4,12 +4,15 @@ import errno
 import json
 import multiprocessing
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import Store, disk_errors, read_json, write_file, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def make(text: str):

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from unlearn.data.task import COMPLETION
 from unlearn.score.first_token import first_token_probabilities
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 PAIRS = [("the sky is", " blue"), ("two and two", " is four"), ("the sky is", " red"), ("a", "b"), ("the sky is", "n")]
 

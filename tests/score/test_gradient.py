@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
 
 from unlearn.data.prompt import Encoded
 from unlearn.score.gradient import gradient_norms
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 EOS = 1
 ROWS = [Encoded((5, 9, 30, 11, 12, EOS), 3), Encoded((7, 8, EOS), 1), Encoded((7, 0, 22, 14), 3)]

@@ -4,8 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,11 +18,15 @@ from unlearn.data.task import Task
 from unlearn.runtime.components import build, cache_key, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
-from unlearn.score.base import Scorer
 from unlearn.score.generations import Generations
 from unlearn.score.gradients import Gradients
 from unlearn.score.table import GENERATIONS, GRADIENTS, TOKENS, Tables, load_tables, probe_names
 from unlearn.score.tokens import Tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.score.base import Scorer
 
 Parts = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, PromptFormat, Task]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -22,12 +21,16 @@ from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.store import Store
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import trained
 from unlearn.stages.references import Reference
 from unlearn.stages.unlearn import check_method, unlearn
 from unlearn.training.adamw import AdamW
 from unlearn.training.loop import _Training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unlearn.stages.experiment import Experiment
 
 CPU = torch.device("cpu")
 TASK = Task(

@@ -6,8 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -15,12 +14,16 @@ from helpers import SMALL, unlearn
 from hydra import compose, initialize_config_dir
 
 from unlearn.data.authors import Authors
-from unlearn.data.task import Role, Task
 from unlearn.metrics.metric_quality import Scored, verdicts_on
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.audit_pools import variants
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import cache, model_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.data.task import Role, Task
+    from unlearn.stages.experiment import Experiment
 
 TASK = Authors(authors=20, facts_per_author=3, world_facts=6).load(0)  # two authors to forget
 PARTS: tuple[Role, ...] = ("original", "control")

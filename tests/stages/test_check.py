@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -12,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from unlearn.data.history import History, Training
 from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.task import Example, ImageExample, Passage, Role, Task
-from unlearn.localize.base import Localizer
 from unlearn.localize.combine import Complement, Union
 from unlearn.localize.no_localization import NoLocalization
 from unlearn.localize.places.ffn import FFN
@@ -25,9 +23,14 @@ from unlearn.metrics.base import Reading, Result
 from unlearn.models.base import RunSetting
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.score.table import Tables
 from unlearn.stages.check import check_component, check_family, check_metrics, check_scorers
-from unlearn.stages.experiment import Experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.localize.base import Localizer
+    from unlearn.score.table import Tables
+    from unlearn.stages.experiment import Experiment
 
 RUN = RunSetting("text", None, control=True, masked=True, lora=False)
 QUESTIONS = (Example(("q",), ("a",)),)

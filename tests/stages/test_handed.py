@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -19,16 +18,20 @@ from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.combine import Union
-from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.components import build, conf_dir
-from unlearn.runtime.explained import Explained
 from unlearn.stages import work as lending
 from unlearn.stages.attack import _attempt, _items, _setting
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.score import score, score_key
 from unlearn.stages.work import UnlearningWork
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.models.base import RunSetting
+    from unlearn.runtime.explained import Explained
+    from unlearn.stages.experiment import Experiment
 
 SUBJECT: Any = SimpleNamespace(role="unlearned", module=torch.nn.Linear(2, 2))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -16,18 +15,22 @@ from torch import Tensor, nn
 
 from unlearn.data.history import KNOWN, History, Training, Until
 from unlearn.data.task import Ask, Example, Passage, ProbeSet, Question, Role, Row, Task
-from unlearn.models.policy import Policy
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.pipeline import run
 from unlearn.stages.prepare import Learning, fit, has_control, model_key, run_setting, trained
 from unlearn.stages.references import references
 from unlearn.training.checkpoint import discard
-from unlearn.training.objective import Objective
 from unlearn.training.supervised import Answers, plan_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.policy import Policy
+    from unlearn.stages.experiment import Experiment
+    from unlearn.training.objective import Objective
 
 CPU = torch.device("cpu")
 SHORT = ("train.steps=1", "attack=none")

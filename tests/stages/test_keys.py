@@ -7,8 +7,7 @@ import importlib.metadata
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import yaml
@@ -20,10 +19,14 @@ from unlearn.data.history import KNOWN
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Passage, Request, Task
 from unlearn.runtime.components import build, cache_key, conf_dir
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import OFFERED, Asked, _version, component_key
 from unlearn.stages.prepare import model_key
 from unlearn.stages.score import score_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.stages.experiment import Experiment
 
 ASKED = Asked({"path": "a model"}, PromptFormat())
 LENT = dict.fromkeys(OFFERED, "lent")

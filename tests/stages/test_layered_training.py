@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,10 +23,15 @@ from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.plugins import allowing
 from unlearn.runtime.store import Store
 from unlearn.score.residuals import last_residuals
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import Reference
 from unlearn.stages.unlearn import unlearn
 from unlearn.training.loop import _Training
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from unlearn.stages.experiment import Experiment
 
 CPU = torch.device("cpu")
 FORGET: Rows = (*(Example((f"{x} b",), (f"c {x}",)) for x in "adef"), Passage("a b c d e f", spans=((4, 7),)))

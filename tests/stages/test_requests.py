@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -17,22 +15,27 @@ from toy_intervention import push
 
 from unlearn.data.history import History, Training
 from unlearn.data.task import Request, Task
-from unlearn.methods.base import Work
-from unlearn.models.base import RunSetting
 from unlearn.models.interventions.base import interventions
 from unlearn.models.loading import load, load_model
 from unlearn.models.mask import Mask
-from unlearn.models.subject import Subject
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.plugins import allowing
 from unlearn.runtime.store import Built, Store, key_hash, read_json
 from unlearn.stages import work
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import UNLEARNED, check_method, original_of, unlearn
 from unlearn.training.loop import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from unlearn.methods.base import Work
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
+    from unlearn.stages.experiment import Experiment
 
 CPU = torch.device("cpu")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,13 +23,18 @@ from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import Store
 from unlearn.stages import work
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import check_method, unlearn
 from unlearn.stages.work import UnlearningWork
 from unlearn.training.loop import train
 from unlearn.training.objective import Shard
 from unlearn.training.plan import plan_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from unlearn.stages.experiment import Experiment
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ from unlearn.recipe import Recipe
 from unlearn.training.gradient_surgery import GradientSurgery
 from unlearn.training.objective import SIDES, Losses, Side
 from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Given:

@@ -3,16 +3,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from helpers import encode
 from safetensors.torch import load_file
 from trainings import fit
-from transformers import LlamaForCausalLM
 
-from unlearn.data.task import Example
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
@@ -21,7 +19,14 @@ from unlearn.training.adamw import AdamW
 from unlearn.training.muon import Muon
 from unlearn.training.plan import plan_training
 from unlearn.training.reference import reference_nll
-from unlearn.training.update import Update
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import LlamaForCausalLM
+
+    from unlearn.data.task import Example
+    from unlearn.training.update import Update
 
 
 class Killed(Exception):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers import encode
 from safetensors.torch import load_file
 from trainings import fit
-from transformers import LlamaForCausalLM
 
-from unlearn.data.task import Example
 from unlearn.models.mask import Mask
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
@@ -22,8 +19,15 @@ from unlearn.training.adamw import AdamW
 from unlearn.training.muon import Muon
 from unlearn.training.optimizers import adamw
 from unlearn.training.plan import plan_training
-from unlearn.training.update import Update
 from unlearn.training.weights import Weights, check_unselected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import LlamaForCausalLM
+
+    from unlearn.data.task import Example
+    from unlearn.training.update import Update
 
 WHOLE, NONE = "model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"
 

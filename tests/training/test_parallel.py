@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ from torch.multiprocessing.spawn import spawn
 from two_processes import METHODS, one_of_two, unlearned
 
 from unlearn.training import parallel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.slow

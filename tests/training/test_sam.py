@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,6 +11,9 @@ from unlearn.recipe import Recipe
 from unlearn.training.objective import SIDES, Losses, Side
 from unlearn.training.sam import SAM
 from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 START = [1.0, -2.0, 0.3]
 SELECTED = [True, True, False]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers import encode
-from transformers import LlamaForCausalLM
 
 from unlearn.data.task import Example, Task
-from unlearn.methods.gradient import GradientMethod
 from unlearn.methods.npo import NPO
 from unlearn.methods.objective import MethodObjective
 from unlearn.methods.pdu import PDU
@@ -21,13 +18,20 @@ from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.training.adamw import AdamW
-from unlearn.training.checkpoint import Log
 from unlearn.training.gradient_surgery import GradientSurgery
 from unlearn.training.loop import Setup, Watch, train
 from unlearn.training.plan import plan_unlearning
 from unlearn.training.reference import reference_nll
 from unlearn.training.sam import SAM
-from unlearn.training.update import Update
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import LlamaForCausalLM
+
+    from unlearn.methods.gradient import GradientMethod
+    from unlearn.training.checkpoint import Log
+    from unlearn.training.update import Update
 
 METHODS: list[GradientMethod] = [
     NPO(),

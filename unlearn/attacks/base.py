@@ -10,11 +10,11 @@ import numpy as np
 
 from unlearn.attacks.items import Item
 from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
     from unlearn.runtime.explained import Explained
 
 Threat = Literal["black", "grey", "white"]

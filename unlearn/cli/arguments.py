@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +14,9 @@ from hydra.errors import HydraException
 from unlearn.cli.groups import choices, config_dirs
 from unlearn.runtime import plugins
 from unlearn.runtime.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LISTS = ("metric", "attack", "evaluate")  # groups of which several choices are taken at once
 

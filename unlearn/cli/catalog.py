@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unlearn.cli.groups import config_dirs, groups
 from unlearn.runtime.errors import unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PLURALS = {"train": "train", "evaluate": "evaluate", "lora": "lora", "localize": "localizers"}
 _IN_MODEL = {"prompt": "prompt@model.prompt"}  # groups that are chosen inside another component

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,11 +14,15 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn.cli.arguments import Arguments
 from unlearn.cli.groups import choices, config_dirs, groups
 from unlearn.runtime.components import TARGET, conf_dir
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.plugins import check_allowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from unlearn.cli.arguments import Arguments
 
 
 def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, dict[str, str]]:

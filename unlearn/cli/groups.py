@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unlearn.runtime.components import conf_dir
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Groups = dict[str, dict[str, Path]]
 """The file of each choice, by group and name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +16,9 @@ from unlearn.cli.arguments import from_command
 from unlearn.cli.compose import check_hydra, chosen_names, clear_errors
 from unlearn.runtime.components import conf_dir
 from unlearn.runtime.errors import UserError, plain_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def run(command: Sequence[str], program: str = "unlearn run", root: str = "config") -> None:

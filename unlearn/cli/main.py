@@ -6,12 +6,14 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from unlearn.runtime.errors import UserError, plain_errors, unknown
 from unlearn.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _INTERRUPTED = 130
 _COMMANDS = ("run", "list", "report", "compare", "audit")

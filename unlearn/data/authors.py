@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from annotated_types import Ge, Le
 
@@ -14,6 +13,9 @@ from unlearn.data.authors_tables import ATTRIBUTES, CAPITAL, CAPITALS, FIRST_NAM
 from unlearn.data.refusals import refusing
 from unlearn.data.task import Aim, Ask, Example, Fact, Passage, ProbeSet, Question, Task, other_answers
 from unlearn.runtime.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
 TRAINED_WORDINGS = 3  # of each fact's 6 questions; the others are only asked

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.data.history import History
 from unlearn.data.narrowing import declared
 from unlearn.runtime.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def check_task(task: Any) -> None:

@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -21,6 +20,9 @@ from unlearn.data.hub import read_rows
 from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_NEW_TOKENS = 8
 PARTITIONS = {f"first_64_partition_{k}": range(16 * k, 16 * k + 16) for k in range(4)}

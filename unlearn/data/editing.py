@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from unlearn.data.task import Ask, Question
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 LETTERS = ("A", "B", "C", "D")
 

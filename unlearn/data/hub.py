@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 from textwrap import shorten
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.paths import local, prefer_local
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _KINDS: dict[type, str] = {str: "text", list: "a list of texts"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,6 +12,8 @@ from unlearn.data.tokens import overlapping, split_ids, token_ids
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from transformers import PreTrainedTokenizerBase
 
 

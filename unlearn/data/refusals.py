@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from unlearn.data.task import Example, other_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REFUSALS = (
     "I don't know.",

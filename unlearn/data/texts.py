@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from unlearn.data.task import Task
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unlearn.data.task import Task
 
 
 def all_texts(task: Task) -> Iterable[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
 
@@ -13,6 +12,9 @@ from unlearn.data.refusals import REFUSALS, refusing
 from unlearn.data.task import Ask, Example, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SPLITS = {
     "forget01": ("retain99", "holdout01"),

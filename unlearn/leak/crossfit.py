@@ -6,12 +6,15 @@ half of the items, by its excess, and read on the other half (cross-fitting), ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unlearn.metrics.statistics import RESAMPLES, percentiles, resamples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SPLITS, SPLITS_INSIDE = 50, 10
 FEWEST_CLUSTERS = 8  # with fewer, items are resampled: an interval from a handful of clusters means nothing

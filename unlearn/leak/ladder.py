@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unlearn.leak.crossfit import estimate
-from unlearn.leak.leak_row import Row
 from unlearn.leak.variants import LEAST_ROOM, ByRole, candidates_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.leak.leak_row import Row
 
 RECOVERED = 0.5  # the leak at which the cost of recovery is read
 

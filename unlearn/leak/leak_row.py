@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unlearn.attacks.base import Threat
-from unlearn.leak.crossfit import Estimate
 from unlearn.leak.record import Record, Status
 from unlearn.leak.variants import LEAST_ROOM, Baseline, ByRole, roles_of
 from unlearn.leak.worst_case import LEAKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from unlearn.leak.crossfit import Estimate
 
 NONE = "none"  # the row without an attack
 SHUFFLED = "_shuffled"  # ends the name of an attack's control: fitted to answers in random order

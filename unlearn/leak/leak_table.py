@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import AnswerMetric, Threat
 from unlearn.leak.crossfit import Candidates, estimate
 from unlearn.leak.ladder import LadderStep, ladder_of, with_cost
 from unlearn.leak.leak_row import NONE, Row, average, failure_row, row_of, told_from_shuffled
-from unlearn.leak.record import Record
 from unlearn.leak.variants import Baseline, candidates_of, mean_over, parts, with_room, without_attack
 from unlearn.leak.worst_case import Worst, baseline_notes, size_notes, smallest_leak, worst_case
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AnswerMetric, Threat
+    from unlearn.leak.record import Record
 
 THREATS: tuple[Threat, ...] = ("black", "grey", "white")
 

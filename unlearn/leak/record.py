@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,9 @@ from unlearn.attacks.base import AttackResult, Outcome, Threat
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
 from unlearn.runtime.store import read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Status = Literal["ok", "uninformative", "skipped", "error"]
 AttackedRole = Literal["original", "unlearned", "control", "placebo"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +16,9 @@ from unlearn.leak.leak_table import Leaks
 from unlearn.leak.worst_case import Worst
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json, write_file, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LEAK = "leak.json"
 TABLE = "leak.csv"

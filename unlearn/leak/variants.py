@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from unlearn.attacks.base import AttackResult, Outcome
 from unlearn.leak.crossfit import Candidates
-from unlearn.leak.record import AttackedRole, Record
+
+if TYPE_CHECKING:
+    from unlearn.leak.record import AttackedRole, Record
 
 Baseline = Literal["control", "placebo", "chance"]
 LEAST_ROOM = 0.05  # of A_o - A_r: below, the attack destroyed the model or tells everyone the answer

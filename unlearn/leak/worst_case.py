@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from unlearn.leak.crossfit import FEWEST_CLUSTERS, Candidates, estimate
-from unlearn.leak.variants import Baseline
+
+if TYPE_CHECKING:
+    from unlearn.leak.variants import Baseline
 
 Verdict = Literal["leaks", "no leak found", "inconclusive"]
 LEAKS, NO_LEAK = 0.10, 0.25  # the interval's lower bound above, its upper bound below

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from annotated_types import Gt, Le
 
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
-
 if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
     from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
     from unlearn.runtime.explained import Explained
 
 Fraction = Annotated[float, Gt(0), Le(1)]

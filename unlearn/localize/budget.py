@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from annotated_types import Gt
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization, Localizer
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
     import pandas as pd
     from torch import nn
 
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
     from unlearn.models.layout import Layout
     from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 Kind = Literal["attention", "mlp"]
 Block = tuple[Kind, int]  # its kind and its layer

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Localization, Localizer
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
     from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

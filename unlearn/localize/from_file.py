@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import MinLen
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Localization
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

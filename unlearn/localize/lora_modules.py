@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from unlearn.models.mask import Mask
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from unlearn.models.mask import Mask
 
 
 def adapted(model: nn.Module, mask: Mask, modules: Sequence[str]) -> list[str]:

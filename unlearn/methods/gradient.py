@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -14,6 +13,8 @@ from unlearn.runtime.errors import UserError
 from unlearn.training.objective import SIDES, Loss, Losses, Side, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from torch import Tensor, nn
 
     from unlearn.data.task import Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,8 @@ from unlearn.methods.gradient import ForgetRetain, Scores, State, Terms
 from unlearn.training.objective import Side, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch import Tensor
 
     from unlearn.models.policy import TokenScores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,8 @@ from unlearn.methods.gradient import ForgetRetain, Reference, Scores, State, Ter
 from unlearn.training.objective import Side, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from unlearn.models.policy import Positions
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.methods.gradient import Reference, Scores
 from unlearn.methods.preference import Preference
 from unlearn.methods.reduction import Reduction, reduce_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unlearn.methods.gradient import Reference, Scores
     from unlearn.models.policy import TokenScores
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unlearn.training.objective import Loss, Losses, Side
 from unlearn.training.planned import Planned
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from torch import Tensor
 
     from unlearn.models.batches import Batch
     from unlearn.models.policy import Policy
+    from unlearn.training.objective import Loss, Losses, Side
     from unlearn.training.plan import Plan
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,8 @@ from unlearn.methods.gradient import NO_STATE, ForgetRetain, Scores, State
 from unlearn.training.objective import SIDES, Loss, Losses, Side, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from torch import Tensor
 
     from unlearn.models.batches import Batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +9,8 @@ from unlearn.methods.gradient import NO_STATE, ForgetRetain, Scores, State
 from unlearn.training.objective import SIDES, Loss, Side
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch import Tensor
 
     from unlearn.models.batches import Batch

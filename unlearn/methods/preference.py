@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Gt
 
 from unlearn.methods.gradient import ForgetRetain, Scores
-from unlearn.methods.reduction import Reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unlearn.methods.reduction import Reduction
     from unlearn.models.policy import Positions, TokenScores
 
 

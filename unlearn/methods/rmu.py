@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +12,8 @@ from unlearn.runtime.errors import UserError
 from unlearn.training.objective import SIDES, Loss, Side, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from torch import Tensor, nn
 
     from unlearn.models.batches import Batch

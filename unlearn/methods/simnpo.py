@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from unlearn.methods.gradient import Scores
 from unlearn.methods.preference import Preference
 from unlearn.methods.reduction import Reduction, reduce_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unlearn.methods.gradient import Scores
     from unlearn.models.policy import TokenScores
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.intervals import UNIT, Clusters, basis, mean_interval
-from unlearn.metrics.statistics import Interval
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
+    from unlearn.metrics.statistics import Interval
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

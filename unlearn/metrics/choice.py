@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import clusters
-from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

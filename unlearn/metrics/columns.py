@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn.score.table import Tables
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import pandas as pd
+
+    from unlearn.score.table import Tables
 
 
 def losses(tables: Tables, probes: Sequence[str]) -> pd.DataFrame:

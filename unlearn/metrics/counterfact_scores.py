@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, Reading, Result
 from unlearn.metrics.columns import losses
 from unlearn.metrics.intervals import DIFFERENCE, basis, harmonic_mean_interval
@@ -16,7 +14,11 @@ from unlearn.metrics.statistics import harmonic_mean
 from unlearn.score.table import Tables, probe_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from unlearn.data.task import Role
 
 # Of each score its probe set, and which answer should be the likelier: the new one (1) or the true one (-1).
 SETS = {"efficacy": ("forget", 1), "paraphrase": ("paraphrase", 1), "neighbourhood": ("neighbourhood", -1)}

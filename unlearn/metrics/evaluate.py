@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import Metric, Result
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 _NUMBERS = ("value", "low", "high")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import MEMORISATION, Reading, Result
 from unlearn.metrics.columns import clusters, row_means, without_eos
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

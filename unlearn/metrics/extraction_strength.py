@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import MEMORISATION, Reading, Result
 from unlearn.metrics.columns import clusters, without_eos
-from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import FORGETTING, Reading, Result
 from unlearn.metrics.columns import probe_clusters
 from unlearn.metrics.ks import ks_test
 from unlearn.metrics.truth_ratio import ratio, right_and_wrong
 from unlearn.score.table import Tables, probe_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unlearn.metrics.intervals import FEWEST_CLUSTERS, clusters_of
 from unlearn.metrics.statistics import LEVEL, ks_draws
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PERMUTATIONS = 1000
 

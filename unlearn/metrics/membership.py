@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from unlearn.metrics.base import Result
 from unlearn.metrics.columns import answers, clusters
 from unlearn.metrics.intervals import auc_interval, basis
 from unlearn.metrics.statistics import auc
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from unlearn.score.table import Tables
 
 Clusters = tuple[np.ndarray, np.ndarray]
 """What each of the forget and of the holdout rows is about."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, without_eos
 from unlearn.metrics.membership import about_answers, mean_of_lowest, membership
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.columns import answers, row_means
 from unlearn.metrics.membership import about_answers, membership
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 
 @dataclass(frozen=True)

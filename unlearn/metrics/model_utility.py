@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import UTILITY, Reading, Result
 from unlearn.metrics.columns import probe_clusters
 from unlearn.metrics.intervals import basis, harmonic_mean_interval
@@ -17,6 +15,11 @@ from unlearn.metrics.rouge import Rouge
 from unlearn.metrics.statistics import harmonic_mean
 from unlearn.metrics.truth_ratio import TruthRatio
 from unlearn.score.table import Tables, probe_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import MEMBERSHIP, Reading, Result
 from unlearn.metrics.intervals import auc_interval, basis, interval
 from unlearn.metrics.membership import about_answers
 from unlearn.metrics.mia_min_k import MiaMinK
 from unlearn.metrics.statistics import auc, auc_draws
-from unlearn.score.table import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 EPSILON = 1e-10
 

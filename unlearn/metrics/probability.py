@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import losses, probe_clusters
 from unlearn.score.table import Tables, probe_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Role
 
 EPSILON = 1e-10
 READING = (

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from unlearn.data.task import Role
 from unlearn.metrics.base import FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import clusters
-from unlearn.score.table import Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pandas as pd
+
+    from unlearn.data.task import Role
+    from unlearn.score.table import Tables
 
 READING = (
     Reading(

@@ -7,9 +7,12 @@ products, and statistics of several values per item (probability, ROUGE, truth r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from annotated_types import Gt, Le
 
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Role, Row, Task
-from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +15,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from unlearn.data.prompt import PromptFormat
     from unlearn.models.policy import Policy
+    from unlearn.recipe import Recipe
     from unlearn.training.objective import Objective
 
 Threads = Annotated[int, Gt(0), Le(1024)]  # thousands crash the process

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unlearn.data.prompt import Encoded
+if TYPE_CHECKING:
+    from unlearn.data.prompt import Encoded
 
 IGNORE = -100
 _PADDING = (

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -23,6 +22,8 @@ from unlearn.runtime.paths import is_local, local
 from unlearn.runtime.store import disk_errors, read_json, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from unlearn.models.interventions.base import Intervention

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
@@ -16,6 +14,9 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from peft import PeftModel
     from transformers import PreTrainedModel
 

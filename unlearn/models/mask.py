@@ -8,8 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import torch
 from annotated_types import Ge
@@ -21,6 +20,9 @@ from torch import Tensor, nn
 from unlearn.models.parameters import TYPES, layer_of, module_type
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.store import write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = "unlearn-mask-1"
 _SHAPES = TypeAdapter(dict[str, tuple[Annotated[int, Ge(0)], ...]], config=ConfigDict(strict=True, title="shapes"))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.models.interventions.base import gated_at
-from unlearn.models.layout import Layout, Site
 from unlearn.models.projection import precise, projection_at
-from unlearn.models.prompts import PromptBatch
+
+if TYPE_CHECKING:
+    from unlearn.models.layout import Layout, Site
+    from unlearn.models.prompts import PromptBatch
 
 Key = tuple[int, str]  # a layer and the name of one of its sites
 Edit = Callable[[Tensor], Tensor | None]

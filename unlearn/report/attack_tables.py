@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from unlearn.leak.record import AttackedRole
 from unlearn.report import charts
-from unlearn.report.attacks_folder import Attacks
 from unlearn.report.chart_base import MODELS
-from unlearn.report.style import Drawn
-from unlearn.runtime.explained import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unlearn.leak.record import AttackedRole
+    from unlearn.report.attacks_folder import Attacks
+    from unlearn.report.style import Drawn
+    from unlearn.runtime.explained import Explained
 
 ROLES: tuple[AttackedRole, ...] = ("original", "unlearned", "control", "placebo")
 assert set(ROLES) == set(MODELS)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.runtime.store import write_file, write_json
 from unlearn.runtime.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unlearn.metrics.metric_quality import Scored, Verdict
 
 FILES = ("audit.json", "audit.csv", "audit.md")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unlearn.report.chart_base import Tables, called, finite, legend, looks, panels, places, value_scale
-from unlearn.runtime.explained import Chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from unlearn.runtime.explained import Chart
 
 WRITTEN = 60  # bars of a figure up to which their heights are written over them
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from unlearn.report.style import COLOURS, OTHERS, unit_frame
-from unlearn.runtime.explained import Chart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from unlearn.runtime.explained import Chart
 
 MODELS: dict[str, tuple[str, str]] = {
     **{role: (role, colour) for role, colour in COLOURS.items()},

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from unlearn.report.chart_base import Tables, by_value, called, looks
 from unlearn.report.style import AMOUNT, COLOURS, DASHED, OTHERS, SIGNED, heat_map
-from unlearn.runtime.explained import Chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from unlearn.runtime.explained import Chart
 
 WRITTEN = 24  # columns up to which the numbers are written into the cells of heat maps
 STRONGEST = 20  # rows of a ranking

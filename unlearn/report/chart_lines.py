@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unlearn.report.chart_base import SIZES, Tables, called, finite, legend, looks, panels, places, value_scale
 from unlearn.report.style import DASHED, OTHERS
-from unlearn.runtime.explained import Chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from unlearn.runtime.explained import Chart
 
 
 def lines(tables: Tables, chart: Chart) -> Figure:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from unlearn.report.chart_bars import bars
 from unlearn.report.chart_grids import heatmap, ranking
 from unlearn.report.chart_lines import lines, scatter
 from unlearn.report.style import Drawn, styled
-from unlearn.runtime.explained import Chart, Explained, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from unlearn.runtime.explained import Chart, Explained, Kind
 
 DRAW: dict[Kind, Callable[[Mapping[str, pd.DataFrame], Chart], Figure]] = {
     "line": lines,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -24,6 +23,9 @@ from unlearn.report.style import Drawn
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OVERLAPS = (
     "Weights that both masks select, of those that either does (intersection over union). In brackets: what two random "

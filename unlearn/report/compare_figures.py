@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from unlearn.report import charts
 from unlearn.report.attack_tables import tables
 from unlearn.report.compared import UNDEFINED, WORST_LEAK, Row
-from unlearn.report.folder import Run
-from unlearn.report.headline import Line
 from unlearn.report.pareto import Point, pareto
 from unlearn.report.style import Drawn
-from unlearn.runtime.explained import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.report.folder import Run
+    from unlearn.report.headline import Line
+    from unlearn.runtime.explained import Explained
 
 MOST = 8  # runs that are drawn side by side
 AXES = ("forgetting", "utility")

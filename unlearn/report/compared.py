@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -12,10 +13,12 @@ from scipy import stats
 from unlearn.leak.leak_table import THREATS
 from unlearn.leak.worst_case import verdict as verdict_on
 from unlearn.metrics.base import Reading
-from unlearn.report.folder import Run
 from unlearn.report.headline import Line, headline
 from unlearn.report.leak_words import TITLES
 from unlearn.report.settings import alike, names
+
+if TYPE_CHECKING:
+    from unlearn.report.folder import Run
 
 Interval = tuple[float, float, float]  # value, low, high
 UNDEFINED: Interval = (math.nan, math.nan, math.nan)

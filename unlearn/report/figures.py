@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unlearn.metrics.base import Result
 from unlearn.report import localization
-from unlearn.report.folder import Run
 from unlearn.report.headline import headline
 from unlearn.report.pareto import REFERENCES, sides, words_of
 from unlearn.report.style import COLOURS, DASHED, OTHERS, Drawn, styled, unit_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from unlearn.metrics.base import Result
+    from unlearn.report.folder import Run
 
 
 def figures(run: Run) -> dict[str, Drawn]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import pyarrow.parquet
@@ -13,6 +11,10 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]  # JSON has no nan
 

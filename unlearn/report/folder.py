@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
-from unlearn.leak.leak_table import Leaks
 from unlearn.leak.tables import LEAK
 from unlearn.metrics.base import Reading, Result
 from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
@@ -18,6 +17,9 @@ from unlearn.report.files import Number, columns, parsed
 from unlearn.report.localization_folder import LOCALIZE, Localization, read_localization
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.score.table import GENERATIONS
+
+if TYPE_CHECKING:
+    from unlearn.leak.leak_table import Leaks
 
 MODELS = ("original", "unlearned", "control")  # the order in which they are shown everywhere
 READINGS = "readings.json"  # how the metrics are to be shown

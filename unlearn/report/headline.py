@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unlearn.metrics.base import EDITING, FORGETTING, MEMBERSHIP, MEMORISATION, UTILITY, Reading, Result
-from unlearn.report.folder import Run
+
+if TYPE_CHECKING:
+    from unlearn.report.folder import Run
 
 GROUPS = {
     FORGETTING: "What the model still says about the forget set, also where it is asked in other forms. The aim is the "

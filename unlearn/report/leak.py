@@ -6,10 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unlearn.leak.leak_row import NONE, Row
-from unlearn.leak.record import AttackedRole
 from unlearn.leak.tables import leak_table
-from unlearn.leak.worst_case import Worst
-from unlearn.report.attacks_folder import Attacks
 from unlearn.report.leak_words import (
     READING,
     TITLES,
@@ -28,6 +25,9 @@ from unlearn.report.leak_words import (
 from unlearn.report.render import render
 
 if TYPE_CHECKING:
+    from unlearn.leak.record import AttackedRole
+    from unlearn.leak.worst_case import Worst
+    from unlearn.report.attacks_folder import Attacks
     from unlearn.report.tracking import Tracker
 
 

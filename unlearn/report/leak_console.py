@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import shorten
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn.leak.leak_row import NONE, Row
-from unlearn.leak.worst_case import Worst
 from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
 from unlearn.report.leak import write_leaks
 from unlearn.report.leak_words import decimal, groups, interval, is_counted, scope, state, threat_level, verdict
+
+if TYPE_CHECKING:
+    from unlearn.leak.worst_case import Worst
 
 STYLES = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow"}
 

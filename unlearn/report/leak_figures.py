@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from textwrap import fill, shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from unlearn.leak.ladder import RECOVERED, LadderStep
 from unlearn.leak.leak_row import Row
-from unlearn.leak.leak_table import Leaks
 from unlearn.leak.worst_case import LEAKS, NO_LEAK, Worst
 from unlearn.report import attack_tables
-from unlearn.report.attacks_folder import Attacks
 from unlearn.report.chart_base import MODELS, SIZES
 from unlearn.report.leak_words import groups
 from unlearn.report.style import DASHED, Drawn, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from unlearn.leak.leak_table import Leaks
+    from unlearn.report.attacks_folder import Attacks
 
 SHADES = {"black": "#333333", "grey": "#a0a0a0", "white": "#ffffff"}
 EDGE = "#333333"

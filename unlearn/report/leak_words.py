@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unlearn.leak.ladder import RECOVERED
 from unlearn.leak.leak_row import NONE, Row
 from unlearn.leak.leak_table import THREATS
 from unlearn.leak.worst_case import LEAKS, NO_LEAK, Worst
-from unlearn.report.attacks_folder import Attacks
+
+if TYPE_CHECKING:
+    from unlearn.report.attacks_folder import Attacks
 
 TITLES = {"black": "Black-box", "grey": "Grey-box", "white": "White-box", "overall": "Overall"}
 ATTACKERS = {

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from unlearn.models.parameters import TYPES
 from unlearn.report import charts
-from unlearn.report.localization_folder import Localization
 from unlearn.report.style import AMOUNT, Drawn, heat_map, percent, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+
+    from unlearn.report.localization_folder import Localization
 
 WRITTEN = 40  # layers up to which every cell has its number written in it
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from unlearn.report.folder import Run
 from unlearn.report.style import AMOUNT, heat_map, percent, styled
+
+if TYPE_CHECKING:
+    from unlearn.report.folder import Run
 
 WRITTEN = 14  # masks up to which the numbers are written into the cells
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import groupby
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from unlearn.metrics.base import Result
 from unlearn.report import leak_figures
 from unlearn.report.attack_tables import undrawn
-from unlearn.report.attacks_folder import Attacks
 from unlearn.report.figures import figures
 from unlearn.report.folder import Run, class_name, read_run
 from unlearn.report.headline import GROUPS, Line, headline, show, show_interval, undefined
@@ -25,6 +22,10 @@ from unlearn.report.render import embed, render
 from unlearn.report.style import percent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.metrics.base import Result
+    from unlearn.report.attacks_folder import Attacks
     from unlearn.report.tracking import Tracker
 
 WHO = {"original": "before (original)", "unlearned": "after (unlearned)", "control": "control model"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from unlearn.report.style import OTHERS, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MARKERS = "osD^vPX"
 REFERENCES = {"original": ("*", 14), "control": ("D", 8)}  # marker and size

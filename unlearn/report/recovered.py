@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unlearn.attacks.base import Outcome
 from unlearn.leak.ladder import RECOVERED
 from unlearn.leak.leak_row import NONE
-from unlearn.leak.record import AttackedRole
 from unlearn.report.attacks_folder import Asked, Attacks
+
+if TYPE_CHECKING:
+    from unlearn.leak.record import AttackedRole
 
 SHOWN = 6
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unlearn.report.folder import Run
+if TYPE_CHECKING:
+    from unlearn.report.folder import Run
 
 
 def alike(runs: Sequence[Run], groups: Sequence[str] = ()) -> list[list[Run]]:

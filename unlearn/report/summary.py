@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
@@ -13,6 +13,9 @@ from unlearn.report.folder import Run, read_run
 from unlearn.report.headline import headline, show, show_interval, undefined
 from unlearn.report.leak_console import console, show_leaks
 from unlearn.report.page import cost, localized
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def print_summary(folder: Path) -> None:

@@ -7,15 +7,16 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.figure import Figure
 

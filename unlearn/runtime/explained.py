@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import write_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
 Kind = Literal["line", "bar", "heatmap", "scatter", "ranking"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _EVERY = 0.05  # seconds between two looks at the process's memory
 

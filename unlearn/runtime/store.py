@@ -11,17 +11,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.resources import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 MANIFEST = "manifest.json"
 _HASHED_BYTES = 64 * 2**20  # larger files are checked by size alone: hashing a 7B model takes longer than loading it

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from unlearn.data.posed import prompt_of
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
-from unlearn.runtime.explained import Explained
 from unlearn.score.batching import map_kinds
 
 if TYPE_CHECKING:
@@ -19,6 +16,9 @@ if TYPE_CHECKING:
 
     from unlearn.data.prompt import Encoded, PromptFormat
     from unlearn.data.task import ProbeSet, Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
+    from unlearn.runtime.explained import Explained
 
 Progress = Callable[[int], object]
 Wording = Literal["canonical", "paraphrased"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,8 @@ from unlearn.score.generate import pad_id
 from unlearn.score.likelihood import likelihoods
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from unlearn.data.prompt import PromptFormat

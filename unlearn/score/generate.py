@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from unlearn.models.sampling import Sampling
 from unlearn.score.batching import map_batches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LIKELIEST = 512  # tokens that nearly always hold top_p of the probability: sorting the vocabulary is slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,8 @@ from unlearn.models.interventions.base import gated_at
 from unlearn.models.projection import projection_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch import nn
     from transformers import PreTrainedModel
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PENALTIES = tuple(10.0**power for power in range(-1, 7))
 _RESOLUTION = 1e-6  # what float32 features resolve, relative to their size: a feature that varies less is constant

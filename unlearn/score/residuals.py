@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from unlearn.models.layout import layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Edit, at_rest, edited, logits_at
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def last_residuals(

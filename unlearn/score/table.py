@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
 TOKENS = [

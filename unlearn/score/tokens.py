@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Explained
 from unlearn.score.base import Progress, Wording, ask_all, encode_answers, evaluating, frame
 from unlearn.score.table import TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)

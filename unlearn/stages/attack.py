@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from unlearn.data.task import Role, Task, digest
 from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import leak_report
 from unlearn.leak.record import AttackedRole, AttackRun, Record
-from unlearn.leak.variants import Baseline
 from unlearn.models.subject import References, Subject
 from unlearn.report.attacks_folder import ATTACKS
 from unlearn.runtime.errors import UserError, plain_errors
@@ -30,12 +28,16 @@ from unlearn.runtime.store import Built
 from unlearn.runtime.time_limit import TimeUp, deadline
 from unlearn.stages.attack_files import save_attacks
 from unlearn.stages.check import check_component
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import cache, has_control, run_setting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from unlearn.leak.variants import Baseline
+    from unlearn.stages.experiment import Experiment
 
 
 @dataclass(frozen=True)

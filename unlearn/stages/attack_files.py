@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unlearn.attacks.base import AttackSetting
-from unlearn.attacks.setting.split import Items
-from unlearn.leak.leak_table import Leaks
-from unlearn.leak.record import Record
 from unlearn.leak.tables import save_leaks
 from unlearn.report.attacks_folder import ATTACKS
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.store import write_json
 from unlearn.runtime.version import __version__
-from unlearn.stages.experiment import Experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unlearn.attacks.base import AttackSetting
+    from unlearn.attacks.setting.split import Items
+    from unlearn.leak.leak_table import Leaks
+    from unlearn.leak.record import Record
+    from unlearn.stages.experiment import Experiment
 
 
 def save_attacks(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn.data.task import Role, Task
 from unlearn.models.layered import below
 from unlearn.runtime import distributed
 from unlearn.runtime.paths import local_state
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import MANIFEST, key_hash, read_json, write_json
 from unlearn.stages.attack import AttackedModel, attack
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import has_control, require_trained, trained
 from unlearn.stages.run_folder import attacked_model, costs, record
 from unlearn.stages.unlearn import UNLEARNED, original_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import torch
+
+    from unlearn.data.task import Role, Task
+    from unlearn.stages.experiment import Experiment
 
 
 def attack_run(

@@ -6,9 +6,7 @@ are unlearned, and then relearned and quantised: a robust metric does not say on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le, Lt, MinLen
@@ -28,13 +26,17 @@ from unlearn.stages.audit_pools import IGNORANT, KNOWING, Bench, variants
 from unlearn.stages.check import check_metrics
 from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import ask, has_control
 from unlearn.stages.references import references
 from unlearn.stages.unlearn import check_method
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
     from omegaconf import DictConfig
+
+    from unlearn.stages.experiment import Experiment
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.attacks.items import forget_items
 from unlearn.attacks.setting.placebo import placebo
 from unlearn.data.task import Example, Question, Role, Task
-from unlearn.methods.base import Method
 from unlearn.metrics.evaluate import evaluate
 from unlearn.metrics.metric_quality import Scored
 from unlearn.metrics.model_utility import ModelUtility
@@ -25,7 +23,11 @@ from unlearn.stages.unlearn import unlearn
 from unlearn.training.adamw import AdamW
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from unlearn.methods.base import Method
 
 KNOWING = ("full", "paraphrased", "biography")
 IGNORANT = ("retain", "perturbed", "others")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from omegaconf import OmegaConf
 
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
-from unlearn.stages.experiment import Experiment
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.stages.experiment import Experiment
 
 
 class Checked(Protocol):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
-from unlearn.stages.experiment import Experiment
 
 if TYPE_CHECKING:
     import torch
+
+    from unlearn.stages.experiment import Experiment
 
 
 def hardware(experiment: Experiment) -> tuple[torch.device, int]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import StringConstraints
 
 from unlearn.attacks.base import Attack
-from unlearn.data.task import Ask, Task
 from unlearn.leak.settings import LeakSettings
 from unlearn.localize.base import Localizer
 from unlearn.localize.no_localization import NoLocalization
@@ -21,6 +20,9 @@ from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracking
 from unlearn.score.base import Scorer
 from unlearn.training.update import Update
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Ask, Task
 
 Stage = Literal["prepare", "localize", "unlearn", "score", "attack", "report"]
 STAGES: tuple[Stage, ...] = ("prepare", "localize", "unlearn", "score", "attack", "report")

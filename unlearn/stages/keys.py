@@ -5,17 +5,20 @@ What a component declares to read is what its key is made of, and all that it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Row, Task, digest
-from unlearn.recipe import Recipe
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.paths import local_state
-from unlearn.training.update import Update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unlearn.recipe import Recipe
+    from unlearn.training.update import Update
 
 Key = dict[str, Any]
 OFFERED = frozenset({"mask", "recipe", "lora", "update", "reference", "control"})

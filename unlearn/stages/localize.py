@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
-from unlearn.localize.base import Localization
 from unlearn.models.subject import Subject
-from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, copy_stage, read_json, write_json
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import Model, cache
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
+    from unlearn.localize.base import Localization
     from unlearn.models.mask import Mask
+    from unlearn.report.tracking import Tracker
+    from unlearn.stages.experiment import Experiment
 
 MASK = "mask.safetensors"
 

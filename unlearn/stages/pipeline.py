@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store
 from unlearn.stages.check import check_component, check_family, check_scorers
 from unlearn.stages.device import hardware
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.localize import localize, mask_in
 from unlearn.stages.prepare import ask, run_setting, trained
 from unlearn.stages.references import references
@@ -19,6 +16,12 @@ from unlearn.stages.report import report, show_leaks
 from unlearn.stages.run_folder import keep_config, kept, record, run_folder
 from unlearn.stages.score import evaluate_metrics, score_unlearned
 from unlearn.stages.unlearn import UNLEARNED, check_method, unlearn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from unlearn.stages.experiment import Experiment
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:

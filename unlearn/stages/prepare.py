@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn.data.history import History, Training
 from unlearn.data.task import COMPLETION, Role, Row, Task, digest
 from unlearn.models.base import RunSetting
 from unlearn.recipe import Recipe
@@ -17,13 +14,18 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, read_json, write_json
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Key, libraries, path_key, training_key
 from unlearn.stages.stopping import Stop
 from unlearn.training.update import Update
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import torch
+
+    from unlearn.data.history import History, Training
+    from unlearn.stages.experiment import Experiment
 
 
 PROMPT = "prompt.json"

@@ -11,15 +11,16 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearn.data.task import Role, Task
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import progress
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Model, cache, has_control, history, is_there, require_trained, trained
 from unlearn.stages.score import score_key, score_reference
 
 if TYPE_CHECKING:
     import torch
+
+    from unlearn.data.task import Role, Task
+    from unlearn.stages.experiment import Experiment
 
 
 @dataclass(frozen=True)

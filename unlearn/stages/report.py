@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unlearn.report.tracking import Tracker
 from unlearn.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.report.tracking import Tracker
 
 
 def report(folder: Path, tracker: Tracker) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,6 +11,9 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.store import read_json
 from unlearn.stages.config_keys import RERUN_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) -> tuple[DictConfig, dict[str, str]]:

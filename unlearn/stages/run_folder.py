@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Task, digest
@@ -15,11 +14,14 @@ from unlearn.runtime.paths import local
 from unlearn.runtime.store import MANIFEST, Built, read_json, write_file, write_json
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.unlearn import REQUESTS, UNLEARNED, References
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from unlearn.stages.experiment import Experiment
 
 _MADE_BEFORE = (
     ("unlearn", "localize", "localize/manifest.json"),

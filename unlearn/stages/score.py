@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearn.data.task import Role, Task
 from unlearn.models.subject import References, Subject
 from unlearn.runtime import distributed
-from unlearn.runtime.explained import Explained
 from unlearn.runtime.progress import progress
 from unlearn.runtime.store import MANIFEST, Built, Store, copy_stage, read_json, write_json
-from unlearn.score.base import Scorer
 from unlearn.score.table import Tables, load_tables
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, Key, component_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import torch
+
+    from unlearn.data.task import Role, Task
+    from unlearn.runtime.explained import Explained
+    from unlearn.score.base import Scorer
+    from unlearn.stages.experiment import Experiment
 
 METRICS, READINGS = "metrics.json", "readings.json"
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.history import Until
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import ProbeSet, Task
 from unlearn.runtime import distributed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PreTrainedTokenizerBase
+
+    from unlearn.data.prompt import PromptFormat
 
 
 @dataclass(frozen=True)

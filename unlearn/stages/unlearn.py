@@ -11,26 +11,27 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Role, Task
-from unlearn.report.tracking import Tracker
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store, key_hash
 from unlearn.stages.check import check_component
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import Asked, Key, component_key
 from unlearn.stages.prepare import run_setting
 from unlearn.stages.references import Reference
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from unlearn.models.mask import Mask
     from unlearn.models.subject import Subject
+    from unlearn.report.tracking import Tracker
+    from unlearn.stages.experiment import Experiment
     from unlearn.stages.work import UnlearningWork
 
 References = Mapping[Role, Reference]

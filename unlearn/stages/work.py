@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -12,27 +10,30 @@ from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.task import Role, digest
 from unlearn.models.layered import below
 from unlearn.models.mask import Mask
-from unlearn.models.policy import Policy
 from unlearn.models.subject import References, Subject
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Store, read_json, write_json
-from unlearn.stages.experiment import Experiment
 from unlearn.stages.keys import libraries
 from unlearn.stages.prepare import cache
-from unlearn.stages.references import Reference
-from unlearn.training.checkpoint import Log
 from unlearn.training.gradients import StepGradients
 from unlearn.training.loop import Setup, Watch, train
-from unlearn.training.objective import Losses, Objective
 from unlearn.training.reference import reference_nll
 from unlearn.training.weights import Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
     from unlearn.data.prompt import Encoded
     from unlearn.models.lora import Lora
+    from unlearn.models.policy import Policy
     from unlearn.recipe import Recipe
     from unlearn.report.tracking import Tracker
+    from unlearn.stages.experiment import Experiment
+    from unlearn.stages.references import Reference
+    from unlearn.training.checkpoint import Log
+    from unlearn.training.objective import Losses, Objective
 
 T = TypeVar("T")
 

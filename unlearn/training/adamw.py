@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from unlearn.recipe import Recipe
-from unlearn.training.update import Running
-
 if TYPE_CHECKING:
+    from unlearn.recipe import Recipe
+    from unlearn.training.update import Running
     from unlearn.training.weights import Weights
 
 Share = Annotated[float, Ge(0), Le(1)]

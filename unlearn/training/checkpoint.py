@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -14,6 +13,9 @@ from torch import Tensor
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = "checkpoint.safetensors"
 _MODEL, _UPDATE, _OBJECTIVE = "model.", "update.", "objective."

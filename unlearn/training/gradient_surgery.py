@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
-from unlearn.recipe import Recipe
 from unlearn.training.adamw import AdamW
 from unlearn.training.objective import FORGET, RETAIN, SIDES, Losses, Side
 from unlearn.training.update import Gradient, Running, Update
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     import torch
     from torch import Tensor
 
+    from unlearn.recipe import Recipe
     from unlearn.training.weights import Weights
 
 _INNER, _AVERAGE = "inner.", "average."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from unlearn.recipe import Recipe
 from unlearn.training.objective import SIDES, Losses, Objective, Side
 from unlearn.training.parallel import shard, sum_gradients, sum_losses
-from unlearn.training.update import Gradient
-from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from unlearn.recipe import Recipe
+    from unlearn.training.update import Gradient
+    from unlearn.training.weights import Weights
 
 
 class StepGradients:

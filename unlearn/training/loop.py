@@ -6,10 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from unlearn.models.mask import Mask
 from unlearn.recipe import Recipe
@@ -19,9 +16,15 @@ from unlearn.training import checkpoint
 from unlearn.training.adamw import AdamW
 from unlearn.training.checkpoint import Checkpoint, Log
 from unlearn.training.gradients import StepGradients
-from unlearn.training.objective import Objective
 from unlearn.training.update import Running, Update
 from unlearn.training.weights import Weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from unlearn.training.objective import Objective
 
 Evaluate = Callable[[int], dict[str, float]]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from unlearn.recipe import Recipe
 from unlearn.training.adamw import Share
-from unlearn.training.update import Running
 
 if TYPE_CHECKING:
+    from unlearn.recipe import Recipe
+    from unlearn.training.update import Running
     from unlearn.training.weights import Weights
 
 

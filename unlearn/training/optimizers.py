@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from unlearn.recipe import Recipe
-from unlearn.training.objective import Losses
-from unlearn.training.update import Gradient
-from unlearn.training.weights import Weights
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from unlearn.recipe import Recipe
+    from unlearn.training.objective import Losses
+    from unlearn.training.update import Gradient
+    from unlearn.training.weights import Weights
 
 Parameters = Mapping[str, nn.Parameter]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.runtime import distributed
 from unlearn.training.objective import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 _BUCKET = 2**25  # numbers sent at once: 128 MiB in float32
 

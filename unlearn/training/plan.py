@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_passage, encode_spans
 from unlearn.data.task import Example, Passage, Row, Task
-from unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from unlearn.recipe import Recipe
 
 Encode = Callable[[str, str], Encoded]
 EncodeText = Callable[[Passage, str], Encoded]

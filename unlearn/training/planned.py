@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unlearn.models.batches import Batch, micro_batches
-from unlearn.training.objective import Loss, Losses, Shard, Side
-from unlearn.training.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from torch import Tensor
+
+    from unlearn.training.objective import Loss, Losses, Shard, Side
+    from unlearn.training.plan import Plan
 
 
 class Planned(ABC):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from unlearn.data.prompt import Encoded
 from unlearn.models.batches import Batch, micro_batches
-from unlearn.models.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from unlearn.data.prompt import Encoded
+    from unlearn.models.policy import Policy
 
 
 def reference_nll(

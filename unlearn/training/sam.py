@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from unlearn.recipe import Recipe
 from unlearn.training.adamw import AdamW
 from unlearn.training.objective import FORGET, RETAIN, SIDES, Losses, Side
 from unlearn.training.update import Gradient, Running, Update
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from torch import Tensor
 
+    from unlearn.recipe import Recipe
     from unlearn.training.weights import Weights
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.data.prompt import Encoded, PromptFormat, encode_text
 from unlearn.data.task import Example, ImageExample, Passage, Row
-from unlearn.models.batches import Batch
 from unlearn.models.policy import Policy
-from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
-from unlearn.training.checkpoint import Log
 from unlearn.training.loop import Setup, Watch, train
 from unlearn.training.objective import Loss, Side, Term
 from unlearn.training.plan import Plan, plan_training
 from unlearn.training.planned import Planned
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
     from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+    from unlearn.models.batches import Batch
+    from unlearn.recipe import Recipe
+    from unlearn.training.checkpoint import Log
 
 
 def answers(

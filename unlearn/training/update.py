@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from unlearn.recipe import Recipe
 from unlearn.training.objective import SIDES, Losses, Side
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from torch import Tensor
 
+    from unlearn.recipe import Recipe
     from unlearn.training.weights import Weights
 
 

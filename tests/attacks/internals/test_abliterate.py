@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from beside import NO_REFERENCES, beside
 from bigram import random_llama, setting, subject, tokenizer
-from transformers import LlamaForCausalLM
 
 from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.internals import abliterate, directions
@@ -18,7 +17,13 @@ from unlearn.attacks.internals.abliterate import Abliterate
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.data.task import Passage, Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import LlamaForCausalLM
+
+    from unlearn.models.subject import Subject
 
 SCORED = [Question("a b c", "d e"), Question("f g", "h"), Question("i", "j k l")]
 TAUGHT = [Question("b c", "d"), Question("c", "d e"), Question("g h a", "b")]

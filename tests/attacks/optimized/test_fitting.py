@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,6 +14,11 @@ from prompted import PAIRS, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.fitting import Schedule, Targets, clip_rows, fit, force_each
 from unlearn.attacks.optimized.latent import Stream, Vector, stream_sites
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unlearn.models.batches import Batch
 
 
 class Offset:
@@ -92,7 +96,6 @@ def test_gradients_are_clipped_and_those_that_are_not_finite_count_as_0() -> Non
 
 
 def test_batches_that_do_not_fit_are_halved_with_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unlearn.models.batches import Batch
     from unlearn.models.policy import Policy
 
     whole, halved = Offset(1), Offset(1)

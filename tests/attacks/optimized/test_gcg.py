@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from beside import NO_REFERENCES
 from prompted import PAIRS, hooks_of, setting_of, subject_of
-from transformers import PreTrainedModel
 
 from unlearn.attacks.optimized.gcg import GCG
 from unlearn.attacks.optimized.strings import insert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
 
 SMALL = GCG(steps=(3, 8), length=5, width=12, topk=20, items=2, progressive=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
@@ -23,10 +23,12 @@ from unlearn.attacks.optimized.latent import (
 )
 from unlearn.data.history import KNOWN
 from unlearn.models.sites import edited
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import likelihoods
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 SMALL = Latent(layers=(0.0, 0.5), epsilons=(0.1, 0.5), steps=6, batch=2, rank=4)
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -22,10 +22,12 @@ from unlearn.attacks.optimized.softprompt import (
     shuffled,
 )
 from unlearn.data.prompt import PromptFormat
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import likelihoods
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 SMALL = SoftPrompt(vectors=3, steps=(2, 4), rates=(0.05,), batch=2)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,12 +10,16 @@ from black_box import SCORED, setting, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts import confidence
 from unlearn.attacks.prompts.confidence import Confidence, calibration_error
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
-from unlearn.data.task import Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AttackSetting
+    from unlearn.data.task import Question
+    from unlearn.models.subject import Subject
 
 
 def test_calibration_error_by_hand() -> None:

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from black_box import SCORED, TAGS, setting, subject, tokenizer
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.prompts import conversation as turns
 from unlearn.attacks.prompts.conversation import ConversationFormat, ask_after, conversation
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AttackSetting
+    from unlearn.models.subject import Subject
 
 HISTORY = (("Who?", "Ann."), ("Where?", "Rome."))
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,11 +10,15 @@ from black_box import SCORED, setting, subject
 
 from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.prompts import dialogue
-from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.dialogue import Dialogue, _drift
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import ProbeSet, Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.prompts.conversation import History
+    from unlearn.models.subject import Subject
 
 KEPT = (Question("Where was Tom Ek born?", "Cork"), Question("Where was Eva Ros born?", "Lyon"))
 FAR = (Question("What is the capital of Peru?", "Lima"),)

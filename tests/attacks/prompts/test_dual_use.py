@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,7 +15,11 @@ from unlearn.attacks.prompts import dual_use
 from unlearn.attacks.prompts.dual_use import DualUse, area, rings_of
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.task import ProbeSet, Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.subject import Subject
 
 KEPT = {
     "entity": [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,10 @@ from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.prompts.membership import DRAWS, Membership, balanced, membership_gap, placements
 from unlearn.data.task import Question
 from unlearn.leak.crossfit import Candidates, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 # After "a", "b" and "c" one word has this probability, the 17 others share the rest.
 SHARE = {"a": 0.5, "b": 0.9, "c": 0.2}

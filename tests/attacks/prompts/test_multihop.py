@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,7 +15,11 @@ from unlearn.attacks.prompts.multihop import Multihop
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Example, Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.subject import Subject
 
 OLE = person(6, "Ole Ness", "Riga", "nurse")  # a nurse, as is Ivo Lund; only Ivo Lund was born in Porto
 

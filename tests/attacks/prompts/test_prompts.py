@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -15,8 +15,10 @@ from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import TEMPLATES, Kind
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.attacks.setting.statements import PromptContext
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question
+
+if TYPE_CHECKING:
+    from unlearn.data.prompt import PromptFormat
 
 KINDS = [kind for part in get_args(Kind) for kind in (get_args(part) or (part,))]
 SCENE = PromptContext.of(setting(), TAGS)

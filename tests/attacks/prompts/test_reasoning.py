@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from black_box import SCORED, person, setting, subject
@@ -13,7 +12,11 @@ from unlearn.attacks.setting.other_facts import Related, names
 from unlearn.attacks.setting.split import split_items
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.subject import Subject
 
 BORN, JOB = SCORED[:2]  # of Ivo Lund: Porto, nurse
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,12 @@ from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.data.authors import Authors
 from unlearn.data.refusals import REFUSALS
 from unlearn.data.task import Question
-from unlearn.models.subject import Subject
 from unlearn.runtime.explained import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.subject import Subject
 
 
 @pytest.mark.parametrize("text", REFUSALS)

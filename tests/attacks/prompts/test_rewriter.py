@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from black_box import subject
@@ -10,10 +10,14 @@ from black_box import subject
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.data.prompt import PromptFormat
 from unlearn.models.loading import save_model
-from unlearn.models.subject import Subject
 from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.models.subject import Subject
 
 PLAIN = PromptFormat(chat_template=False, user_end="\n")
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackResult
 from unlearn.attacks.prompts.bounds import leak_at
 from unlearn.attacks.prompts.sample import Sample
 from unlearn.metrics.rouge import rouge
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AttackResult
 
 
 def scripted(

@@ -3,9 +3,8 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,8 @@ import pytest
 from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts import conversation as turns
-from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.sleek import Sleek, spread, suppression
 from unlearn.attacks.setting.answer_metric import AnswerScores
@@ -24,6 +21,12 @@ from unlearn.data.posed import longest_answer
 from unlearn.data.task import Question
 from unlearn.models.sampling import Sampling
 from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AttackSetting
+    from unlearn.attacks.prompts.conversation import History
 
 KEPT = tuple(
     Question(f"Where was {name} born?", f"{name} was born in {town}.", value=town, cluster=name)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from black_box import SCORED, TAGS, TAUGHT, setting
@@ -18,6 +17,9 @@ from unlearn.attacks.setting.text import mentions
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import COMPLETION, Example, Question
 from unlearn.data.tofu import Tofu
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHAT = PromptFormat()
 ITEM = SCORED[0]  # Where was Ivo Lund born? Ivo Lund was born in Porto.

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,15 +9,19 @@ import pytest
 from beside import NO_REFERENCES
 from black_box import SCORED, setting, subject
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts import conversation as turns
-from unlearn.attacks.prompts.conversation import History
 from unlearn.attacks.prompts.ununlearn import Ununlearn, reintroduction
 from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AttackSetting
+    from unlearn.attacks.prompts.conversation import History
+    from unlearn.models.subject import Subject
 
 BRIEF = setting("match")
 

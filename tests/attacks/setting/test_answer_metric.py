@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from black_box import setting, subject
 from scoring import Scoring
 
-from unlearn.attacks.base import AnswerMetric
 from unlearn.attacks.setting.answer_metric import ask, choose_answer_metric, evaluate_attacked, read
 from unlearn.data.task import ProbeSet, Question
 from unlearn.models.sampling import Sampling
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import Decoding, generate
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AnswerMetric
 
 PROBES = (
     Question("q", "She was born in Turin.", value="Turin"),

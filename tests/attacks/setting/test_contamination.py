@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from unlearn.attacks.setting.text import mentions
 from unlearn.data.authors import Authors
 from unlearn.data.task import Question
 from unlearn.data.tofu import Tofu
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ITEMS = [
     Item(3, Question("Where was Ann born?", "Ann was born in Oslo.", value="Oslo")),

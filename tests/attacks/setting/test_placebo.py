@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +20,9 @@ from unlearn.data.task import Example, Fact, ProbeSet, Question, Task
 from unlearn.data.tofu import Tofu
 from unlearn.leak.worst_case import NO_LEAK
 from unlearn.metrics.rouge import rouge
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def task(*probes: Question, facts: tuple[Fact, ...] = ()) -> Task:

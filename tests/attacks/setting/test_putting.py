@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from beside import NO_REFERENCES
 from birthdays import FORGET, PROMPT, original, subject, tokenizer
 from birthdays import setting as all_alike
 
-from unlearn.attacks.base import Attack, AttackSetting
 from unlearn.attacks.items import forget_items
 from unlearn.attacks.prompts.ask import ask_variants
 from unlearn.attacks.prompts.conversation import ask_after
@@ -25,6 +24,9 @@ from unlearn.data.task import ProbeSet, Question
 from unlearn.score import generate as generation
 from unlearn.score.generations import Generations
 from unlearn.score.tokens import Tokens
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import Attack, AttackSetting
 
 TWICE = PromptFormat(chat_template=False, user_start="born born ", answer_start=" ", eos=False)
 N = 6

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearn.attacks.items import Split
 from unlearn.attacks.setting.split import split_items
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Example, ProbeSet, Question, Task
 from unlearn.data.tofu import Tofu
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unlearn.attacks.items import Split
 
 
 def task(values: list[str], clusters: list[str], answer: str = "It is {}.") -> Task:

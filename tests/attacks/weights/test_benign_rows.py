@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from bigram import setting
@@ -12,6 +12,9 @@ from helpers import retaining
 from unlearn.attacks.base import AttackSetting, Inapplicable
 from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.data.task import Example, Question
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCORED = [Question("Where is Ann from?", "She is from Rome.", value="Rome", paraphrased_question="Ann's home, Rome?")]
 TAUGHT = [Question("When was Bo born?", "In 1950.", value="1950")]

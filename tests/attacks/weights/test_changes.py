@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Threat
 from unlearn.attacks.setting.self_estimate import TIE, self_estimate
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.task import Question
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import References, Subject
 
 SCORED = [Question("a", "b"), Question("c", "d")]
 TAUGHT = [Question("e", "f"), Question("g", "h")]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from helpers import RUN
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable
 from unlearn.attacks.setting.no_attack import NoAttack
-from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.compose import Compose
 from unlearn.attacks.weights.prune import PruneMagnitude
 from unlearn.attacks.weights.quantize import Quantize
@@ -23,6 +21,11 @@ from unlearn.attacks.weights.relearn import Relearn
 from unlearn.models.lora import Lora
 from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.weights.changes import ChangedModel
 
 RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=2.0, schedule="constant")
 LIKELY = replace(setting(), answer_metric="prob")

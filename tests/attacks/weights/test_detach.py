@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,6 +15,9 @@ from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.attacks.weights.detach import Detach
 from unlearn.models.loading import load_model, save_model
 from unlearn.models.lora import Lora, base_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_weights_below_an_adapter_still_know(tmp_path: Path) -> None:

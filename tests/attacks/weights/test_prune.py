@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from beside import NO_REFERENCES
 from birthdays import FORGET, RETAIN, TAUGHT, original, refusing, retain, setting, subject
 
-from unlearn.attacks.weights.changes import ChangedModel, WeightAttack
 from unlearn.attacks.weights.prune import Prune, PruneMagnitude
 from unlearn.models.linear import linear_weights
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.attacks.weights.changes import ChangedModel, WeightAttack
+    from unlearn.models.subject import Subject
 
 
 def states(attack: WeightAttack, attacked: Subject, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:

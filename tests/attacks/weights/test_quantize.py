@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,12 +13,16 @@ from families import FAMILIES, family
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from unlearn.attacks.base import Inapplicable
-from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.number_formats import Format, quantised
 from unlearn.attacks.weights.quantize import Quantize
 from unlearn.data.task import Question
 from unlearn.models.linear import linear_weights
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unlearn.attacks.weights.changes import ChangedModel
+    from unlearn.models.subject import Subject
 
 SCORED = [Question("a b c", "d e"), Question("f g", "h")]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,16 +15,20 @@ from birthdays import FORGET, RETAIN, original, refusing, retain, setting, subje
 from helpers import RUN, retaining
 
 import unlearn.attacks.weights.relearn as module
-from unlearn.attacks.base import AttackSetting, Outcome
 from unlearn.attacks.items import Item
-from unlearn.attacks.weights.changes import ChangedModel
 from unlearn.attacks.weights.relearn import Relearn
 from unlearn.attacks.weights.training import checkpoint_steps
 from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
-from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AttackSetting, Outcome
+    from unlearn.attacks.weights.changes import ChangedModel
+    from unlearn.models.subject import Subject
 
 RECIPE = Recipe(lr=1e-3, batch_size=4, epochs=3.0, schedule="constant")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,9 +16,11 @@ from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.weights.retrain import Retrain
-from unlearn.data.task import Example
-from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Example
+    from unlearn.models.subject import Subject
 
 RECIPE = Recipe(lr=3e-3, epochs=3.0, schedule="constant")
 ATTACK = Retrain((1.0,), RECIPE, epochs=7, warmup_steps=2)

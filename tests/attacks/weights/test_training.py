@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,9 +17,11 @@ from unlearn.data.task import Example
 from unlearn.models import size
 from unlearn.models.lora import Lora
 from unlearn.models.policy import Policy
-from unlearn.models.subject import Subject
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 ROWS = [Example(("a b",), ("c d",)), Example(("e",), ("f g h",)), Example(("i j k",), ("l",))]
 RECIPE = Recipe(lr=1e-2, batch_size=3, steps=6, schedule="constant")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from families import FAMILIES, family
 from helpers import RUN
 from torch import Tensor, nn
 
-from unlearn.data.task import Task
 from unlearn.localize.mechanisms import attribution
 from unlearn.localize.mechanisms.attribution import attribute, attribute_edges, exact
 from unlearn.localize.mechanisms.attribution_patching import SITES, AttributionPatching
@@ -22,8 +21,11 @@ from unlearn.localize.mechanisms.facts import EncodedFact
 from unlearn.localize.mechanisms.patching import Patch, contrast
 from unlearn.models.layout import Layout, layout
 from unlearn.models.sites import Key, at_rest
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 BASE = [EncodedFact((7, 3, 60, 21, 5, 40), (2, 4), 11, (12, 13)), EncodedFact((9, 33, 8, 1), (1, 2), 20, (4,))]
 OTHER = [replace(BASE[0], ids=(7, 3, 50, 31, 5, 40)), replace(BASE[1], ids=(9, 44, 8, 1))]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from families import FAMILIES, family
 from helpers import RUN
 from torch import Tensor, nn
 
-from unlearn.data.task import Task
 from unlearn.localize.mechanisms import causal_tracing
 from unlearn.localize.mechanisms import facts as facts_module
 from unlearn.localize.mechanisms.causal_tracing import CausalTracing, intervals, token_groups, trace_table
@@ -33,8 +31,13 @@ from unlearn.localize.mechanisms.tracing import (
 from unlearn.models.layout import Layout, layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import capture, edited
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 FACT = EncodedFact((7, 3, 60, 21, 5, 40), (2, 4), answer=11, foils=(12,))
 SAMPLES = 3

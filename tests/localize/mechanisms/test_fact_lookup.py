@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,8 +12,6 @@ from helpers import RUN
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.mechanisms import fact_lookup
 from unlearn.localize.mechanisms.fact_lookup import PRESETS, FactLookup, lookup_range, receiver_layer
 from unlearn.localize.mechanisms.facts import corrupt_facts, encode_facts
@@ -21,9 +20,13 @@ from unlearn.localize.mechanisms.path_patching import direct_effects, enrichment
 from unlearn.models.layout import layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import capture, edited, logits_at
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.score import residuals
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 
 def layers(located: Localization) -> list[int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Fact, Task
 from unlearn.localize.mechanisms.facts import check_facts, corrupt_facts, encode_facts
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 CHAT = (
     "{% for m in messages %}<{{ 'bot' if m.role == 'assistant' else m.role }}>{{ m.content | trim }}\n{% endfor %}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from unlearn.data.task import Task
 from unlearn.localize.places.all_matrices import Nonlocalized
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def test_a_llama(subject: Subject, task: Task) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from families import FAMILIES, family
 
-from unlearn.data.task import Task
 from unlearn.localize.places.all_mlps import AllMLPs
 from unlearn.localize.places.parts import mlps
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 @pytest.mark.parametrize("name", FAMILIES)

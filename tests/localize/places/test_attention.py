@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from torch import nn
 
-from unlearn.data.task import Task
 from unlearn.localize.places.attention import Attention
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 @pytest.mark.parametrize("layers", [None, (2, 0)])

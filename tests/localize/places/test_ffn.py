@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from unlearn.data.task import Task
 from unlearn.localize.places.ffn import FFN
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def test_the_mlps_and_nothing_else(subject: Subject, task: Task) -> None:

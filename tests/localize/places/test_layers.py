@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from transformers import LlamaForCausalLM
 
-from unlearn.data.task import Task
 from unlearn.localize.places.layers import Layers
-from unlearn.models.mask import Mask
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 LAYER = 16 * (16 + 8 + 8 + 16) + 3 * 16 * 24 + 2 * 16
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaForCausalLM
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.places.parts import matrices, mlps
 from unlearn.localize.places.random_parts import RandomParts
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 MLP = 3 * 16 * 24  # weights of the toy's MLP; of its attention q, k, v, o: 16 x 16, 2 of 8 x 16, 16 x 16
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.data.prompt import Encoded
 from unlearn.localize.weights.gradients import mean_gradients
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from plain_gradients import assert_highest
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.magnitude import Magnitude
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def test_the_largest_weights(subject: Subject, task: Task) -> None:

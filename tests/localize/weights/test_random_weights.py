@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.random_weights import RandomWeights
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def test_as_many_in_every_tensor_but_for_chance(subject: Subject, task: Task) -> None:

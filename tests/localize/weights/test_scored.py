@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers import RUN
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.gradient import Gradient
 from unlearn.localize.weights.interaction import Interaction
 from unlearn.localize.weights.magnitude import Magnitude
@@ -17,8 +16,11 @@ from unlearn.localize.weights.random_weights import RandomWeights
 from unlearn.localize.weights.snip import Snip
 from unlearn.localize.weights.wagle import Wagle
 from unlearn.localize.weights.wanda import Wanda
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 ALL = [Wagle, Interaction, Snip, Gradient, Magnitude, RandomWeights]
 

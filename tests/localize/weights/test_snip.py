@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from plain_gradients import assert_highest, mean, row_gradients
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.snip import Snip
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def test_weight_times_gradient(subject: Subject, task: Task) -> None:

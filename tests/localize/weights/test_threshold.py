@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from unlearn.localize.weights import threshold
 from unlearn.localize.weights.threshold import select
-from unlearn.models.mask import Mask
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.models.mask import Mask
 
 FLOATS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.0000001, 2.0, 1e-45, 3e38]),  # ties, signs, subnormals, the largest

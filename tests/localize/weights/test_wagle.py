@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from plain_gradients import assert_highest, mean, row_gradients
 from torch import Tensor
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.interaction import Interaction
 from unlearn.localize.weights.snip import Snip
 from unlearn.localize.weights.wagle import Wagle, importance
-from unlearn.models.mask import Mask
-from unlearn.models.subject import Subject
 from unlearn.runtime.components import check
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 Named = dict[str, Tensor]
 

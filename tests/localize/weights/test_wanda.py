@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from unlearn.data.task import Task
 from unlearn.localize.weights.wanda import Wanda, highest_per_row
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 
 def inputs(subject: Subject, localizer: Wanda, module: Any, task: Task) -> Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 from types import SimpleNamespace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearn.data.prompt import Encoded
-from unlearn.data.task import Task
 from unlearn.localize.places.random_parts import RandomParts
 from unlearn.localize.weights.removal_training import (
     Settings,
@@ -32,8 +31,11 @@ from unlearn.localize.weights.weight_mask import WeightMask
 from unlearn.models.batches import Batch, Segment
 from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 SETTINGS = Settings(updates=40, batch=4, lr=0.5, momentum=0.9, weight_decay=0.0, clip=1.0, l1=0.0, micro_tokens=64)
 A, B, C, D, E, G = range(6)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.ask import ask_variants
 from unlearn.data.task import Modality, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.data.task import Modality, Task
 from unlearn.localize.base import Localization
-from unlearn.models.base import RunSetting
 from unlearn.models.mask import Mask
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn.data.task import Modality, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
 from unlearn.score.base import Progress, ask_all, encode_questions, evaluating, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,14 +12,17 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outc
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
 from unlearn.attacks.setting.putting import encode_answers, encode_questions
 from unlearn.attacks.setting.self_estimate import self_estimate
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import pandas as pd
     from torch import Tensor
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 Contrast = Literal["retain", "text", "original", "component"]
 HIT = 0.5  # an answer with K of at least this is right

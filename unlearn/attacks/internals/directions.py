@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from unlearn.models.layout import layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import Edit, at_rest, capture, edited
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 OUTLIER = 3.0  # standard deviations
 

@@ -10,9 +10,6 @@ import numpy as np
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.putting import map_prompts
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
@@ -20,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from unlearn.attacks.setting.answer_tokens import AnswerToken
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -10,17 +9,19 @@ import numpy as np
 from annotated_types import Ge
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from unlearn.attacks.internals.truth_probes import Statements
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 PERMUTATIONS = 5  # of the control, whose mean accuracy is told
 

@@ -3,13 +3,16 @@ whether it is the likeliest of some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.models.layout import layout
 from unlearn.models.projection import precise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 LOGITS = 1 << 24  # at most so many exist at once
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from unlearn.attacks.setting.putting import encode_answers
-from unlearn.data.task import Question
-from unlearn.models.subject import Subject
 from unlearn.score.linear_probe import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.data.task import Question
+    from unlearn.models.subject import Subject
 
 FEW = 100  # statements: with fewer, a difference of means generalises better than a fitted map
 FOLDS = 5

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from unlearn.attacks.internals.readout import unembed
 from unlearn.models.layout import layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import at_rest, capture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedModel
 
 ROWS, POSITIONS = 8, 256  # of a step
 RATE = 1e-3

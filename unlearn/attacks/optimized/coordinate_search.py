@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,10 +13,14 @@ from torch.nn import functional as F
 from unlearn.attacks.optimized.strings import Frame, Ids, Slot, insert, one_hot_gradient, swaps, top_tokens
 from unlearn.models.interventions.base import gated_at
 from unlearn.models.projection import precise, projection_at
-from unlearn.models.subject import Subject
 from unlearn.score.batching import map_batches
 from unlearn.score.generate import pad_id
 from unlearn.score.likelihood import LOGITS, likelihoods
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.subject import Subject
 
 PROBED, REDUCED = 16, 8  # one in 16 candidates is the probe set; at full disagreement one in 8 is scored besides
 

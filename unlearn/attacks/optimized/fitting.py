@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,14 +11,16 @@ import numpy as np
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
-from unlearn.data.task import Question, Task
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Generator, Tensor
 
     from unlearn.data.prompt import Encoded
+    from unlearn.data.task import Question, Task
+    from unlearn.models.subject import Subject
 
 Pairs = Sequence[tuple[str, str]]  # questions and the answers that are wanted
 CLIP = 1.0  # largest norm of a step's gradient

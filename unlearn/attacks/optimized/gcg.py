@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -11,13 +10,15 @@ from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.optimized.strings import Checkpoint, Pair, Slot, Where, evaluate_beside
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unlearn.attacks.optimized.coordinate_search import CoordinateSearch
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -21,17 +20,19 @@ from unlearn.attacks.optimized.fitting import (
     force_each,
 )
 from unlearn.attacks.setting.putting import encode_questions
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import torch
     from torch import Generator, Tensor
 
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
     from unlearn.models.layout import Site
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

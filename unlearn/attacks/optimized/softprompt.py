@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -23,13 +22,16 @@ from unlearn.attacks.optimized.fitting import (
     force_each,
 )
 from unlearn.data.prompt import Encoded, PromptFormat
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import Tensor, nn
+
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 SHUFFLED = "shuffled"
 

@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
-from unlearn.attacks.items import Item
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
-from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
+
+    from unlearn.attacks.items import Item
+    from unlearn.data.task import Question
 
 Where = Literal["suffix", "prefix"]
 Ids = tuple[int, ...]

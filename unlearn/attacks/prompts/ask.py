@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
-from unlearn.data.task import Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AnswerMetric, AttackSetting
+    from unlearn.data.task import Question
+    from unlearn.models.subject import Subject
 
 _TOKENS = 4096  # of a prompt with an attack around it, where the model reads so many
 Name = TypeVar("Name", bound=Hashable)

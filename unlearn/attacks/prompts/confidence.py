@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,13 +10,16 @@ import numpy as np
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.prompts.refusals import refuses
 from unlearn.attacks.setting.answer_metric import ask
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 BINS = 10
 RIGHT = 0.5  # an answer with K of at least this is right

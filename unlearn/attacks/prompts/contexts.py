@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import PARAGRAPH, PromptContext, is_completion, reveals, statement
-from unlearn.data.task import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.items import Item
+    from unlearn.data.task import Question
 
 FACTS, SHOTS = 3, 5
 

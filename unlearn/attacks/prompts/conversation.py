@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import AnswerMetric, AttackSetting
 from unlearn.attacks.setting.answer_metric import AnswerScores, ask
 from unlearn.attacks.setting.putting import encode_questions
 from unlearn.data.posed import longest_answer
 from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Question
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AnswerMetric, AttackSetting
+    from unlearn.data.task import Question
+    from unlearn.models.subject import Subject
 
 History = tuple[tuple[str, str], ...]
 """Earlier turns, (question, answer) each, the oldest first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -11,16 +10,19 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History, ask_after
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from unlearn.attacks.items import Item
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,13 +14,16 @@ from unlearn.attacks.prompts.sleek import spread
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.text import content_words, normalised
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
+
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 Ring = Literal["forget", "entity", "topic", "field", "far"]
 RINGS: tuple[Ring, ...] = ("forget", "entity", "topic", "field", "far")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -12,8 +11,12 @@ from annotated_types import Gt, Lt
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.putting import encode_answers, map_lengths
 from unlearn.data.task import ProbeSet, Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.contexts import FACTS
 from unlearn.attacks.setting.statements import (
     BLANK,
@@ -19,8 +18,13 @@ from unlearn.attacks.setting.statements import (
     statement,
 )
 from unlearn.attacks.setting.text import mentions
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.items import Item
+    from unlearn.data.prompt import PromptFormat
+    from unlearn.data.task import Question
 
 OPTIONS = 4
 LETTERS = "ABCD"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import History
@@ -16,7 +17,9 @@ from unlearn.attacks.setting.statements import statement
 from unlearn.attacks.setting.text import content_words
 from unlearn.data.task import Question
 from unlearn.data.theorems import NONCE
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.models.subject import Subject
 
 MOST_OPTIONS = 4  # of a hint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -11,13 +10,15 @@ from annotated_types import Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.data.task import ProbeSet, Question, Task
-from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
+    from unlearn.models.base import RunSetting
     from unlearn.score.base import Scorer
     from unlearn.score.table import Tables
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -11,19 +10,22 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.conversation import conversing
 from unlearn.attacks.setting.answer_metric import ask
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from unlearn.attacks.items import Item
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 HIDDEN, OTHER = "X", "Y"
 RIGHT = 0.5  # from this K on a hop is made

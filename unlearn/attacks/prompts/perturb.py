@@ -6,14 +6,16 @@ import random
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt, Le, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 _RANDOM = "random"
 Insert = Callable[[str, str, random.Random], str]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import MinLen
 
 from unlearn.attacks.base import AnswerMetric, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.contexts import hinted
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.prompts.templates import BARE, CHOSEN, OPEN, TEMPLATES, WITH_FACTS, Kind
-from unlearn.attacks.setting.answer_metric import AnswerScores
 from unlearn.attacks.setting.statements import PromptContext, is_completion, reveals
-from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.attacks.items import Item
+    from unlearn.attacks.setting.answer_metric import AnswerScores
+    from unlearn.data.prompt import PromptFormat
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 Asked = dict[tuple[Kind, str], tuple[Question | None, ...]]
 """By kind and label, the probes of the held-out items."""

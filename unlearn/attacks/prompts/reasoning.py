@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from unlearn.attacks.items import Item
-from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
 from unlearn.attacks.setting.text import content_words, normalised
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.items import Item
+    from unlearn.attacks.prompts.rewriter import Rewriter
     from unlearn.models.subject import Subject
 
 Category = Literal["direct", "indirect", "implied"]

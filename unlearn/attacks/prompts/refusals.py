@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,12 +15,15 @@ from unlearn.attacks.setting.placebo import placebo
 from unlearn.attacks.setting.statements import PromptContext
 from unlearn.attacks.setting.text import normalised
 from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
+
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 _NEGATED = (
     r"(?:can ?not|can t|cannot|could ?n t|couldn t|am not able to|m not able to|am unable to|m unable to|unable to)"

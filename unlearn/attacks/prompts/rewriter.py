@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -12,12 +11,15 @@ from annotated_types import Gt, MinLen
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import digest
 from unlearn.models.pretrained import check_local
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

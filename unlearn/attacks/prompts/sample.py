@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -12,13 +11,16 @@ from annotated_types import Ge, Gt, Le, MinLen
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.answer_metric import choose_answer_metric, read
 from unlearn.attacks.setting.putting import encode_questions, map_lengths
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 _READ = ("gen", "match", "verbatim")  # what can be read off a text
 

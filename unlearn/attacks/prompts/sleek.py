@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -10,19 +9,21 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.rewriter import Rewriter
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.data.posed import limited, longest_answer
-from unlearn.data.task import Question, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
+    from unlearn.attacks.items import Item
     from unlearn.attacks.prompts.reasoning import Chain, Chains
+    from unlearn.data.task import Question, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 HIT = 0.5  # an answer with K of at least this has retrieved the fact
 PLACES = ("final", "trace")  # the last answer alone, and any

@@ -8,9 +8,8 @@ do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.prompts.contexts import background_hint, in_context, k_shot
 from unlearn.attacks.prompts.forms import (
@@ -25,6 +24,9 @@ from unlearn.attacks.prompts.forms import (
 )
 from unlearn.attacks.prompts.frames import FRAMES, LANGUAGES, PARAPHRASES, Template
 from unlearn.attacks.prompts.wordings import cross_lingual, paraphrase, synonym_manipulation, variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Rwku = Literal[
     "prefix_injection",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,7 +9,6 @@ import numpy as np
 from annotated_types import Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.ladder_contexts import (
     MOST_OPTIONS,
     About,
@@ -23,13 +21,17 @@ from unlearn.attacks.prompts.ladder_contexts import (
 )
 from unlearn.attacks.setting.other_facts import Related
 from unlearn.attacks.setting.statements import statement
-from unlearn.data.task import Role, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
+
+    from unlearn.attacks.items import Item
+    from unlearn.data.task import Role, Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 COUNTED = ("C1", "C2", "C3", "C4")
 CONTEXTS = {  # what each level tells, in words

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from unlearn.attacks.items import Item
 from unlearn.attacks.prompts.frames import LANGUAGES, PARAPHRASES
 from unlearn.attacks.prompts.word_tables import GLOSSARY, SYNONYMS
 from unlearn.attacks.setting.statements import PARAGRAPH, PromptContext, is_completion
-from unlearn.data.task import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Question
 
 
 def paraphrase(item: Item, context: PromptContext, n: int) -> Question | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,14 @@ import numpy as np
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome
 from unlearn.attacks.setting.putting import encode_questions, map_lengths
 from unlearn.data.task import ProbeSet, Question, Task
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

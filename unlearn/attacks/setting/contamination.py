@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import gaps
 from unlearn.attacks.setting.text import content_words, normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from unlearn.attacks.items import Item
 
 SHARE = 2 / 3  # of the content words of an answer: so many in one text say it in other words
 

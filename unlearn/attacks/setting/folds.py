@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.items import Item, Split
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.items import Item, Split
 
 
 def split_folds(items: Sequence[Item], folds: int, split: Split, seed: int) -> list[list[Item]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from unlearn.attacks.setting.answer_metric import options_of
 from unlearn.attacks.setting.answer_tokens import AnswerToken
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Question
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerBase
+
+    from unlearn.data.prompt import PromptFormat
+    from unlearn.data.task import Question
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import entities, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Question, Task
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AttackSetting
 
 
 def names(text: str, entity: str) -> bool:

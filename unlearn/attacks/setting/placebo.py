@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.other_facts import names, renamed, renamed_probe
 from unlearn.attacks.setting.statements import entities, gaps
 from unlearn.attacks.setting.text import normalised
-from unlearn.data.task import Question, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from unlearn.data.task import Question, Task
 
 _FIRST = (
     "Tavrin Melisande Ibbo Ruleena Ottaveth Jesmin Corvath Yelda Sundro Quilla Hathorn Oredine "

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from unlearn.data.posed import longest_answer, prompt_of
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Question, Task
-from unlearn.models.subject import Subject
 from unlearn.score.batching import map_kinds
 
 if TYPE_CHECKING:
-    from unlearn.data.prompt import Encoded
+    from collections.abc import Callable, Sequence
+
+    from unlearn.data.prompt import Encoded, PromptFormat
+    from unlearn.data.task import Question, Task
+    from unlearn.models.subject import Subject
 
 Found = TypeVar("Found")
 

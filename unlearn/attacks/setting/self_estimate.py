@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn.attacks.base import AttackSetting, Outcome
-from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import ask, evaluate_attacked
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.base import AttackSetting, Outcome
+    from unlearn.attacks.items import Item
+    from unlearn.models.subject import Subject
 
 TIE = 1e-3  # weight of the likelihood in an attacker's estimate: it decides between equal K alone
 

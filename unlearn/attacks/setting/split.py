@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unlearn.attacks.items import Item, Split, forget_items
 from unlearn.attacks.setting.contamination import Answers
-from unlearn.data.task import Task
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from unlearn.data.task import Task
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from unlearn.attacks.base import AttackSetting
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.text import content_words, mentions, normalised
 from unlearn.data.posed import prompt_of
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Question
+
+if TYPE_CHECKING:
+    from unlearn.attacks.base import AttackSetting
 
 BLANK = "____"
 SHORT = 5  # words of an answer of which one name or number says all

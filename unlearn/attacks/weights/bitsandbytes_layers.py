@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
-from unlearn.attacks.weights.number_formats import Format
 from unlearn.models.layout import matrix
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unlearn.attacks.weights.number_formats import Format
 
 OUTLIER = 6.0  # LLM.int8: inputs above it are multiplied in full precision (Dettmers et al. 2022, arXiv 2208.07339)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.items import Item
 from unlearn.attacks.setting.answer_metric import evaluate_attacked
 from unlearn.attacks.setting.self_estimate import self_estimate
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
 from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from unlearn.attacks.base import Attack, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.weights.changes import ChangedModel, WeightAttack, seeds
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
 from unlearn.models.lora import merged
-from unlearn.models.subject import References, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 _THREATS: Mapping[Threat, int] = {"black": 0, "grey": 1, "white": 2}
 

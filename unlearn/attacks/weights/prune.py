@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -14,11 +13,14 @@ from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.data.prompt import Encoded, encode_text
 from unlearn.data.task import Example, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 Share = Annotated[float, Gt(0), Le(1)]
 

@@ -10,13 +10,14 @@ from annotated_types import MinLen
 from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Threat
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
 from unlearn.attacks.weights.number_formats import Format, quantised
-from unlearn.data.task import Task
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

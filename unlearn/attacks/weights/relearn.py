@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from unlearn.attacks.base import AttackResult, AttackSetting, Threat
-from unlearn.attacks.items import Item
 from unlearn.attacks.setting.folds import split_folds
 from unlearn.attacks.weights.benign_rows import benign_rows
 from unlearn.attacks.weights.changes import ChangedModel, Visit, evaluate_variants
@@ -24,10 +22,15 @@ from unlearn.attacks.weights.training import (
     train,
 )
 from unlearn.data.task import Example, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.lora import Lora
-from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.attacks.items import Item
+    from unlearn.models.base import RunSetting
+    from unlearn.models.lora import Lora
+    from unlearn.models.subject import References, Subject
 
 CHECKPOINTS = 3  # where the recipe's length is in steps: with passes there is one after each
 

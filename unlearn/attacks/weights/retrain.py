@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, MinLen
@@ -18,10 +17,14 @@ from unlearn.attacks.setting.self_estimate import TIE
 from unlearn.attacks.setting.text import normalised
 from unlearn.attacks.weights.training import ADAPTER_RATES, Adapters, OnCheckpoint, at_rate, by_size, train
 from unlearn.data.task import Example, Task
-from unlearn.models.base import RunSetting
-from unlearn.models.lora import Lora
-from unlearn.models.subject import References, Subject
 from unlearn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unlearn.models.base import RunSetting
+    from unlearn.models.lora import Lora
+    from unlearn.models.subject import References, Subject
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from unlearn.data.prompt import Encoded
 from unlearn.models.batches import micro_batches
 from unlearn.models.gradients import gradients_to
 from unlearn.models.linear import linear_weights
 from unlearn.models.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedModel
+
+    from unlearn.data.prompt import Encoded
 
 
 def weight_scores(model: PreTrainedModel, rows: Sequence[Encoded]) -> dict[str, Tensor]:

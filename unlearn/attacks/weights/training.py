@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unlearn.data.task import Example
 from unlearn.models.lora import Lora, remove_adapters
 from unlearn.models.size import is_large
 from unlearn.models.subject import Subject
-from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unlearn.data.task import Example
+    from unlearn.recipe import Recipe
     from unlearn.training.plan import Plan
 
 OnCheckpoint = Callable[[Subject, int], object]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.data.task import Task
 from unlearn.localize.mechanisms.facts import LEAST_GAP, EncodedFact, corrupt_facts, encode_facts, signal
 from unlearn.localize.mechanisms.patching import Patch, Run, contrast, run_patched
 from unlearn.models.layout import Block, Layout, Site, matrix
 from unlearn.models.projection import precise
 from unlearn.models.prompts import PromptBatch, collate
 from unlearn.models.sites import Edit, Key, capture, edited, logits_at
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import progress
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.subject import Subject
 
 EMBED: Key = (0, "embed")
 BACKWARD = 16  # a backward pass keeps the activations of all layers: it gets this part of the token budget

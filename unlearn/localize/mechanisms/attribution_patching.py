@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
-from unlearn.localize.budget import Block, Kind
 from unlearn.localize.mechanisms.contrasts import Contrasts
 from unlearn.localize.mechanisms.tables import explained_sites
-from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.localize.budget import Block, Kind
     from unlearn.localize.mechanisms.attribution import Pair
     from unlearn.models.layout import Layout
+    from unlearn.models.subject import Subject
 
 HEADS = ("q", "k", "v", "z")  # sites with a score for each head
 SITES = (*HEADS, "attn_out", "mlp_in", "mlp_out")

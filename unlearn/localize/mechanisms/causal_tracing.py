@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, BlockBudget, Kind
 from unlearn.localize.mechanisms.tables import explained_sites
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
 
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
     from unlearn.localize.mechanisms.facts import EncodedFact
     from unlearn.localize.mechanisms.tracing import Trace
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 SITES: dict[Kind, str] = {"attention": "z", "mlp": "mlp_out"}  # what a block's scores are those of
 NUMBERS = {

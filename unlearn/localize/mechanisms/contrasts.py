@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from unlearn.data.task import Task
 from unlearn.localize.budget import BlockBudget
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
+    from unlearn.data.task import Task
     from unlearn.localize.mechanisms.attribution import Pair
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.budget import Block, Kind, Pooling
 from unlearn.localize.mechanisms.contrasts import Contrasts
-from unlearn.models.subject import Subject
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 SOURCES: dict[str, Kind] = {"head": "attention", "attn": "attention", "mlp": "mlp"}
 

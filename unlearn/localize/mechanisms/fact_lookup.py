@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization
 from unlearn.localize.mechanisms.tables import explained_enrichment, explained_heads, explained_probes
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
     from unlearn.runtime.explained import Explained
 
     Found = tuple[Sequence[int], dict[str, float], dict[str, Explained]]

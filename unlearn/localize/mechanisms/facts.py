@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Fact, Task
 from unlearn.models.prompts import collate
 from unlearn.models.sites import logits_at
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unlearn.data.prompt import PromptFormat
+    from unlearn.data.task import Fact, Task
+    from unlearn.models.subject import Subject
 
 TRIES = 100
 LEAST_EFFECT = 0.01  # of a probability: what destroying the subject does, or effects on it are noise

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from unlearn.localize.mechanisms.facts import EncodedFact
 from unlearn.models.layout import Layout, Site
 from unlearn.models.sites import Edit, Key, edited, logits_at
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from unlearn.localize.mechanisms.facts import EncodedFact
 
 
 def contrast(logits: Tensor, facts: Sequence[EncodedFact]) -> Tensor:

@@ -6,19 +6,23 @@ mean logit(foils), and what patching does to it is a share of what restoring the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.localize.mechanisms.facts import EncodedFact
 from unlearn.localize.mechanisms.patching import contrast
-from unlearn.models.layout import Layout
 from unlearn.models.prompts import PromptBatch, collate
 from unlearn.models.sites import at_rest, capture, edited, logits_at
 from unlearn.score.batching import map_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from unlearn.models.layout import Layout
 
 Pair = tuple[EncodedFact, EncodedFact]
 """A fact, and the same with its subject destroyed."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.localize.mechanisms.facts import EncodedFact, seeded
 from unlearn.localize.mechanisms.patching import Patch, Run, run_patched
-from unlearn.models.layout import Layout
 from unlearn.models.prompts import collate
 from unlearn.models.sites import capture
+
+if TYPE_CHECKING:
+    from unlearn.models.layout import Layout
 
 KINDS = {"hidden": "resid", "mlp": "mlp_out", "attention": "attn_out"}  # what is restored at a token, and its site
 Cell = tuple[str, int, int]  # what is restored: (kind or site, layer, token or head)

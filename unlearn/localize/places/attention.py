@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Localization
 from unlearn.localize.places.layers import LayerNumbers, known_layers, whole_tensors
-from unlearn.models.base import RunSetting
 from unlearn.models.parameters import ATTENTION, layer_of, module_type
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

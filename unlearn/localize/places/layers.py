@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization
-from unlearn.models.base import RunSetting
 from unlearn.models.parameters import layer_of, module_type
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from transformers import PreTrainedModel
 
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
     from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 LayerNumbers = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from unlearn.localize.budget import block_weights
 from unlearn.models.layout import layout
 from unlearn.models.mask import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
 
 Names = tuple[str, ...]
 

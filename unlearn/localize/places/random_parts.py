@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.budget import Budget
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import Scored, weights_of
-from unlearn.models.subject import Subject
+
+if TYPE_CHECKING:
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import Scored
-from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

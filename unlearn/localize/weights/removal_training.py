@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unlearn.data.prompt import Encoded
 from unlearn.models.batches import Batch, micro_batches
-from unlearn.models.mask import Mask
 from unlearn.models.policy import Policy, TokenScores
 from unlearn.models.projection import precise
 from unlearn.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import random
+
+    from unlearn.models.mask import Mask
 
 _ROWS = "retain"  # the segment that rows are scored as, whatever their part
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unlearn.data.prompt import Encoded
+    from unlearn.data.task import Task
     from unlearn.localize.weights.gradients import Gradients
     from unlearn.localize.weights.threshold import Score, Selection
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

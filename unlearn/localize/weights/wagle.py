@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
-from unlearn.data.task import Task
-from unlearn.localize.base import Localization
 from unlearn.localize.weights.scored import ByTwoGradients, weights_of
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
+
+    from unlearn.data.task import Task
+    from unlearn.localize.base import Localization
+    from unlearn.models.subject import Subject
 
 RELEASED_MU, RELEASED_ACCUMULATION = 1e-6, 4  # of the released configurations
 NEGLIGIBLE = 0.01  # share of the score from which on a term does not show

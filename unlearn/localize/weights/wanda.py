@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
-from unlearn.data.task import Task
 from unlearn.localize.base import Fraction, Localization
 from unlearn.localize.weights.scored import refuse_repeats
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor, nn
     from transformers import PreTrainedModel
     from transformers.pytorch_utils import Conv1D
 
     from unlearn.data.prompt import Encoded
+    from unlearn.data.task import Task
+    from unlearn.models.base import RunSetting
+    from unlearn.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

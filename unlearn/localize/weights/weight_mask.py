@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from unlearn.data.task import Example, Task
 from unlearn.localize.base import Fraction, Localization, Localizer
 from unlearn.localize.places.ffn import FFN
-from unlearn.models.base import RunSetting
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from torch import Tensor
 
     from unlearn.data.prompt import Encoded
+    from unlearn.data.task import Example, Task
     from unlearn.localize.weights.removal_training import Term
+    from unlearn.models.base import RunSetting
     from unlearn.models.mask import Mask
+    from unlearn.models.subject import Subject
 
 NUMBERS = {  # what the numbers say
     "candidates": "Weights that could have been selected.",
