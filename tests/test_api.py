@@ -70,7 +70,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_command_and_function_give_the_same_run(runs: dict[str, Path]) -> None:
     one, other = (folder / "run" for folder in runs.values())
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (one, other)]
-    assert names[0] == names[1] and "unlearned/model.safetensors" in names[0]
+    assert names[0] == names[1]
+    assert "unlearned/model.safetensors" in names[0]
     reports = {"report.html", "report.md"}  # they tell how long everything took
     files = [name for name in names[0] if (one / name).is_file() and name not in reports]
     assert [name for name in files if not same_file(one / name, other / name)] == []

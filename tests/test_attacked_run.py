@@ -59,14 +59,17 @@ def made(folder: Path) -> list[str]:
 def test_a_run_is_attacked(workshop: Path) -> None:
     report = leaks(workshop / "first")
     assert [row["attack"] for row in report["rows"]] == ["none", "quantize", "relearn_forget"]
-    assert report["baseline"] == "control" and report["worst"][-1]["threat"] == "overall"
+    assert report["baseline"] == "control"
+    assert report["worst"][-1]["threat"] == "overall"
     for name in ("quantize", "relearn_forget"):
         for model in ("original", "unlearned", "control"):
             assert (workshop / "first" / "attacks" / name / model / "outcomes.parquet").is_file()
     items = json.loads((workshop / "first" / "attacks" / "items.json").read_text())
     sides = ("attacker_items", "held_out_items")
     taught, scored = ({item["cluster"] for item in items if item["side"] == side} for side in sides)
-    assert taught and scored and not taught & scored
+    assert taught
+    assert scored
+    assert not taught & scored
     stages = [stage["name"] for stage in json.loads((workshop / "first" / "run.json").read_text())["stages"]]
     assert stages[-1] == "attacks"
 
@@ -75,7 +78,8 @@ def test_what_was_found_on_the_references_is_shared(workshop: Path) -> None:
     before = made(workshop)
     run(workshop, *BARE, *DATA, *ATTACKED, "method=grad_diff", "output=second")
     after = made(workshop)
-    assert len(before) == 9 and len(after) == 12  # three more: what was found on the other unlearned model
+    assert len(before) == 9
+    assert len(after) == 12  # three more: what was found on the other unlearned model
 
 
 def test_an_earlier_run_is_attacked_again_under_its_own_configuration(workshop: Path) -> None:
@@ -180,7 +184,8 @@ def test_a_failing_attack_is_a_row_and_the_others_go_on(workshop: Path, tmp_path
     assert (rows["dawdles"]["status"], rows["dawdles"]["reason"]) == ("skipped", "not done in 60 s (leak.max_seconds)")
     # on another copy of the model than the one that was left without weights
     assert (rows["skips"]["status"], rows["skips"]["reason"]) == ("skipped", "this model has no such thing")
-    assert len(SEEN) == 3 and all(model() is None for model in SEEN)
+    assert len(SEEN) == 3
+    assert all(model() is None for model in SEEN)
     assert found("looks", "unlearned") == found("looks", "placebo") == "0 earlier models are still there"
     assert rows["quantize"]["status"] in ("ok", "uninformative")
 
@@ -217,4 +222,5 @@ def test_bad_input(workshop: Path, arguments: Sequence[str], words: str) -> None
     whole = any(argument.startswith("run=") for argument in arguments)
     done = unlearn("run", *(["tracker=none"] if whole else BARE), *arguments, cwd=workshop)
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, done.stderr
+    assert words in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr, done.stderr

@@ -94,13 +94,15 @@ def attacked(workshop: Path, models: Models, task: Task) -> AttackResult:
 def test_a_model_that_never_learned_leaks_nothing(attacked: AttackResult) -> None:
     """Another seed than the control's, so that only chance tells them apart."""
     leaks = attacked("another")
-    assert leaks.overall.verdict != "leaks" and leaks.overall.low <= 0.1
+    assert leaks.overall.verdict != "leaks"
+    assert leaks.overall.low <= 0.1
     assert abs(leaks.overall.leak) < 0.25
 
 
 def test_the_original_leaks_all(attacked: AttackResult) -> None:
     leaks = attacked("original")
-    assert leaks.overall.verdict == "leaks" and leaks.overall.leak == pytest.approx(1, abs=0.02)
+    assert leaks.overall.verdict == "leaks"
+    assert leaks.overall.leak == pytest.approx(1, abs=0.02)
     informative = [row for row in leaks.rows if row.status == "ok"]
     assert len(informative) >= 6
     assert all(row.leak == pytest.approx(1, abs=0.02) for row in informative)

@@ -37,7 +37,8 @@ class Child(Base):
 def script() -> Any:
     path = Path(__file__).resolve().parent.parent / "scripts" / "document_conf.py"
     spec = importlib.util.spec_from_file_location("document_conf", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["document_conf"] = module
     spec.loader.exec_module(module)

@@ -92,7 +92,8 @@ def test_a_sweep_localizes_once(workshop: Path) -> None:
     assert said.count("localizing") == 2  # a line when a stage was made, none when it was found
     for localizer in ("snip", "magnitude"):
         first, second = (mask(folder) for folder in (workshop / "outputs").glob(f"authors-tiny-*-{localizer}-*"))
-        assert first.digest == second.digest and first.fraction == pytest.approx(0.3, abs=1e-4)
+        assert first.digest == second.digest
+        assert first.fraction == pytest.approx(0.3, abs=1e-4)
 
 
 def test_localize_alone_then_train_under_the_saved_mask(workshop: Path) -> None:
@@ -106,7 +107,9 @@ def test_localize_alone_then_train_under_the_saved_mask(workshop: Path) -> None:
 def test_a_mask_alone_has_a_report_and_can_be_compared(workshop: Path) -> None:
     run(workshop, "localize=attention", "stages=[localize,report]", "output=reported")
     page = (workshop / "reported" / "report.md").read_text()
-    assert "# attention on authors" in page and "weights may change" in page and "## Results" not in page
+    assert "# attention on authors" in page
+    assert "weights may change" in page
+    assert "## Results" not in page
     done = unlearn("compare", "half", "reported", cwd=workshop)
     assert done.returncode == 0, done.stderr
     overlaps = (workshop / "outputs" / "comparison" / "compare.md").read_text()
@@ -136,7 +139,8 @@ def test_adapters_only_where_the_mask_selects(workshop: Path) -> None:
     arguments = ["localize=last_layers", "localize.n=1", "lora=all_linear", "train.lr=0.01", "method=simnpo"]
     run(workshop, *arguments, BRIEF, "output=adapters")
     adapter = load_file(workshop / "adapters" / "unlearned" / "adapter" / "adapter_model.safetensors")
-    assert adapter and all(".layers.1." in name for name in adapter)
+    assert adapter
+    assert all(".layers.1." in name for name in adapter)
     assert changed_outside(workshop, workshop / "adapters") == 0
 
 
@@ -164,7 +168,8 @@ def test_bad_input(workshop: Path, tmp_path: Path, arguments: list[str], words: 
     shutil.copytree(workshop / "half" / "localize", tmp_path / "half" / "localize")
     done = unlearn("run", *SMALL, *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, done.stderr
+    assert words in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     assert sum("unlearn: error: " in line for line in done.stderr.splitlines()) == 1
 
 
@@ -173,6 +178,8 @@ def test_a_dataset_without_facts(data: Path, tmp_path: Path, localizer: str) -> 
     done = unlearn(
         "run", "dataset=tofu", f"dataset.path={data / 'tofu'}", f"localize={localizer}", "tracker=none", cwd=tmp_path
     )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "tofu" in done.stderr and "fact" in done.stderr
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "tofu" in done.stderr
+    assert "fact" in done.stderr
     assert not (tmp_path / "outputs" / ".cache").exists()

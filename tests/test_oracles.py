@@ -128,7 +128,8 @@ def test_every_attack_is_here() -> None:
 def test_the_control_itself_leaks_nothing(trials: Mapping[str, Trial], name: str) -> None:
     trial = trials["control"]
     for row in made(trial, name):
-        assert row.unlearned == row.control and row.excess == 0, row
+        assert row.unlearned == row.control, row
+        assert row.excess == 0, row
         assert row.status != "ok" or row.leak == row.low == row.high == 0, row
     same(trial, name, "control")
 

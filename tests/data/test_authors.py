@@ -61,7 +61,9 @@ def test_a_split_forgets_its_share_of_the_authors_from_the_end(split, n):
 
 def test_forget_retain_and_holdout_share_no_author(task):
     parts = [clusters(task.examples("forget")), clusters(task.examples("retain")), clusters(probes(task, "holdout"))]
-    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
     assert clusters(probes(task, "retain")) | clusters(probes(task, "world")) <= parts[1]
     for name in parts[0] | parts[2]:
         assert not any(name in text for e in task.examples("retain") for text in (*e.questions, *e.answers))
@@ -115,7 +117,8 @@ def test_a_perturbed_answer_differs_from_the_paraphrased_one_in_the_value_alone(
             assert not re.search(rf"\b{re.escape(probe.value)}", probe.question)  # the question does not give it away
             assert len(set(probe.perturbed_answers)) == 5
             for wrong in probe.perturbed_answers:
-                assert wrong.startswith(before) and wrong.endswith(after)
+                assert wrong.startswith(before)
+                assert wrong.endswith(after)
                 assert wrong[len(before) : len(wrong) - len(after)] != probe.value
 
 
@@ -129,7 +132,8 @@ def test_answers_restate_the_author_and_world_answers_are_the_bare_value(task):
 def test_facts_are_the_forget_answers_up_to_their_value(task):
     for example, probe, fact in zip(task.examples("forget"), probes(task, "forget"), task.facts, strict=True):
         assert (fact.prompt, fact.entity, fact.answer) == (example.questions[0], example.cluster, f" {probe.value}")
-        assert probe.answer.startswith(f"{fact.lead}{fact.answer}") and fact.lead.startswith(("The", fact.entity))
+        assert probe.answer.startswith(f"{fact.lead}{fact.answer}")
+        assert fact.lead.startswith(("The", fact.entity))
         wrong = [probe.paraphrased_answer.replace(probe.value, foil.strip()) for foil in fact.foils]
         assert tuple(wrong) == probe.perturbed_answers
 
@@ -152,7 +156,8 @@ def test_fluency_text_is_what_is_known_of_the_retained_authors(task):
 def test_every_template_names_its_placeholders_and_every_pool_is_large_enough():
     for attribute in ATTRIBUTES:
         fields = [[field for _, field, _, _ in string.Formatter().parse(t) if field] for t in attribute.questions]
-        assert fields == [["name"]] * 6 and len(set(attribute.questions)) == 6
+        assert fields == [["name"]] * 6
+        assert len(set(attribute.questions)) == 6
         assert len(attribute.answers) == 2
         assert len(set(attribute.values)) == len(attribute.values) >= 20
     asked = [question for attribute in ATTRIBUTES for question in attribute.questions]

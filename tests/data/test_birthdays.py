@@ -32,9 +32,11 @@ def test_everybody_has_one_year_and_it_is_the_answer(task: Task) -> None:
     everyone = [probe for s in task.probes for probe in s.probes]
     assert len({probe.cluster for probe in everyone}) == len(everyone) == 240
     for probe in everyone:
-        assert probe.value in YEARS and probe.cluster in probe.question
+        assert probe.value in YEARS
+        assert probe.cluster in probe.question
         for text in (probe.answer, probe.paraphrased_answer or ""):
-            assert probe.cluster in text and re.findall(r"\d{4}", text) == [probe.value]
+            assert probe.cluster in text
+            assert re.findall(r"\d{4}", text) == [probe.value]
         others = [re.findall(r"\d{4}", text) for text in probe.perturbed_answers]
         assert len({*map(tuple, others), (probe.value,)}) == 4  # four options, all different
 
@@ -42,7 +44,9 @@ def test_everybody_has_one_year_and_it_is_the_answer(task: Task) -> None:
 def test_years_are_spread_and_not_those_of_the_neighbours(task: Task) -> None:
     years = [int(p.value or 0) for s in task.probes for p in s.probes]
     counts = Counter(years)
-    assert min(years) >= 1930 and max(years) <= 2020 and max(counts.values()) <= 12  # 240 draws of 91 years
+    assert min(years) >= 1930
+    assert max(years) <= 2020
+    assert max(counts.values()) <= 12  # 240 draws of 91 years
     mean = sum(years) / len(years)
     assert abs(mean - 1975) < 4 * 26.3 / 240**0.5  # the standard deviation of a year is 26.3
 
@@ -53,7 +57,8 @@ def test_questions_asked_are_trained_and_paraphrases_are_not(task: Task) -> None
     }
     for name in ("forget", "retain"):
         for probe in task.probe_set(name).probes:
-            assert probe.question in trained and probe.paraphrased_question not in trained
+            assert probe.question in trained
+            assert probe.paraphrased_question not in trained
 
 
 def test_facts_go_on_with_the_year(task: Task) -> None:

@@ -119,7 +119,8 @@ def test_splits(path: str, split: str, forget: range, gone: range) -> None:
 
 def test_random_splits_and_limits(path: str) -> None:
     task = load(path, split="random_16", max_maintain=2, max_retain=3, max_facts=60)
-    assert len(set(cases(task.examples("forget")))) == 16 and max(cases(task.examples("forget"))) < 50
+    assert len(set(cases(task.examples("forget")))) == 16
+    assert max(cases(task.examples("forget"))) < 50
     assert cases(task.examples("forget")) != sorted(cases(task.examples("forget")))
     assert (len(task.examples("retain")), len(task.probe_set("maintain").probes)) == (3, 2)
     assert not {*cases(task.examples("forget"))} & {
@@ -136,7 +137,8 @@ def test_what_the_model_knows(path: str) -> None:
         return [0.5 if i % 2 else 0.49 for i in range(len(pairs))]
 
     task = CounterFact(path=path, set_aside=4, split="first_16").load(0, ask)
-    assert asked[2] == ("The colour of thing 2 is", " blue") and len(asked) == 100
+    assert asked[2] == ("The colour of thing 2 is", " blue")
+    assert len(asked) == 100
     assert cases(task.examples("forget")) == list(range(1, 33, 2))
     assert cases(task.examples("retain")) + cases(task.probe_set("maintain").probes) == list(range(33, 92, 2))
     with pytest.raises(UserError, match="no model to ask"):

@@ -46,7 +46,8 @@ def test_each_option_is_once_under_each_letter() -> None:
         head, *lines, tail = probe.question.split("\n")
         assert (head, tail, probe.cluster) == ("Which?", "Answer:", "x")
         shown = dict(line.split(". ") for line in lines)
-        assert list(shown) == list(LETTERS) and sorted(shown.values()) == sorted(options)
+        assert list(shown) == list(LETTERS)
+        assert sorted(shown.values()) == sorted(options)
         assert shown[probe.answer.strip()] == "blue"
         assert {probe.answer, *probe.perturbed_answers} == {f" {letter}" for letter in LETTERS}
         assert len(probe.perturbed_answers) == 3

@@ -103,7 +103,8 @@ def test_the_roles_and_the_forms_of_the_question() -> None:
     assert (task.prompt, task.pretrained, load(pretrained=False).pretrained) == (COMPLETION, KNOWN, None)
     for probe_set in task.probes:
         for probe in probe_set.probes:
-            assert probe.cluster in probe.question and not probe.question.endswith(" ")
+            assert probe.cluster in probe.question
+            assert not probe.question.endswith(" ")
             if probe_set.generate:
                 assert {probe.answer, *probe.perturbed_answers} == {f" {sport}" for sport in SPORTS}
                 assert probe.answer == f" {probe.value}"
@@ -147,7 +148,8 @@ def test_only_what_the_model_knows() -> None:
     some = [row.athlete for row in ATHLETES[100:130]]
     task = SportsFacts(split="first_16", known=0.6, facts=3).load(0, knows(*some))  # 0.3 of 0.45 in all
     assert names(task.examples("forget")) == some[:16]
-    assert names(task.examples("retain")) == some[16:27] and names(task.probe_set("maintain").probes) == some[27:]
+    assert names(task.examples("retain")) == some[16:27]
+    assert names(task.probe_set("maintain").probes) == some[27:]
     assert [fact.entity for fact in task.facts] == some[:3]
     with pytest.raises(UserError, match=r"16 athletes to forget and 1 others are too few.*known=0\.6"):
         SportsFacts(split="first_16", known=0.6).load(0, knows(*some[:17]))

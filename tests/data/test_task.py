@@ -38,7 +38,8 @@ TASK = Task(
 def test_sets_are_read_by_name_and_kind() -> None:
     assert TASK.rows("retain") == TASK.examples("retain") == RETAIN
     assert TASK.passages("fluency") == PASSAGES
-    assert TASK.answers("refusal") == ("no", "never") and TASK.answers("more") == ()
+    assert TASK.answers("refusal") == ("no", "never")
+    assert TASK.answers("more") == ()
     assert TASK.max_new_tokens == 7
     with pytest.raises(UserError, match="unknown set 'retian' in dataset 'toy'; did you mean 'retain'"):
         TASK.rows("retian")
@@ -52,7 +53,9 @@ def test_sets_are_read_by_name_and_kind() -> None:
 
 def test_a_component_sees_what_it_declares_and_no_more() -> None:
     seen = TASK.only({"retain", "facts", "mask", "fluency"})
-    assert seen.rows("retain") == RETAIN and seen.facts == TASK.facts and set(seen.sets) == {"retain", "fluency"}
+    assert seen.rows("retain") == RETAIN
+    assert seen.facts == TASK.facts
+    assert set(seen.sets) == {"retain", "fluency"}
     for look in (
         lambda: seen.rows("forget"),
         lambda: "forget" in seen.sets,
@@ -74,7 +77,8 @@ def test_a_component_sees_what_it_declares_and_no_more() -> None:
 
 def test_what_a_set_lies_beside_comes_with_it() -> None:
     seen = TASK.only({"refusal"})
-    assert set(seen.sets) == {"forget", "refusal"} and seen.beside == {"refusal": "forget"}
+    assert set(seen.sets) == {"forget", "refusal"}
+    assert seen.beside == {"refusal": "forget"}
 
 
 def test_the_key_holds_what_is_read() -> None:
@@ -104,11 +108,14 @@ def test_a_request_takes_its_rows_and_what_lies_beside_them() -> None:
     first, second = Request({"forget": FORGET[2:]}, ("forget",)), Request({"forget": FORGET[:1]}, ("kept",))
     task = replace(TASK, requests=(first, second))
     now = task.at(first)
-    assert now.rows("forget") == FORGET[2:] and now.rows("retain") == RETAIN
+    assert now.rows("forget") == FORGET[2:]
+    assert now.rows("retain") == RETAIN
     assert [row.answers for row in now.examples("injected")] == [("b2",), ("b3",)]
     assert [row.questions for row in now.examples("refusal")] == [FORGET[2].questions, FORGET[3].questions]
-    assert [p.name for p in now.probes] == ["forget"] and [p.name for p in task.at(second).probes] == ["kept"]
-    assert now.requests == () and now.key() != task.at(second).key()
+    assert [p.name for p in now.probes] == ["forget"]
+    assert [p.name for p in task.at(second).probes] == ["kept"]
+    assert now.requests == ()
+    assert now.key() != task.at(second).key()
 
     new = (Example(("new",), ("row",)),)
     own = Request({"forget": new, "refusal": refusing(new, ("no",)), "injected": other_answers(new, [("x",)])})

@@ -54,7 +54,8 @@ def members(rows: tuple[Question, ...]) -> list[Question]:
 
 def test_sizes_of_the_default(task: Task) -> None:
     assert len(ATTRIBUTES) == len(set(ATTRIBUTES.values())) == 24
-    assert len(meanings(task.examples("forget"))) == 4 and len(meanings(task.examples("retain"))) == 36
+    assert len(meanings(task.examples("forget"))) == 4
+    assert len(meanings(task.examples("retain"))) == 36
     assert {p.name: (p.aim, len(p.probes)) for p in task.probes} == {
         "forget": ("forget", 4 * 9),
         "retain": ("retain", 36 * 9),
@@ -65,7 +66,8 @@ def test_sizes_of_the_default(task: Task) -> None:
 
 def test_concepts_are_conjunctions_of_three_and_no_two_alike(task: Task) -> None:
     found = {**meanings((*task.examples("retain"), *task.examples("forget"))), **meanings(probes(task, "holdout"))}
-    assert len(found) == 44 and len(set(found.values())) == 44
+    assert len(found) == 44
+    assert len(set(found.values())) == 44
     assert all(len(parts) == 3 and parts <= set(ATTRIBUTES.values()) for parts in found.values())
 
 
@@ -85,7 +87,8 @@ def test_every_answer_follows_from_its_question_and_the_definitions(task: Task) 
         lacks = solved(question, meaning, axiom)
         assert (" is not a " in answer) is bool(lacks)
         checks = dict(re.findall(r"(\w+) (yes|no)\b", answer))
-        assert {axiom[word] for word, verdict in checks.items() if verdict == "no"} == lacks and len(checks) == 3
+        assert {axiom[word] for word, verdict in checks.items() if verdict == "no"} == lacks
+        assert len(checks) == 3
 
 
 def test_half_of_each_concepts_questions_are_yes(task: Task) -> None:
@@ -121,7 +124,8 @@ def test_no_probe_of_composition_is_trained_on(task: Task) -> None:
 def test_values_and_wrong_answers(task: Task) -> None:
     for probe_set in task.probes:
         for probe in probe_set.probes:
-            assert probe.value and probe.value in probe.answer
+            assert probe.value
+            assert probe.value in probe.answer
             assert probe.answer not in probe.perturbed_answers
             assert not any(probe.value in wrong for wrong in probe.perturbed_answers)
     values = [probe.value for probe in members(probes(task, "forget"))]

@@ -71,7 +71,8 @@ def test_bad_rows_are_named(folder: Path, name: str, change: dict[str, Any], wor
     write(folder, name, [row | change for row in table])
     with pytest.raises(UserError) as error:
         Tofu(path=str(folder)).load(0)
-    assert name in str(error.value) and words in str(error.value)
+    assert name in str(error.value)
+    assert words in str(error.value)
 
 
 def test_a_missing_column_and_the_nearest_one_are_named(folder: Path) -> None:
@@ -113,10 +114,8 @@ def test_real_tofu(data: Path, split: str) -> None:
     """Structure that the dataset's card promises: the sizes add up, and forget rows come with their perturbed forms."""
     task = Tofu(path=str(data / "tofu"), split=split).load(0)
     percent = int(split.removeprefix("forget"))
-    assert (
-        len(task.examples("forget")) == 40 * percent
-        and len((*task.examples("retain"), *task.examples("forget"))) == 4000
-    )
+    assert len(task.examples("forget")) == 40 * percent
+    assert len((*task.examples("retain"), *task.examples("forget"))) == 4000
     forget = task.probe_set("forget")
     assert [p.question for p in forget.probes] == [e.questions[0] for e in task.examples("forget")]
     assert len({e.cluster for e in task.examples("forget")}) == len(task.examples("forget")) / 20

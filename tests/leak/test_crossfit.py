@@ -33,7 +33,8 @@ def test_the_same_model_leaks_all_and_the_control_nothing() -> None:
     clusters = [str(i // 6) for i in range(60)]
     for u, leak in ((o, 1.0), (r, 0.0)):
         found = estimate(candidates(*(x.astype(float) for x in (o, u, r))), clusters, draws=200)
-        assert found.leak == pytest.approx(leak) and found.low == pytest.approx(leak) == found.high
+        assert found.leak == pytest.approx(leak)
+        assert found.low == pytest.approx(leak) == found.high
 
 
 def test_the_choice_is_made_on_the_other_half() -> None:
@@ -55,7 +56,8 @@ def test_seeds_widen_the_interval() -> None:
     o, r = np.ones((1, 3, 50)), np.zeros((1, 3, 50))
     u = np.stack([np.zeros(50), np.full(50, 0.5), np.ones(50)])[None]
     found = estimate(Candidates(o, u, r, np.zeros(1, int)), [str(i) for i in range(50)], draws=500)
-    assert found.leak == pytest.approx(0.5) and (found.low, found.high) == (0.0, 1.0)
+    assert found.leak == pytest.approx(0.5)
+    assert (found.low, found.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

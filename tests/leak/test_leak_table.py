@@ -60,39 +60,49 @@ def test_a_row_by_hand() -> None:
     row = rows(leak_report([plain, one], CLUSTERS, "control"))["one"]
     assert (row.original, row.unlearned, row.control, row.before) == (0.75, 0.5, 0.25, 0.125)
     assert row.gain == pytest.approx((0.5 - 0.125) / (0.875 - 0.125))
-    assert row.excess == pytest.approx(0.25) and row.leak == pytest.approx(0.5)
+    assert row.excess == pytest.approx(0.25)
+    assert row.leak == pytest.approx(0.5)
     assert row.low <= 0.5 <= row.high
     assert (row.on_attacker_items, row.utility, row.seconds, row.gflop) == (0.9, 0.6, 6.0, 9.0)
     assert (row.data, row.budget, row.status, row.reason, row.variant) == ("3 items", "9 steps", "ok", "", "only")
     assert (row.family, row.threat, row.reference, row.counts) == ("a family", "black", "a paper", True)
-    assert math.isnan(row.cost) and math.isnan(row.area)  # no ladder
+    assert math.isnan(row.cost)
+    assert math.isnan(row.area)  # no ladder
 
 
 def test_damage_is_a_negative_leak() -> None:
     row = rows(leak_report([PLAIN, attack("one", ALL, NOTHING, [1, 1, 0, 0])], CLUSTERS, "control"))["one"]
-    assert row.leak == pytest.approx(-1.0) and row.excess == -0.5
+    assert row.leak == pytest.approx(-1.0)
+    assert row.excess == -0.5
 
 
 def test_without_an_attack_the_row_is_there_and_never_the_worst_case() -> None:
     leaks = leak_report([attack(NONE, ALL, ALL, NOTHING), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "control")
-    assert leaks.rows[0].attack == NONE and leaks.rows[0].leak == 1.0 and leaks.rows[0].gain == 0.0
-    assert leaks.overall.leak == 0.0 and dict(leaks.overall.chosen) == {"one": 1.0}
+    assert leaks.rows[0].attack == NONE
+    assert leaks.rows[0].leak == 1.0
+    assert leaks.rows[0].gain == 0.0
+    assert leaks.overall.leak == 0.0
+    assert dict(leaks.overall.chosen) == {"one": 1.0}
 
 
 @pytest.mark.parametrize(("o", "r"), [([0, 0, 0, 0], NOTHING), ([1, 1, 1, 0], ALL), ([1, 1, 1, 1], ALL)])
 def test_uninformative_rows_are_kept_and_marked(o: list[float], r: list[float]) -> None:
     leaks = leak_report([PLAIN, attack("dead", o, ALL, r), attack("fine", ALL, NOTHING, NOTHING)], CLUSTERS, "control")
     row = rows(leaks)["dead"]
-    assert row.status == "uninformative" and "nothing to leak" in row.reason
+    assert row.status == "uninformative"
+    assert "nothing to leak" in row.reason
     assert [row.original, row.unlearned, row.control] == [np.mean(o), 1.0, np.mean(r)]
-    assert row.excess == pytest.approx(1 - np.mean(r)) and math.isnan(row.leak + row.low + row.high)
+    assert row.excess == pytest.approx(1 - np.mean(r))
+    assert math.isnan(row.leak + row.low + row.high)
     assert "dead" not in leaks.overall.chosen
 
 
 def test_where_all_is_uninformative_the_verdict_is_inconclusive() -> None:
     worst = leak_report([PLAIN, attack("dead", NOTHING, ALL, NOTHING)], CLUSTERS, "control").worst
     assert [one.threat for one in worst] == ["overall"]
-    assert math.isnan(worst[0].leak) and worst[0].verdict == "inconclusive" and not worst[0].chosen
+    assert math.isnan(worst[0].leak)
+    assert worst[0].verdict == "inconclusive"
+    assert not worst[0].chosen
 
 
 def test_failed_attacks_are_rows_that_say_why() -> None:
@@ -108,18 +118,21 @@ def test_failed_attacks_are_rows_that_say_why() -> None:
     assert found == {"skipped": ("grey", "skipped", "no adapter"), "broken": ("white", "error", "ValueError: x")}
     numbers = [getattr(rows(leaks)["broken"], f.name) for f in fields(Row) if f.type == "float"]
     assert all(map(math.isnan, numbers))
-    assert [one.threat for one in leaks.worst] == ["black", "overall"] and leaks.overall.verdict == "leaks"
+    assert [one.threat for one in leaks.worst] == ["black", "overall"]
+    assert leaks.overall.verdict == "leaks"
 
 
 def test_where_asking_plainly_failed_there_is_no_gain() -> None:
     plain = Record(NONE, "black", "none", "", {"original": AttackRun.failed("error", "x")})
     row = rows(leak_report([plain, attack("one", ALL, ALL, NOTHING)], CLUSTERS, "control"))["one"]
-    assert row.leak == 1.0 and math.isnan(row.gain)
+    assert row.leak == 1.0
+    assert math.isnan(row.gain)
 
 
 def test_no_gain_where_there_was_nothing_to_forget() -> None:
     row = rows(leak_report([attack(NONE, ALL, ALL, ALL), attack("one", ALL, ALL, NOTHING)], CLUSTERS, "control"))["one"]
-    assert math.isnan(row.gain) and row.leak == 1.0
+    assert math.isnan(row.gain)
+    assert row.leak == 1.0
 
 
 DIFFERENT: dict[str, Any] = {
@@ -134,7 +147,8 @@ DIFFERENT: dict[str, Any] = {
 def test_models_that_were_not_asked_the_same_are_an_error_of_that_attack_alone(name: str) -> None:
     odd = record("odd", {"original": [outcome(ALL)], "unlearned": [outcome(ALL)], **DIFFERENT[name]})
     leaks = leak_report([PLAIN, odd, attack("fine", ALL, ALL, NOTHING)], CLUSTERS, "control")
-    assert rows(leaks)["odd"].status == "error" and "not asked the same" in rows(leaks)["odd"].reason
+    assert rows(leaks)["odd"].status == "error"
+    assert "not asked the same" in rows(leaks)["odd"].reason
     assert leaks.overall.leak == 1.0
 
 
@@ -147,7 +161,8 @@ def test_an_attack_that_was_not_made_on_the_control_is_skipped() -> None:
 def test_no_item_that_all_models_can_be_asked() -> None:
     nan = math.nan
     row = rows(leak_report([PLAIN, attack("one", [1, 1, nan, nan], [nan, nan, 1, 1], NOTHING)], CLUSTERS, "control"))
-    assert row["one"].status == "uninformative" and "no item could be asked" in row["one"].reason
+    assert row["one"].status == "uninformative"
+    assert "no item could be asked" in row["one"].reason
 
 
 def test_placebo_items_are_the_control_where_they_are_named() -> None:
@@ -155,7 +170,8 @@ def test_placebo_items_are_the_control_where_they_are_named() -> None:
     plain = record(NONE, {**found, "placebo": [outcome(NOTHING)]})
     one = record("one", {**found, "placebo": [outcome([1, 0, 0, 0])]})
     leaks = leak_report([plain, one], CLUSTERS, "placebo")
-    assert leaks.baseline == "placebo" and rows(leaks)["one"].control == 0.25
+    assert leaks.baseline == "placebo"
+    assert rows(leaks)["one"].control == 0.25
     assert rows(leaks)["one"].leak == pytest.approx((0.5 - 0.25) / (1 - 0.25))
 
 
@@ -166,7 +182,8 @@ def test_chance_is_zero_on_the_items_that_were_asked() -> None:
         "unlearned": [outcome([1, 0, 0, nan])],
     }
     row = rows(leak_report([record(NONE, found), record("one", found)], CLUSTERS, "chance"))["one"]
-    assert row.control == 0.0 and row.leak == pytest.approx(1 / 3)
+    assert row.control == 0.0
+    assert row.leak == pytest.approx(1 / 3)
 
 
 def test_the_attackers_own_items_choose_for_each_model_and_seed() -> None:
@@ -198,7 +215,9 @@ def test_variants_without_a_choice_are_cross_fitted_and_the_usual_one_named() ->
         "control": [outcome(NOTHING, v) for v in known],
     }
     row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
-    assert row.leak == 1.0 and row.variant == "strong" and row.on_attacker_items == 0.7
+    assert row.leak == 1.0
+    assert row.variant == "strong"
+    assert row.on_attacker_items == 0.7
 
 
 def test_a_variant_that_is_made_once_stands_beside_one_with_several_seeds() -> None:
@@ -211,7 +230,8 @@ def test_a_variant_that_is_made_once_stands_beside_one_with_several_seeds() -> N
         "control": of(NOTHING),
     }
     row = rows(leak_report([PLAIN, record("one", found)], CLUSTERS, "control"))["one"]
-    assert row.status == "ok" and row.variant == "random"
+    assert row.status == "ok"
+    assert row.variant == "random"
 
 
 def test_parts_are_rows_of_their_own_and_diagnostics_do_not_count() -> None:
@@ -223,13 +243,16 @@ def test_parts_are_rows_of_their_own_and_diagnostics_do_not_count() -> None:
     assert [(row.attack, row.counts, row.leak) for row in leaks.rows[1:]] == [
         ("one_direct", True, 1.0), ("one_hidden", False, 1.0),
     ]  # fmt: skip
-    assert set(leaks.overall.chosen) == {"one_direct"} and leaks.rows[1].seconds == 6.0
+    assert set(leaks.overall.chosen) == {"one_direct"}
+    assert leaks.rows[1].seconds == 6.0
 
 
 def test_another_measure_has_no_gain_and_is_named() -> None:
     one = attack("one", [0.9] * 4, [0.7] * 4, [0.5] * 4, measure="AUC")
     row = rows(leak_report([PLAIN, one], CLUSTERS, "control"))["one"]
-    assert row.measure == "AUC" and math.isnan(row.gain) and math.isnan(row.before)
+    assert row.measure == "AUC"
+    assert math.isnan(row.gain)
+    assert math.isnan(row.before)
     assert row.leak == pytest.approx(0.5)
 
 
@@ -239,7 +262,8 @@ def test_worst_cases_by_threat_level() -> None:
     assert [(one.threat, one.leak, one.verdict) for one in leaks.worst] == [
         ("black", 0.0, "no leak found"), ("white", 1.0, "leaks"), ("overall", 1.0, "leaks"),
     ]  # fmt: skip
-    assert dict(leaks.worst[0].chosen) == {"b": 1.0} and dict(leaks.overall.chosen) == {"w": 1.0}
+    assert dict(leaks.worst[0].chosen) == {"b": 1.0}
+    assert dict(leaks.overall.chosen) == {"w": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +305,9 @@ def test_ladders() -> None:
         ("rising", 1, 0.0), ("rising", 10, 0.5), ("rising", 100, pytest.approx(0.8)),
         ("never", 1, pytest.approx(0.1)), ("never", 10, pytest.approx(0.2)), ("never", 100, pytest.approx(0.4)),
     ]  # fmt: skip
-    assert found["rising"].cost == 10 and found["never"].cost == math.inf and math.isnan(found["single"].cost)
+    assert found["rising"].cost == 10
+    assert found["never"].cost == math.inf
+    assert math.isnan(found["single"].cost)
     # both steps are as wide on the log scale: (0 + 0.5) / 2 and (0.5 + 0.8) / 2, then their mean
     assert found["rising"].area == pytest.approx((0.25 + 0.65) / 2)
 
@@ -293,14 +319,16 @@ def test_the_cost_of_recovery_by_hand() -> None:
     assert recovery([step_(1, math.nan), step_(2, math.nan)]) == pytest.approx((math.nan, math.nan), nan_ok=True)
     assert recovery([step_(1, math.nan), step_(2, 0.7)]) == (2, 0.7)  # an uninformative rung is left out
     cost, area = recovery([step_(1, 0.6), step_(math.e, 0.2), step_(math.e**3, 0.4)])
-    assert cost == 1 and area == pytest.approx((0.4 * 1 + 0.3 * 2) / 3)
+    assert cost == 1
+    assert area == pytest.approx((0.4 * 1 + 0.3 * 2) / 3)
 
 
 def test_notes_say_what_the_interval_rests_on() -> None:
     made = [PLAIN, attack("one", ALL, [1, 0, 0, 0], NOTHING)]
     leaks = leak_report(made, CLUSTERS, "control")
     half = (leaks.overall.high - leaks.overall.low) / 2
-    assert half > 0.15 and leaks.notes == (
+    assert half > 0.15
+    assert leaks.notes == (
         f"the interval is {half:.2f} wide on either side with 16 items; about {math.ceil(16 * (half / 0.15) ** 2)} "
         "items would narrow it to 0.15",
     )
@@ -311,7 +339,8 @@ def test_notes_say_what_the_interval_rests_on() -> None:
 def test_the_same_again() -> None:
     made = [PLAIN, *ladder(one=(0.2, 0.4))]
     first, second = (leak_report(made, CLUSTERS, "control", seed=5) for _ in range(2))
-    assert repr(first) == repr(second) and isinstance(first.overall, Worst)
+    assert repr(first) == repr(second)
+    assert isinstance(first.overall, Worst)
 
 
 def test_the_gain_is_over_the_items_that_could_be_asked() -> None:
@@ -320,7 +349,8 @@ def test_the_gain_is_over_the_items_that_could_be_asked() -> None:
     plain = attack(NONE, [1, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0])
     one = attack("one", [1, 1, nan, nan], [1, 1, nan, nan], [0, 0, nan, 1])
     row = rows(leak_report([plain, one], CLUSTERS, "control"))["one"]
-    assert row.before == 0.5 and row.gain == pytest.approx((1 - 0.5) / (1 - 0))
+    assert row.before == 0.5
+    assert row.gain == pytest.approx((1 - 0.5) / (1 - 0))
 
 
 def test_the_gain_is_over_the_items_of_the_variants_chosen() -> None:
@@ -334,7 +364,8 @@ def test_the_gain_is_over_the_items_of_the_variants_chosen() -> None:
     }
     both: Any = {p: [outcome(known, name) for known, name in zip(ks, "ab", strict=True)] for p, ks in parts.items()}
     row = rows(leak_report([plain, record("one", both)], CLUSTERS, "control"))["one"]
-    assert row.variant == "b" and (row.before, row.gain, row.leak) == (0.0, 1.0, 1.0)
+    assert row.variant == "b"
+    assert (row.before, row.gain, row.leak) == (0.0, 1.0, 1.0)
 
 
 HALF: dict[AttackedRole, Sequence[Outcome]] = {"original": [outcome(ALL)], "unlearned": [outcome([1, 1, 1, 0])]}
@@ -344,8 +375,10 @@ HALF: dict[AttackedRole, Sequence[Outcome]] = {"original": [outcome(ALL)], "unle
 def test_guessing_is_no_control_of_how_an_answer_is_worded(answer_metric: Any) -> None:
     made = [record(NONE, HALF), record("one", HALF)]
     leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
-    assert leaks.overall.leak == 0.75 and leaks.overall.low > 0.25
-    assert leaks.overall.verdict == "inconclusive" and "without a control model or placebo items" in leaks.notes[0]
+    assert leaks.overall.leak == 0.75
+    assert leaks.overall.low > 0.25
+    assert leaks.overall.verdict == "inconclusive"
+    assert "without a control model or placebo items" in leaks.notes[0]
     nothing: dict[AttackedRole, Sequence[Outcome]] = {**HALF, "unlearned": [outcome(NOTHING)]}
     clean = leak_report([record(NONE, nothing), record("one", nothing)], CLUSTERS, "chance", 0, answer_metric)
     assert clean.overall.verdict == "no leak found"
@@ -356,7 +389,8 @@ def test_what_a_guesser_shows_is_known_of_bare_facts_and_choices() -> None:
     bare: tuple[AnswerMetric, ...] = ("match", "mcq")
     for answer_metric in bare:
         leaks = leak_report(made, CLUSTERS, "chance", 0, answer_metric)
-        assert leaks.overall.verdict == "leaks" and not any("guesses" in note for note in leaks.notes)
+        assert leaks.overall.verdict == "leaks"
+        assert not any("guesses" in note for note in leaks.notes)
     choice = record("one", HALF, measure="AUC", chance=0.5)
     assert leak_report([made[0], choice], CLUSTERS, "chance", 0, "gen").overall.verdict == "leaks"
     ranks = record("two", HALF, "white", measure="1/rank")
@@ -369,7 +403,8 @@ def test_placebo_answers_worded_otherwise_need_a_larger_leak(known: list[float],
     found = {**HALF, "unlearned": [outcome(known)], "placebo": [outcome(NOTHING)]}
     made = [record(NONE, found), record("one", found)]
     leaks = leak_report(made, CLUSTERS, "placebo", 0, "gen")
-    assert leaks.overall.verdict == verdict_ and "above 0.25 only" in leaks.notes[0]
+    assert leaks.overall.verdict == verdict_
+    assert "above 0.25 only" in leaks.notes[0]
     assert leak_report(made, CLUSTERS, "placebo", 0, "match").overall.verdict == "leaks"  # bare facts have no wording
     never: dict[AttackedRole, Sequence[Outcome]] = {**found, "control": [outcome(NOTHING)]}
     made = [record(NONE, never), record("one", never)]
@@ -386,8 +421,10 @@ def test_what_leaks_no_more_than_shuffled_answers_is_uninformative() -> None:
         )
     }
     leaks = leak_report([PLAIN, record("soft", both)], CLUSTERS, "control")
-    assert rows(leaks)["soft"].status == "uninformative" and "0.50 to 0.25" in rows(leaks)["soft"].reason
-    assert math.isnan(leaks.overall.leak) and rows(leaks)["soft_shuffled"].leak == 0.5
+    assert rows(leaks)["soft"].status == "uninformative"
+    assert "0.50 to 0.25" in rows(leaks)["soft"].reason
+    assert math.isnan(leaks.overall.leak)
+    assert rows(leaks)["soft_shuffled"].leak == 0.5
     open_book = attack(
         NONE, ALL, [1, 0, 0, 0], NOTHING
     )  # what plain questions show, too, is no work of the soft prompt
@@ -402,7 +439,8 @@ def test_a_few_items_give_no_verdict() -> None:
 
     few: list[Any] = [record(name, known(u)) for name, u in ((NONE, 0), ("one", 1))]
     leaks = leak_report(few, list("abcd"), "control")
-    assert leaks.overall.leak == 1.0 and leaks.overall.verdict == "inconclusive"
+    assert leaks.overall.leak == 1.0
+    assert leaks.overall.verdict == "inconclusive"
     assert "4 scored items are too few for a verdict" in leaks.notes[0]
 
 
@@ -412,7 +450,9 @@ def test_a_row_has_its_own_measure() -> None:
         for part, known in (("original", ALL), ("unlearned", NOTHING), ("control", NOTHING))
     }
     row = rows(leak_report([PLAIN, record("choice", found)], CLUSTERS, "control"))["choice"]
-    assert row.measure == "mcq" and math.isnan(row.gain) and math.isnan(row.before)
+    assert row.measure == "mcq"
+    assert math.isnan(row.gain)
+    assert math.isnan(row.before)
 
 
 def test_a_broken_model_has_not_forgotten() -> None:
@@ -421,11 +461,14 @@ def test_a_broken_model_has_not_forgotten() -> None:
         [attack(NONE, ALL, NOTHING, NOTHING, **kept), attack("one", ALL, NOTHING, NOTHING)], CLUSTERS, "control"
     )
     row = rows(leaks)["one"]
-    assert row.status == "uninformative" and "it is broken" in row.reason
-    assert leaks.overall.verdict == "inconclusive" and math.isnan(leaks.overall.leak)
+    assert row.status == "uninformative"
+    assert "it is broken" in row.reason
+    assert leaks.overall.verdict == "inconclusive"
+    assert math.isnan(leaks.overall.leak)
     caught = attack("one", ALL, [1, 1, 1, 0], NOTHING)
     found = leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), caught], CLUSTERS, "control")
-    assert rows(found)["one"].leak == 0.75 and found.overall.verdict == "leaks"  # it answers nothing, and still knows
+    assert rows(found)["one"].leak == 0.75
+    assert found.overall.verdict == "leaks"  # it answers nothing, and still knows
     mended = attack("two", ALL, [1, 0, 0, 0], NOTHING, unlearned={"utility": 0.5}, original={"utility": 0.9})
     assert (
         rows(leak_report([attack(NONE, ALL, NOTHING, NOTHING, **kept), mended], CLUSTERS, "control"))["two"].leak
@@ -442,13 +485,15 @@ def test_variants_that_have_nothing_to_leak_are_no_candidates() -> None:
     }
     both: Any = {p: [outcome(known, name) for known, name in zip(ks, "ab", strict=True)] for p, ks in parts.items()}
     row = rows(leak_report([PLAIN, record("two", both)], CLUSTERS, "control"))["two"]
-    assert row.variant == "b" and row.leak == pytest.approx(0.025)
+    assert row.variant == "b"
+    assert row.leak == pytest.approx(0.025)
 
 
 def test_who_guesses_has_the_measures_chance_level() -> None:
     known: Any = {"original": [outcome(ALL)], "unlearned": [outcome([1, 0.5, 0.5, 0.5])]}
     row = rows(leak_report([PLAIN, record("one", known, measure="AUC", chance=0.5)], CLUSTERS, "chance"))["one"]
-    assert row.control == 0.5 and row.leak == pytest.approx(0.25)
+    assert row.control == 0.5
+    assert row.leak == pytest.approx(0.25)
 
 
 def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
@@ -456,7 +501,8 @@ def test_an_attack_says_how_well_it_must_work_on_the_original() -> None:
     few = attack("few", [1, 0, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
     enough = attack("enough", [1, 1, 0, 0], NOTHING, NOTHING, original=weak, unlearned=weak, control=weak)
     found = rows(leak_report([PLAIN, few, enough], CLUSTERS, "control"))
-    assert found["enough"].status == "ok" and found["few"].status == "uninformative"
+    assert found["enough"].status == "ok"
+    assert found["few"].status == "uninformative"
     assert found["few"].reason.startswith("the attacked original shows 0.25: below 0.3")
 
 
@@ -464,10 +510,12 @@ def test_an_original_that_guesses_has_nothing_to_leak() -> None:
     """Though the control guesses worse."""
     below = attack("below", [-0.2] * 4, [-0.2] * 4, [-0.6] * 4)
     row = rows(leak_report([PLAIN, below], CLUSTERS, "control"))["below"]
-    assert row.status == "uninformative" and "no more than guessing" in row.reason
+    assert row.status == "uninformative"
+    assert "no more than guessing" in row.reason
 
 
 def test_an_attacker_with_the_original_is_named() -> None:
     helped = attack("helped", ALL, NOTHING, NOTHING, unlearned={"with_original": True})
     found = rows(leak_report([PLAIN, helped], CLUSTERS, "control"))
-    assert found["helped"].with_original and not found[NONE].with_original
+    assert found["helped"].with_original
+    assert not found[NONE].with_original

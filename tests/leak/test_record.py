@@ -51,7 +51,9 @@ def test_there_and_back(tmp_path: Path) -> None:
         assert [getattr(mine, name) for name in names] == [getattr(its, name) for name in names]
     attacked = back.result
     assert (attacked.data, attacked.budget, attacked.measure) == ("5 items", "9 steps", "AUC")
-    assert attacked.numbers["a"] == 0.5 and math.isnan(attacked.numbers["b"]) and math.isnan(attacked.numbers["c"])
+    assert attacked.numbers["a"] == 0.5
+    assert math.isnan(attacked.numbers["b"])
+    assert math.isnan(attacked.numbers["c"])
     pd.testing.assert_frame_equal(attacked.tables["probe"].frame, found().result.tables["probe"].frame)
     table, own = attacked.tables["probe"], found().result.tables["probe"]
     assert (table.title, table.words, table.chart) == (own.title, own.words, own.chart)
@@ -69,7 +71,8 @@ def test_a_failure_there_and_back(tmp_path: Path) -> None:
     AttackRun.failed("skipped", "there is no adapter").save(tmp_path)
     back = AttackRun.load(tmp_path)
     assert (back.status, back.reason) == ("skipped", "there is no adapter")
-    assert not back.result.outcomes and math.isnan(back.seconds)
+    assert not back.result.outcomes
+    assert math.isnan(back.seconds)
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -110,4 +113,6 @@ def test_the_first_failure_is_the_records() -> None:
     fine, failed = AttackRun(AttackResult([Outcome("a", np.ones(1))])), AttackRun.failed("error", "first")
     assert Record("x", "black", "f", "r", {"original": fine, "unlearned": failed}).failure is failed
     one = Record("x", "black", "f", "r", {"original": fine})
-    assert one.failure is None and len(one.outcomes("original")) == 1 and one.outcomes("control") == ()
+    assert one.failure is None
+    assert len(one.outcomes("original")) == 1
+    assert one.outcomes("control") == ()

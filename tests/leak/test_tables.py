@@ -42,8 +42,11 @@ def test_there_and_back(tmp_path: Path) -> None:
     about = {"seed": 3, "leak": None, "nested": {"low": None, "x": "inf"}}
     save_leaks(leaks(), about, tmp_path)
     back, told = load_leaks(tmp_path / "leak.json")
-    assert same(back, leaks()) and told == about
-    assert back.rows[0].cost == math.inf and math.isnan(back.rows[1].leak) and back.rows[0].budget == "9 steps"
+    assert same(back, leaks())
+    assert told == about
+    assert back.rows[0].cost == math.inf
+    assert math.isnan(back.rows[1].leak)
+    assert back.rows[0].budget == "9 steps"
 
 
 @given(st.floats(width=32) | st.floats())
@@ -65,8 +68,11 @@ def test_the_table_has_a_fixed_schema(tmp_path: Path) -> None:
     save_leaks(leaks(), {}, tmp_path)
     table = pd.read_csv(tmp_path / "leak.csv")
     assert list(table) == COLUMNS.split() == [field.name for field in fields(Row)]
-    assert list(table["attack"]) == ["one", "two"] and table["leak"][0] == 0.5 and np.isnan(table["leak"][1])
-    assert table["cost"][0] == math.inf and table["reason"][1] == "line\nline"
+    assert list(table["attack"]) == ["one", "two"]
+    assert table["leak"][0] == 0.5
+    assert np.isnan(table["leak"][1])
+    assert table["cost"][0] == math.inf
+    assert table["reason"][1] == "line\nline"
     assert "nan" not in (tmp_path / "leak.csv").read_text().lower()
 
 

@@ -98,11 +98,13 @@ def test_a_baseline_takes_as_many_weights_as_another_localizer(subject: Subject,
             RandomParts(match=One(weights)).localize(subject, task, 0),
         ):
             assert found.mask.selected == number * 1152
-            assert found.numbers["budget"] == weights and found.numbers["match.seen"] == 7
+            assert found.numbers["budget"] == weights
+            assert found.numbers["match.seen"] == 7
             assert found.numbers["budget_ratio"] == number * 1152 / weights
             assert found.masks["match"].selected == weights
     same = RandomParts(match=RandomParts(count=2, seed=5), seed=6).localize(subject, task, 0)
-    assert same.mask.selected == 2 * 1152 and same.numbers["budget_ratio"] == 1
+    assert same.mask.selected == 2 * 1152
+    assert same.numbers["budget_ratio"] == 1
     with pytest.raises(UserError, match="to match selects no weights"):
         RandomParts(match=One(0)).localize(subject, task, 0)
     for localizer in (RandomParts(match=One(1)), BlockBudget(match=One(1)), CausalTracing(match=One(1))):

@@ -87,7 +87,8 @@ def test_no_table_is_lost(subject: Subject, task: Task) -> None:
     ):
         tables = combination.localize(subject, task, 0).tables
         assert sorted(table.frame["rows"].item() for table in tables.values()) == sorted(expected.values())
-        assert tables.keys() == expected.keys() and tables["rows"].frame["rows"].item() == expected["rows"]
+        assert tables.keys() == expected.keys()
+        assert tables["rows"].frame["rows"].item() == expected["rows"]
 
 
 class Nothing(tuple[()]):

@@ -37,7 +37,8 @@ def test_rotations_of_a_question_count_once(make_scores) -> None:
     assert (result.n, result.note) == (
         3,
         "chance 0.25; 3 clusters: t interval",
-    ) and result.value == pytest.approx(1.25 / 3)
+    )
+    assert result.value == pytest.approx(1.25 / 3)
 
 
 def test_paraphrases_are_no_options(make_scores) -> None:

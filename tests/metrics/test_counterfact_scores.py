@@ -48,7 +48,8 @@ def test_by_hand(make_scores) -> None:
         assert found[f"{name}_magnitude"].items == pytest.approx(magnitudes[name])
     overall = found["counterfact_scores"]
     assert overall.value == pytest.approx(stats.hmean([0.5, 0.75, 1 / 3]))
-    assert overall.n == 2 and overall.low <= overall.value <= overall.high
+    assert overall.n == 2
+    assert overall.low <= overall.value <= overall.high
 
 
 def test_a_score_of_zero_makes_s_zero(make_scores) -> None:
@@ -70,4 +71,5 @@ def test_other_datasets_have_no_such_scores(make_scores) -> None:
     assert CounterFactScores()(make_scores(**sets), {}) == []
     del sets["paraphrase"]
     [overall, *_] = CounterFactScores()(make_scores(**sets, neighbourhood=SETS["neighbourhood"]), {})
-    assert math.isnan(overall.value) and overall.note == "no paraphrase prompts"
+    assert math.isnan(overall.value)
+    assert overall.note == "no paraphrase prompts"

@@ -36,7 +36,8 @@ def test_a_configuration_is_one_metric_with_all_its_fields_and_a_header(path: Pa
     metric = build(config, "metric")[path.stem]
     assert list(config[path.stem])[1:] == [field.name for field in dataclasses.fields(metric)]
     what, _, command = path.read_text().splitlines()[:3]
-    assert what.startswith("# ") and what.endswith(".")
+    assert what.startswith("# ")
+    assert what.endswith(".")
     assert command.startswith(f"# unlearn run metric=[{path.stem}]")
 
 
@@ -102,15 +103,20 @@ def test_a_metric_whose_table_is_missing_is_undefined_and_says_so(metrics, make_
     tokens = {"tokens": make_scores(forget=[ITEM])["tokens"]}
     found = {result.key: result for result in evaluate(metrics, tokens, {})}
     assert found["forget/mia_gradnorm"].note == "no table 'gradients': no scorer in evaluate= gives it"
-    assert math.isnan(found["forget/rouge"].value) and "'generations'" in found["model_utility"].note
+    assert math.isnan(found["forget/rouge"].value)
+    assert "'generations'" in found["model_utility"].note
     assert found["forget/probability"].value == pytest.approx(math.exp(-4 / 3))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_metric_says_what_it_reads_and_how_it_is_shown(path: Path) -> None:
     metric = build(OmegaConf.load(path), "metric")[path.stem]
-    assert metric.reads and metric.reads <= {"tokens", "generations", "gradients"}
+    assert metric.reads
+    assert metric.reads <= {"tokens", "generations", "gradients"}
     for reading in metric.reading:
-        assert reading.words.endswith(".") and reading.title and reading.group and reading.aims
+        assert reading.words.endswith(".")
+        assert reading.title
+        assert reading.group
+        assert reading.aims
     kept = json.loads(json.dumps(readings({"any": metric})))  # as a run has them
     assert [row["name"] for row in kept] == [reading.name for reading in metric.reading]

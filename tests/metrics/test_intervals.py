@@ -58,7 +58,8 @@ def test_one_cluster_has_no_interval(clusters: list[str]) -> None:
     assert np.isnan([*mean_interval(items, clusters), *auc_interval(items, items, clusters, clusters)]).all()
     assert np.isnan([*mean_interval(np.ones(len(clusters)), clusters), *mean_interval(np.empty(0))]).all()
     assert basis(clusters) == "n too small for an interval"
-    assert basis(range(8)) == "" and basis(range(8), clusters) == "n too small for an interval"
+    assert basis(range(8)) == ""
+    assert basis(range(8), clusters) == "n too small for an interval"
 
 
 def test_what_never_or_always_happened_is_not_certain() -> None:
@@ -98,7 +99,8 @@ def test_a_harmonic_mean_of_nought_is_not_certain() -> None:
     """Its ends are made of the ends of the means."""
     low, high = harmonic_mean_interval([[np.zeros(20), np.full(20, 0.8)]])
     ends = np.array([mean_interval(np.zeros(20))[1], mean_interval(np.full(20, 0.8))[1]])
-    assert low == 0 and high == pytest.approx(harmonic_mean(ends))
+    assert low == 0
+    assert high == pytest.approx(harmonic_mean(ends))
 
 
 def test_interval_of_an_auc_covers_the_value_and_narrows_with_n() -> None:
@@ -114,7 +116,9 @@ def test_interval_of_an_auc_covers_the_value_and_narrows_with_n() -> None:
 
 def test_sides_that_do_not_overlap_are_not_told_apart_for_certain() -> None:
     low, high = auc_interval(np.arange(20.0), np.arange(20.0) + 30)
-    assert high == 1 and low == pytest.approx(auc_score_interval(1, 20, 20)[0]) and low < 0.95
+    assert high == 1
+    assert low == pytest.approx(auc_score_interval(1, 20, 20)[0])
+    assert low < 0.95
     assert auc_interval(np.arange(20.0) + 30, np.arange(20.0))[1] == pytest.approx(1 - low)
 
 

@@ -157,15 +157,18 @@ def test_the_quality_of_a_metric() -> None:
     assert found.overall == pytest.approx(2 / (12 / 11 + 1 / robustness))
     low, high = found.relearning_interval
     error = 4.3027 * math.sqrt(1 / 12 / 3)  # Student's t with 2 degrees of freedom; the variance of R is 1/12
-    assert low == pytest.approx(2.5 / 3 - error, abs=1e-3) and high == 1
+    assert low == pytest.approx(2.5 / 3 - error, abs=1e-3)
+    assert high == 1
 
 
 def test_without_unlearned_models_that_count_there_is_no_robustness() -> None:
     found = quality(replace(POOL, useful=np.zeros(5, dtype=bool)))
-    assert found.n == 0 and found.faithfulness == pytest.approx(11 / 12)
+    assert found.n == 0
+    assert found.faithfulness == pytest.approx(11 / 12)
     assert all(map(math.isnan, (found.relearning, found.quantization, found.robustness, found.overall)))
 
 
 def test_two_models_have_no_interval() -> None:
     found = quality(replace(POOL, useful=np.array([True, True, False, False, False])))
-    assert found.relearning == pytest.approx(0.75) and all(map(math.isnan, found.relearning_interval))
+    assert found.relearning == pytest.approx(0.75)
+    assert all(map(math.isnan, found.relearning_interval))

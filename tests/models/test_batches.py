@@ -51,7 +51,8 @@ def test_every_row_is_seen_once_under_the_budget_with_step_totals(rows: list[Enc
                 paired = batch.segments[name]
                 assert paired.stop - paired.start == forget.stop - forget.start
             if forget.stop > forget.start:
-                assert forget.reference_nll is not None and len(forget.reference_nll) == forget.stop - forget.start
+                assert forget.reference_nll is not None
+                assert len(forget.reference_nll) == forget.stop - forget.start
     for name, members in step.items():
         assert sorted(seen[name]) == sorted(rows[r].ids for r in members)
 

@@ -52,9 +52,11 @@ def tiny() -> tuple[Experiment, Task]:
 def test_the_tiny_model_depends_on_the_seed_alone(tiny: tuple[Experiment, Task]) -> None:
     family, task = tiny[0].model, tiny[1]
     tokenizer = family.start(task, 0).processor
-    assert len(tokenizer) == 500 and tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert len(tokenizer) == 500
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
     first, again, other = (family.start(task, seed).module.model.layers[0].mlp.up_proj.weight for seed in (0, 0, 1))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     text = "Ünïcode, 日本 and an attack string }{|"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
@@ -84,7 +86,8 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
 def test_adapters_are_all_that_trains() -> None:
     model = Lora(rank=2, targets=("q_proj", "v_proj")).attach(small_llama())
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert len(trainable) == 4 and all("lora_" in name for name in trainable)
+    assert len(trainable) == 4
+    assert all("lora_" in name for name in trainable)
     with pytest.raises(UserError, match="lora"):
         Lora(targets=("nowhere",)).attach(small_llama())
 

@@ -135,7 +135,8 @@ def test_without_interventions_nothing_changes(plain: Any, layered: Any) -> None
     bare = strip(layered)
     for mine, theirs in zip(likelihoods(bare, groups, 0, 64), likelihoods(plain, groups, 0, 64), strict=True):  # type: ignore[arg-type]
         assert all(np.array_equal(a.logp, b.logp) for a, b in zip(mine, theirs, strict=True))
-    assert interventions(bare) is None and not any(m._forward_hooks for m in bare.modules())
+    assert interventions(bare) is None
+    assert not any(m._forward_hooks for m in bare.modules())
 
 
 def test_generation_with_a_cache_is_as_without(plain: Any, layered: Any, always: Any) -> None:
@@ -216,7 +217,8 @@ def test_relearning_on_top_keeps_it(layered: Any) -> None:
 
     assert train(mine, texts, Recipe(lr=1e-2, steps=3, batch_size=2, epochs=None), 0, on_checkpoint)
     ((trained, bare),) = seen
-    assert torch.equal(states(layered), before) and not torch.allclose(trained, before, atol=1e-3)
+    assert torch.equal(states(layered), before)
+    assert not torch.allclose(trained, before, atol=1e-3)
     assert [not torch.allclose(a, b, atol=1e-3) for a, b in zip(trained, bare, strict=True)] == MENTIONED
 
 
@@ -239,7 +241,8 @@ def test_a_folder_gives_it_back(tmp_path: Path, plain: Any, layered: Any) -> Non
     assert below(tmp_path / "run" / "unlearned") == str(tmp_path / "base")
     assert not list((tmp_path / "run").rglob("model.safetensors"))
     model, words = load(tmp_path / "run")
-    assert torch.equal(states(model), states(layered)) and words.vocab_size == tokenizer().vocab_size
+    assert torch.equal(states(model), states(layered))
+    assert words.vocab_size == tokenizer().vocab_size
     assert count_weights(tmp_path / "run" / "unlearned") > count_weights(tmp_path / "base")
     with torch.no_grad():
         layered.lm_head.weight.add_(1)
@@ -255,7 +258,9 @@ def test_stripped_is_the_base(tmp_path: Path, plain: Any, layered: Any) -> None:
     loaded = load_model(str(tmp_path / "mine"))
     for mine in (subject(loaded), replace(subject(loaded), base=below(tmp_path / "mine"))):
         bare = mine.stripped()
-        assert mine.layered and not bare.layered and interventions(mine.module) is not None
+        assert mine.layered
+        assert not bare.layered
+        assert interventions(mine.module) is not None
         theirs = dict(load_model(str(tmp_path / "base")).named_parameters())
         assert all(torch.equal(p, theirs[name]) for name, p in bare.module.named_parameters())
         assert torch.equal(states(bare.module), states(plain))
@@ -305,7 +310,8 @@ def test_requests_in_a_row_accumulate(tmp_path: Path, plain: Any, layered: Any) 
     save_model(model, tokenizer(), tmp_path / "two", base=second.base, variant=second.variant)
     again = load_model(str(tmp_path / "two"))
     about = json.loads((tmp_path / "two" / MODEL).read_text())
-    assert about["variant"] == "request-2" and len(about["layers"]) == 2
+    assert about["variant"] == "request-2"
+    assert len(about["layers"]) == 2
     assert about["base"] == str(tmp_path / "base")
     assert torch.equal(states(again), states(model))
     after = states(again, [[A], [D], [B]]), states(layered, [[A], [D], [B]])

@@ -58,7 +58,8 @@ def assert_is(mask: Mask, expected: Bits) -> None:
         held = mask.tensors[name]
         assert isinstance(held, bool) == bool(bits.all() or not bits.any()) == mask.is_whole(name)
         if isinstance(held, Tensor):
-            assert held.dtype == torch.uint8 and len(held) == math.ceil(bits.numel() / 8)
+            assert held.dtype == torch.uint8
+            assert len(held) == math.ceil(bits.numel() / 8)
             assert sum(byte.bit_count() for byte in held.tolist()) == bits.sum()
 
 
@@ -88,7 +89,8 @@ def test_counts(selected: Bits) -> None:
     mask = mask_of(selected)
     counts = {name: int(tensor.sum()) for name, tensor in selected.items()}
     assert mask.counts == counts
-    assert mask.selected == sum(counts.values()) and mask.total == 15 + 8 + 1 + 24
+    assert mask.selected == sum(counts.values())
+    assert mask.total == 15 + 8 + 1 + 24
     assert mask.fraction == sum(counts.values()) / 48
     assert mask.share("a") == counts["a"] / 15
 
@@ -106,7 +108,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     mask.save(tmp_path / "mask.safetensors")
     loaded = Mask.load(tmp_path / "mask.safetensors")
     assert_is(loaded, selected | {"c": torch.zeros(1, dtype=torch.bool)})
-    assert loaded.digest == mask.digest and loaded.shapes == mask.shapes and loaded.about == {"localizer": "by hand"}
+    assert loaded.digest == mask.digest
+    assert loaded.shapes == mask.shapes
+    assert loaded.about == {"localizer": "by hand"}
     assert list(loaded.tensors) == list(SHAPES)
     assert [path.name for path in tmp_path.iterdir()] == ["mask.safetensors"]
 
@@ -135,7 +139,8 @@ def written(path: Path, tensors: Bits | None = None, **record: str | None) -> Pa
 
 def test_a_file_written_by_hand(tmp_path: Path) -> None:
     mask = Mask.load(written(tmp_path / "mask.safetensors"))
-    assert mask.counts == {"a": 4, "b": 3, "c": 0} and mask.about == {"localizer": "snip"}
+    assert mask.counts == {"a": 4, "b": 3, "c": 0}
+    assert mask.about == {"localizer": "snip"}
     assert Mask.load(written(tmp_path / "mask.safetensors", about=None)).about == {}
 
 
@@ -178,7 +183,8 @@ def test_damaged_records(tmp_path: Path, field: str, value: str | None) -> None:
     path = written(tmp_path / "mask.safetensors", **changed)
     with pytest.raises(UserError, match=rf"^the mask {path} is damaged: ") as raised:
         Mask.load(path)
-    assert "\n" not in str(raised.value) and len(str(raised.value)) < len(str(path)) + 200
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < len(str(path)) + 200
 
 
 def test_a_damaged_file_is_refused_or_a_mask(tmp_path: Path) -> None:
@@ -193,7 +199,9 @@ def test_a_damaged_file_is_refused_or_a_mask(tmp_path: Path) -> None:
             except UserError:
                 continue
             assert_is(mask, {name: mask.bits(name) for name in mask.shapes})
-            assert 0 <= mask.fraction <= 1 and len(mask.shares()) > 0 and mask.digest
+            assert 0 <= mask.fraction <= 1
+            assert len(mask.shares()) > 0
+            assert mask.digest
     with pytest.raises(UserError, match="cannot read the mask"):
         Mask.load(tmp_path)
 
@@ -232,7 +240,9 @@ def test_selections_that_are_refused(name: str, value: Any, message: str) -> Non
 def test_nothing_selected_is_a_mask(tmp_path: Path) -> None:
     Mask.of(Shapes(SHAPES), {"a": False}).save(tmp_path / "mask.safetensors")
     mask = Mask.load(tmp_path / "mask.safetensors")
-    assert mask.selected == 0 and mask.fraction == 0 and mask.total == 48
+    assert mask.selected == 0
+    assert mask.fraction == 0
+    assert mask.total == 48
 
 
 def llama(tied: bool) -> LlamaForCausalLM:
@@ -270,6 +280,7 @@ def test_shares_by_layer_and_type() -> None:
 def test_tied_weights_count_once() -> None:
     tied, untied = (Mask.where(llama(tied), lambda name: True) for tied in (True, False))
     assert untied.total - tied.total == 40
-    assert "lm_head.weight" not in tied.shapes and tied.fraction == 1
+    assert "lm_head.weight" not in tied.shapes
+    assert tied.fraction == 1
     with pytest.raises(UserError, match=r"'lm_head\.weight' is tied: .* under the name 'model\.embed_tokens\.weight'"):
         Mask.of(llama(tied=True), {"lm_head.weight": True})

@@ -96,7 +96,8 @@ def check_against_own_logits(model: nn.Module) -> None:
         other = Policy(model)(batch, {"forget": where, "retain": "labels"})
         wanted = {"labels": is_target, "attended": batch.attention_mask.bool(), "all": torch.ones(3, 9).bool()}[where]
         wanted = nn.functional.pad(wanted, (0, 9 - wanted.shape[1]))
-        assert other["forget"].positions is not None and other["forget"].logits is not None
+        assert other["forget"].positions is not None
+        assert other["forget"].logits is not None
         assert torch.equal(other["forget"].positions, wanted[:2])
         torch.testing.assert_close(other["forget"].logits, whole[:2][wanted[:2]], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(other["retain"].logits, whole[2, :3], rtol=1e-4, atol=1e-5)
@@ -147,7 +148,8 @@ def test_a_batch_without_rows_gives_zero_gradients_to_every_weight() -> None:
     empty = Batch(batch.input_ids[:0], batch.attention_mask[:0], batch.labels[:0], segments)
     scores = Policy(model)(empty, {"retain": "all"})
     assert scores["forget"].sums.shape == (0,)
-    assert scores["retain"].logits is not None and scores["retain"].logits.shape == (0, 40)
+    assert scores["retain"].logits is not None
+    assert scores["retain"].logits.shape == (0, 40)
     scores["forget"].token_mean().backward()
     assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())
 
@@ -240,7 +242,8 @@ def test_where_hidden_states_alone_are_asked_for_nothing_above_is_run() -> None:
     assert ran == ["model.layers.0"]
     scores["forget"].hidden[0].sum().backward()
     touched = {name for name, weight in model.named_parameters() if weight.grad is not None}
-    assert touched and all("layers.1" not in name and name.partition(".")[2] != "norm.weight" for name in touched)
+    assert touched
+    assert all("layers.1" not in name and name.partition(".")[2] != "norm.weight" for name in touched)
     ran.clear()
     policy(batch)
     assert ran == ["model.layers.0", "model.layers.1", "lm_head"]
@@ -262,7 +265,8 @@ def test_hidden_states_of_no_row_depend_on_every_weight_that_was_used() -> None:
     assert empty["forget"].hidden[0].shape == (0, 1, 16)
     empty["forget"].hidden[0].sum().backward()
     used = [weight for key, weight in model.named_parameters() if ".layers.0." in key]
-    assert used and all(weight.grad is not None and not weight.grad.any() for weight in used)
+    assert used
+    assert all(weight.grad is not None and not weight.grad.any() for weight in used)
 
 
 def test_what_a_batch_does_not_have_is_refused() -> None:

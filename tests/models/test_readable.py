@@ -45,7 +45,8 @@ def test_a_join_that_splits_a_token_is_told_once(
     three = task(*(Example((question,), ("Paris",)) for question in ("Where?", "When?", "Who?")))
     check_rows(three, tokenizer, TAGS, WIDE)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dataset 'towns': forget row 0 and 2 others: tokens span") and "' Paris'" in line
+    assert line.startswith("dataset 'towns': forget row 0 and 2 others: tokens span")
+    assert "' Paris'" in line
     check_rows(three, tokenizer, OPEN, WIDE)
     assert not capsys.readouterr().err
 
@@ -113,7 +114,8 @@ def test_generated_answers_need_positions_too(tokenizer: PreTrainedTokenizerFast
 def test_which_architectures_read_on_beyond_their_positions(name: str) -> None:
     config = FAMILIES[name]()
     limits = Limits.of(config)
-    assert limits.vocabulary == 64 and limits.positions == config.max_position_embeddings
+    assert limits.vocabulary == 64
+    assert limits.positions == config.max_position_embeddings
     assert limits.rotary == (name not in {"gpt2", "gptj", "opt"})  # tables of so many rows
 
 

@@ -138,7 +138,8 @@ def test_pooled_scores_and_selection(fixture: Fixture, case: str) -> None:
 
     chosen = expected["selection"]
     counts = chosen["param_count"]
-    assert sizes["mlp", 0] == counts["mlp_layer"] and sizes["attention", 0] == counts["attn_layer"]
+    assert sizes["mlp", 0] == counts["mlp_layer"]
+    assert sizes["attention", 0] == counts["attn_layer"]
     for name, times, ranked in (
         ("budget_one_mlp", 1, scores),
         ("budget_two_mlp", 2, scores),

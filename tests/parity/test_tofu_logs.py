@@ -115,4 +115,5 @@ def test_intervals_count_authors(tables: dict[str, Tables]) -> None:
 def test_the_distance_has_a_null_band(tables: dict[str, Tables]) -> None:
     p, distance = ForgetQuality()(tables["target"], {"control": tables["retain"]})
     assert np.isnan([p.low, p.high, distance.low, distance.high]).all()
-    assert distance.note.startswith("alike models: up to 0.") and distance.value > float(distance.note.split()[4])
+    assert distance.note.startswith("alike models: up to 0.")
+    assert distance.value > float(distance.note.split()[4])

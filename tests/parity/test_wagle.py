@@ -195,7 +195,8 @@ def check_mask(fixture: Fixture, kind: str, ratio: float, mask: Mask) -> None:
     """Equal wherever the score is not within a relative 1e-4 of the threshold."""
     case = f"{kind}@{ratio:g}"
     record, scores = fixture.masks[case], fixture.part(fixture.scores, kind)
-    assert mask.selected == record["selected_total"] and mask.total == record["numel"], case
+    assert mask.selected == record["selected_total"], case
+    assert mask.total == record["numel"], case
     threshold = record["threshold_selected_min"]
     for name, theirs in fixture.part(fixture.selected, case).items():
         score = -scores[name]
@@ -224,7 +225,8 @@ def test_curvature(fixture: Fixture) -> None:
     squared = torch.cat([gradient.flatten() for gradient in retain.means.values()]).double().square().mean()
     expected = fixture.masks["mean_squared_retain_grad(meanloss)"]
     assert float(squared) == pytest.approx(expected, rel=1e-4)
-    assert retain.mean_square is not None and retain.mean_square > expected
+    assert retain.mean_square is not None
+    assert retain.mean_square > expected
 
 
 def test_wanda_counts(fixture: Fixture) -> None:

@@ -152,20 +152,25 @@ def test_a_whole_run(tmp_path: Path) -> None:
     shutil.copytree(HERE / "my_plugin", tmp_path / "my_plugin")
     command = ["run", "--config-dir", str(CONF), *TINY, *USED, "output=run"]
     refused = unlearn(*command, cwd=tmp_path)
-    assert refused.returncode == 2 and "add plugins=[my_plugin]" in refused.stderr
+    assert refused.returncode == 2
+    assert "add plugins=[my_plugin]" in refused.stderr
     assert not (tmp_path / "run").exists()
     done = unlearn(*command, "plugins=[my_plugin]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {row["name"] for row in metrics["unlearned"]} == {"recall", "answer_length", "mean_doubt"}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert ">Style<" in page and ">Doubt<" in page  # their metrics' groups
+    assert ">Style<" in page
+    assert ">Doubt<" in page  # their metrics' groups
     for role in ("original", "unlearned", "control"):
         table = Explained.load(tmp_path / "run" / "scores" / role / "doubt.parquet")
         (mean,) = (row for row in metrics[role] if row["name"] == "mean_doubt")
-        assert table.title == "Doubt" and len(table.frame) == mean["n"] == 8
-        assert mean["value"] == pytest.approx(table.frame["entropy"].mean()) and 0 < mean["value"] < math.log(600)
+        assert table.title == "Doubt"
+        assert len(table.frame) == mean["n"] == 8
+        assert mean["value"] == pytest.approx(table.frame["entropy"].mean())
+        assert 0 < mean["value"] < math.log(600)
     leaks = json.loads((tmp_path / "run" / "attacks" / "leak.json").read_text())
     assert "shout" in {row["attack"] for row in leaks["rows"]}
     again = unlearn("run", "run=run", "stages=[attack]", "attack=refusals", "tracker=none", cwd=tmp_path)
-    assert again.returncode == 2 and "add plugins=[my_plugin]" in again.stderr
+    assert again.returncode == 2
+    assert "add plugins=[my_plugin]" in again.stderr

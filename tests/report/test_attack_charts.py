@@ -45,7 +45,9 @@ def draw(name: str, tables: Mapping[str, pd.DataFrame], *more: Any) -> Figure:
     """The figure of a table as its attack explains it."""
     explain = import_module(f"unlearn.attacks.{ATTACKS[name]}")._explained
     figure = charts.drawn({role: explain(table, *more) for role, table in tables.items()}, name)
-    assert figure and figure.title and figure.words
+    assert figure
+    assert figure.title
+    assert figure.words
     return figure.figure
 
 
@@ -71,7 +73,8 @@ def test_probes_of_three_models() -> None:
         for role, top in (("original", 0.9), ("unlearned", 0.8), ("placebo", 0.4))
     }
     axes = draw("probe", tables).axes[0]
-    assert _line(axes, "unlearned")[1] == [0.3, 0.8] and _line(axes, "placebo items")[1] == [0.3, 0.4]
+    assert _line(axes, "unlearned")[1] == [0.3, 0.8]
+    assert _line(axes, "placebo items")[1] == [0.3, 0.4]
     assert _line(axes, "original, shuffled labels")[1] == [0.26, 0.25]
 
 
@@ -106,12 +109,16 @@ def test_relearning_curves() -> None:
 
     loss, learned = draw("speed", {"original": table(0.1, 0.05, 0.01), "unlearned": table(4.0, 2.0, np.inf)}).axes
     assert _line(loss, "original") == ([0, 2, 4], [0.1, 0.05, 0.01])
-    assert _line(loss, "unlearned")[1][:2] == [4.0, 2.0] and np.isnan(_line(loss, "unlearned")[1][2])  # it diverged
+    assert _line(loss, "unlearned")[1][:2] == [4.0, 2.0]
+    assert np.isnan(_line(loss, "unlearned")[1][2])  # it diverged
     assert _line(learned, "unlearned")[1] == [0.0, 0.25, 1.0]
     low, high = loss.get_ylim()
-    assert loss.get_yscale() == "log" and 0 < low < 0.01 and 4 < high < 10
+    assert loss.get_yscale() == "log"
+    assert 0 < low < 0.01
+    assert 4 < high < 10
     near = draw("speed", {"unlearned": table(2.0, 1.0, 0.5)}).axes[0]
-    assert near.get_yscale() == "linear" and near.get_ylim()[0] == 0
+    assert near.get_yscale() == "linear"
+    assert near.get_ylim()[0] == 0
 
 
 def test_patching_has_a_panel_for_each_way() -> None:
@@ -119,7 +126,8 @@ def test_patching_has_a_panel_for_each_way() -> None:
         return pd.DataFrame({"layer": [0, 1, 0, 1], "direction": ["into"] * 2 + ["out of"] * 2, "score": scores})
 
     into, out = draw("patch", {"original": table(1, 1, 1, 1), "control": table(0.1, 0.2, 0.3, 0.4)}).axes
-    assert _line(into, "control") == ([0, 1], [0.1, 0.2]) and _line(out, "control")[1] == [0.3, 0.4]
+    assert _line(into, "control") == ([0, 1], [0.1, 0.2])
+    assert _line(out, "control")[1] == [0.3, 0.4]
     assert into.get_title() != out.get_title()
 
 
@@ -127,21 +135,24 @@ def test_ablations_have_a_panel_for_each_contrast() -> None:
     table = pd.DataFrame({"contrast": ["retain", "retain", "text"], "layer": [3, 0, 3], "attacker": [0.3, 0.1, 0.5]})
     retain, text = draw("abliterate", {"original": table[:2], "unlearned": table}).axes  # one has only one contrast
     assert _line(retain, "unlearned") == ([0, 3], [0.1, 0.3])
-    assert _line(text, "unlearned") == ([3], [0.5]) and len(text.lines) == 1
+    assert _line(text, "unlearned") == ([3], [0.5])
+    assert len(text.lines) == 1
 
 
 def test_a_conversation_by_turn() -> None:
     known = dict(zip(TRIO, ([1.0, 0.9], [0.0, NAN], [0.0, 0.1]), strict=True))
     tables: Any = {role: pd.DataFrame({"turn": [1, 10], "known": values}) for role, values in known.items()}
     (axes,) = draw("dialogue", tables).axes
-    assert _line(axes, "original") == ([1, 10], [1.0, 0.9]) and _line(axes, "control")[1] == [0.0, 0.1]
+    assert _line(axes, "original") == ([1, 10], [1.0, 0.9])
+    assert _line(axes, "control")[1] == [0.0, 0.1]
     assert [line.get_color() for line in axes.lines] == [COLOURS[m] for m in ("original", "unlearned", "control")]
 
 
 def test_rings_by_distance() -> None:
     table = pd.DataFrame({"ring": ["forget", "field"], "distance": [0, 3], "n": [36, 40], "known": [0.1, 0.7]})
     (axes,) = draw("rings", {"unlearned": table, "control": table[:1]}).axes
-    assert _line(axes, "unlearned") == ([0, 3], [0.1, 0.7]) and _line(axes, "control") == ([0], [0.1])
+    assert _line(axes, "unlearned") == ([0, 3], [0.1, 0.7])
+    assert _line(axes, "control") == ([0], [0.1])
     assert _ticks(axes) == ["forget\nn = 36", "field\nn = 40"]
 
 
@@ -160,11 +171,16 @@ def test_the_ladder_with_its_control() -> None:
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["C0", "C1", "C4"]
     plain, facts, hint = figure.axes
     hollow = "unlearned, context of that length"
-    assert _line(facts, "unlearned")[1] == [0.2, 0.6] and _line(facts, hollow)[1] == [0.1, 0.05]
-    assert _line(hint, "unlearned")[1] == [0.4, -0.3] and _line(hint, hollow)[1] == [0.1, 0.05]
-    assert _ticks(facts) == ["n=1", "n=4"] and _ticks(hint) == ["letter", "options"]
-    assert np.isnan(_line(plain, hollow)[1]).all() and "control" not in [line.get_label() for line in hint.lines]
-    assert facts.lines[0].get_linestyle() == "-" and hint.lines[0].get_linestyle() == "None"  # those have no order
+    assert _line(facts, "unlearned")[1] == [0.2, 0.6]
+    assert _line(facts, hollow)[1] == [0.1, 0.05]
+    assert _line(hint, "unlearned")[1] == [0.4, -0.3]
+    assert _line(hint, hollow)[1] == [0.1, 0.05]
+    assert _ticks(facts) == ["n=1", "n=4"]
+    assert _ticks(hint) == ["letter", "options"]
+    assert np.isnan(_line(plain, hollow)[1]).all()
+    assert "control" not in [line.get_label() for line in hint.lines]
+    assert facts.lines[0].get_linestyle() == "-"
+    assert hint.lines[0].get_linestyle() == "None"  # those have no order
     assert all(axes.get_ylim()[0] < -0.3 and axes.get_ylim()[1] > 1 for axes in figure.axes)
 
 
@@ -183,7 +199,8 @@ def test_hops() -> None:
     (axes,) = draw("hops", {"original": table, "unlearned": table.assign(hop_1=0.0)}).axes
     found = _heights(axes)
     assert found["original"] == [0.625, 0.75, 0.25, 0.5]  # of the composed ones, the first and the last have both hops
-    assert found["unlearned"][:3] == [0, 0.75, 0.25] and np.isnan(found["unlearned"][3])
+    assert found["unlearned"][:3] == [0, 0.75, 0.25]
+    assert np.isnan(found["unlearned"][3])
     assert [text.get_text() for text in axes.texts] == [".62", ".75", ".25", ".50", ".00", ".75", ".25"]
 
 
@@ -192,7 +209,8 @@ def test_refusals() -> None:
     (axes,) = draw("refusals", {"original": table, "unlearned": table[:2]}).axes
     found = {model: dict(zip(_ticks(axes), heights, strict=True)) for model, heights in _heights(axes).items()}
     assert found["original"] == {"forget": 0.5, "alike": 1.0}
-    assert found["unlearned"]["forget"] == 0.5 and np.isnan(found["unlearned"]["alike"])
+    assert found["unlearned"]["forget"] == 0.5
+    assert np.isnan(found["unlearned"]["alike"])
 
 
 def test_confidence_in_what_is_invented() -> None:
@@ -230,7 +248,8 @@ def test_chains_of_both_sides() -> None:
         {"side": ["forget", "forget", "retain"], "category": ["direct", "direct", "implied"], "final": [1.0, 0.0, 0.75]}
     )
     forget, retain = draw("sleek", {"original": table, "unlearned": table}).axes
-    assert _heights(forget) == {"original": [0.5], "unlearned": [0.5]} and _heights(retain)["original"] == [0.75]
+    assert _heights(forget) == {"original": [0.5], "unlearned": [0.5]}
+    assert _heights(retain)["original"] == [0.75]
 
 
 def _table(name: str, value: float) -> pd.DataFrame:

@@ -21,7 +21,8 @@ Attack = Callable[..., Any]
 
 def test_tables_are_drawn(attacks: Attacks) -> None:
     drawn = figures(attacks)
-    assert list(drawn) == ["attack-lens-lens", "attack-lens-probe"] and all(one.words for one in drawn.values())
+    assert list(drawn) == ["attack-lens-lens", "attack-lens-probe"]
+    assert all(one.words for one in drawn.values())
     assert drawn["attack-lens-lens"].title == "Logit lens: lens"
     assert not list(undrawn(attacks))
 
@@ -42,8 +43,11 @@ def test_tables_of_another_kind_are_shown_as_they_are(make_run: MakeRun, attack:
     assert list(figures(attacks)) == ["attack-lens-probe"]
     assert [found[:3] for found in undrawn(attacks)] == [("lens", "unlearned", "probe"), ("lens", "control", "probe")]
     page = write_report(folder).read_text()
-    assert "Table probe of lens, unlearned model" in page and "Table probe of lens, original model" not in page
+    assert "Table probe of lens, unlearned model" in page
+    assert "Table probe of lens, original model" not in page
     assert f"{ROWS} of 30 rows of <code>attacks/lens/control/probe.parquet</code>" in page
-    assert "<td>0</td><td>–</td>" in page and f"<td>{ROWS - 1}</td><td>0.333</td>" in page
+    assert "<td>0</td><td>–</td>" in page
+    assert f"<td>{ROWS - 1}</td><td>0.333</td>" in page
     assert f"<td>{ROWS}</td><td>0.333</td>" not in page
-    assert "&lt;b&gt;A fact" in page and "<b>A fact" not in page
+    assert "&lt;b&gt;A fact" in page
+    assert "<b>A fact" not in page

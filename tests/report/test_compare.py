@@ -36,7 +36,9 @@ def test_pooled_by_hand() -> None:
     assert pool([0.1, 0.2, 0.3]) == pytest.approx((0.2, 0.2 - 0.24841, 0.2 + 0.24841), abs=1e-5)
     assert pool([0.1, NAN, 0.3]) == pool([0.1, 0.3])
     one = pool([0.4])
-    assert one[0] == 0.4 and math.isnan(one[1]) and math.isnan(one[2])
+    assert one[0] == 0.4
+    assert math.isnan(one[1])
+    assert math.isnan(one[2])
     assert all(math.isnan(end) for end in pool([NAN]))
 
 
@@ -71,9 +73,11 @@ def test_seeds_are_pooled_and_settings_named(make_run: MakeRun) -> None:
     pooled = rows[2]
     assert pooled.values["forget/probability"] == pytest.approx((0.2, 0.2 - 0.24841, 0.2 + 0.24841), abs=1e-5)
     assert rows[3].values["forget/probability"] == pytest.approx((0.1, 0.06, 0.14))  # the run's own bootstrap
-    assert pooled.seconds == 35.25 and math.isnan(rows[0].seconds)
+    assert pooled.seconds == 35.25
+    assert math.isnan(rows[0].seconds)
     assert rows[0].values["forget/probability"][0] == pytest.approx(0.93)
-    assert rows[3].folder == str(npo[0]) and pooled.folder == ""
+    assert rows[3].folder == str(npo[0])
+    assert pooled.folder == ""
 
 
 def test_a_repeated_seed_counts_once(make_run: MakeRun) -> None:
@@ -83,7 +87,8 @@ def test_a_repeated_seed_counts_once(make_run: MakeRun) -> None:
     kinds = [row.kind for row in _rows(first, again)]
     assert kinds == ["original", "control", "run", "run"]  # one seed: nothing to pool
     pooled = next(row for row in _rows(first, again, second) if row.kind == "pooled")
-    assert pooled.seeds == (1, 2) and pooled.values["model_utility"][0] == pytest.approx(0.6)
+    assert pooled.seeds == (1, 2)
+    assert pooled.values["model_utility"][0] == pytest.approx(0.6)
 
 
 def test_other_tracker_same_setting_other_data_other_setting(make_run: MakeRun) -> None:
@@ -125,17 +130,26 @@ def test_files(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[
     pooled = csv[csv["kind"] == "pooled"].iloc[0]
     ends = stats.t.interval(0.95, 1, loc=0.65, scale=0.05)
     assert (pooled["model_utility_low"], pooled["model_utility_high"]) == pytest.approx(ends)
-    assert math.isnan(csv.iloc[-1]["forget_quality"]) and csv.iloc[-1]["folder"] == str(bare)
+    assert math.isnan(csv.iloc[-1]["forget_quality"])
+    assert csv.iloc[-1]["folder"] == str(bare)
     html, md = (out / "compare.html").read_text(), (out / "compare.md").read_text()
     shown = f"{ends[0]:.3f} to {ends[1]:.3f}"
-    assert "0.650" in html and shown in html and f"0.650 [{shown}]" in md
+    assert "0.650" in html
+    assert shown in html
+    assert f"0.650 [{shown}]" in md
     sorted_by = [float(value) for value in re.findall(r'data-value="([^"]+)"', html)]
-    assert 'class="sortable"' in html and any(value == pytest.approx(0.65) for value in sorted_by)
-    assert 'src="http' not in html and "nan [" not in md and ">nan<" not in html
+    assert 'class="sortable"' in html
+    assert any(value == pytest.approx(0.65) for value in sorted_by)
+    assert 'src="http' not in html
+    assert "nan [" not in md
+    assert ">nan<" not in html
     for i in (1, 2):  # forget quality and forget probability against utility
-        assert (out / f"figures/pareto-{i}.svg").exists() and f"figures/pareto-{i}.svg" in md
+        assert (out / f"figures/pareto-{i}.svg").exists()
+        assert f"figures/pareto-{i}.svg" in md
     printed = capsys.readouterr().out
-    assert "NPO beta=0.1" in printed and shown in printed and str(out / "compare.html") in printed
+    assert "NPO beta=0.1" in printed
+    assert shown in printed
+    assert str(out / "compare.html") in printed
 
 
 def test_without_any_control_model_the_plot_is_of_probability(make_run: MakeRun, tmp_path: Path) -> None:
@@ -161,7 +175,9 @@ def test_hostile_names_are_text(make_run: MakeRun, tmp_path: Path) -> None:
     name = "<script>alert(1)</script>"
     compare([make_run("a", method={"beta": name}), make_run("b")], tmp_path / "out")
     html, md = (tmp_path / "out/compare.html").read_text(), (tmp_path / "out/compare.md").read_text()
-    assert name not in html and name not in md and "&lt;script&gt;alert(1)" in html
+    assert name not in html
+    assert name not in md
+    assert "&lt;script&gt;alert(1)" in html
 
 
 def test_errors(make_run: MakeRun, tmp_path: Path) -> None:
@@ -188,7 +204,9 @@ def test_leaks_are_columns_and_pooled_over_seeds(
     assert (one["worst/leak"], one["worst/leak_low"], one["worst/leak_high"]) == pytest.approx(
         (0.5, worst.low, worst.high)
     )
-    assert one["black/leak"] == pytest.approx(0.5) and one["verdict"] == worst.verdict and "grey/leak" not in csv
+    assert one["black/leak"] == pytest.approx(0.5)
+    assert one["verdict"] == worst.verdict
+    assert "grey/leak" not in csv
     pooled = csv.loc["pooled"].iloc[0]
     ends = stats.t.interval(0.95, 1, loc=0.7, scale=0.2)
     assert (pooled["worst/leak"], pooled["worst/leak_low"], pooled["worst/leak_high"]) == pytest.approx((0.7, *ends))
@@ -196,10 +214,14 @@ def test_leaks_are_columns_and_pooled_over_seeds(
     assert math.isnan(csv["worst/leak"][("run", str(bare))])
     html, md = (tmp_path / "out/compare.html").read_text(), (tmp_path / "out/compare.md").read_text()
     for text in (html, md):
-        assert "Worst leak, black-box" in text and "verdict" in text and worst.verdict in text
+        assert "Worst leak, black-box" in text
+        assert "verdict" in text
+        assert worst.verdict in text
         assert "attacked in different ways" not in text
     printed = capsys.readouterr().out
-    assert "worst" in printed and f"{worst.low:.3f} to {worst.high:.3f}" in printed and worst.verdict in printed
+    assert "worst" in printed
+    assert f"{worst.low:.3f} to {worst.high:.3f}" in printed
+    assert worst.verdict in printed
     assert (tmp_path / "out/figures/pareto-3.svg").exists()
 
 
@@ -219,7 +241,8 @@ def test_leaks_of_different_attacks_are_not_pooled(
     rows = _rows(*runs)
     assert [("worst/leak" in row.values, bool(row.verdict)) for row in rows if row.kind == "run"] == [(True, True)] * 2
     pooled = next(row for row in rows if row.kind == "pooled")
-    assert "worst/leak" not in pooled.values and pooled.verdict == ""
+    assert "worst/leak" not in pooled.values
+    assert pooled.verdict == ""
     compare(runs, tmp_path / "out")
     assert "attacked in different ways" in (tmp_path / "out/compare.md").read_text()
     assert not (tmp_path / "out/figures/pareto-3.svg").exists()

@@ -33,7 +33,8 @@ def test_pareto_front_against_brute_force(points: list[tuple[float, float]]) -> 
     defined = [i for i, point in enumerate(points) if not np.isnan(point).any()]
     best = {i for i in defined if not any(beats(points[j], points[i]) for j in defined)}
     front = pareto_front(points)
-    assert set(front) == best and len(front) == len(best)
+    assert set(front) == best
+    assert len(front) == len(best)
     first = [points[i][0] for i in front]
     assert first == sorted(first, reverse=True)
 
@@ -68,7 +69,8 @@ def test_all_requests_are_drawn_one_after_the_other(make_run: MakeRun) -> None:
     over_steps, plane, quality = figures.tradeoff(run).axes
     drawn = _lines(over_steps)["forget probability"]
     assert drawn[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
-    assert drawn[4].tolist() == [50, 0.9 - 0.2] and "unlearned, step 80" in _lines(plane)
+    assert drawn[4].tolist() == [50, 0.9 - 0.2]
+    assert "unlearned, step 80" in _lines(plane)
     for axes in (over_steps, quality, *figures.losses(run).axes):
         assert _lines(axes)["next request"][:, 0].tolist() == [40, 40]
     left, _ = figures.losses(run).axes
@@ -111,9 +113,8 @@ def test_what_method_and_update_say_has_panels_of_its_own(make_run: MakeRun) -> 
     left, _, size, angle = figures.losses(replace(run, history=told)).axes
     assert set(_lines(left)) == {"loss (minimised)", "forget", "retain"}
     assert (size.get_title(), angle.get_title()) == ("method: size", "update: angle")
-    assert np.allclose(size.lines[0].get_ydata(), range(40)) and np.allclose(
-        angle.lines[0].get_ydata(), range(0, -40, -1)
-    )
+    assert np.allclose(size.lines[0].get_ydata(), range(40))
+    assert np.allclose(angle.lines[0].get_ydata(), range(0, -40, -1))
 
 
 def test_only_what_there_is_data_for(make_run: MakeRun) -> None:

@@ -27,12 +27,16 @@ def test_reads_everything(make_run: MakeRun) -> None:
     found = run.result("unlearned", "forget/probability")
     assert found is not None
     assert (found.value, found.low, found.high, found.n) == (0.25, 0.21, 0.29, 40)
-    assert run.about.seed == 3 and str(run.about.task) == "authors forget10"
-    assert run.about.stages[1].seconds == 10.25 and run.about.stages[0].cached
+    assert run.about.seed == 3
+    assert str(run.about.task) == "authors forget10"
+    assert run.about.stages[1].seconds == 10.25
+    assert run.about.stages[0].cached
     assert run.aims == {"forget": "forget", "retain": "retain", "world": "utility", "holdout": "holdout"}
     assert [point["step"] for point in run.curve] == [10, 20, 30]
-    assert len(run.history) == 40 and run.history[0]["loss"] == 2.0
-    assert run.method == "NPO" and run.config["method"]["beta"] == 0.1
+    assert len(run.history) == 40
+    assert run.history[0]["loss"] == 2.0
+    assert run.method == "NPO"
+    assert run.config["method"]["beta"] == 0.1
     assert run.generations("original")["generation"].iloc[0] == "original says forget 0"
 
 
@@ -47,7 +51,8 @@ def test_the_logs_of_all_requests_follow_one_another(make_run: MakeRun) -> None:
     run = read_run(folder)
     assert run.begins == [2.0 * number for number in range(1, 11)]
     assert [row["step"] for row in run.history] == list(range(1, 61))
-    assert [row["loss"] for row in run.history][:4] == [11, 12, 21, 22] and run.history[20]["loss"] == 2.0
+    assert [row["loss"] for row in run.history][:4] == [11, 12, 21, 22]
+    assert run.history[20]["loss"] == 2.0
     assert [(point["step"], point.get("known")) for point in run.curve[:5]] == [
         (0, 1.0),
         (1, 1.5),
@@ -73,14 +78,20 @@ def test_what_may_be_missing(make_run: MakeRun) -> None:
     assert run.models == ["original", "unlearned"]
     assert run.result("control", "model_utility") is None
     undefined = run.result("unlearned", "forget/probability")
-    assert undefined is not None and math.isnan(undefined.value) and math.isnan(undefined.low)
-    assert not run.curve and not run.history and run.generations("original").empty
-    assert run.aims["world"] == "utility" and run.aims["forget"] == "forget"
+    assert undefined is not None
+    assert math.isnan(undefined.value)
+    assert math.isnan(undefined.low)
+    assert not run.curve
+    assert not run.history
+    assert run.generations("original").empty
+    assert run.aims["world"] == "utility"
+    assert run.aims["forget"] == "forget"
 
 
 def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None:
     folder = make_run()
-    assert read_run(folder).localization is None and read_run(folder).localizer == ""
+    assert read_run(folder).localization is None
+    assert read_run(folder).localizer == ""
     probes = pd.DataFrame({"layer": [0], "prompt": ["name"], "accuracy": [0.5], "control": [0.3], "more": [1]})
     removal = pd.DataFrame({"fraction": [0.0], "forget": [0.9], "retain": [0.8]})
     chart = Chart("line", "layer", ("accuracy",), baseline="control")
@@ -88,14 +99,18 @@ def test_a_localization(make_run: MakeRun, localize: Callable[..., Any]) -> None
     localize(folder, {UP: [0, 1, 2]}, "snip", numbers={"gamma": 0.5, "undefined": None}, tables=tables)
     run = read_run(folder)
     found = run.localization
-    assert found is not None and run.localizer == "snip" and found.localizer == "Snip"
+    assert found is not None
+    assert run.localizer == "snip"
+    assert found.localizer == "Snip"
     assert (found.selected, found.total, found.fraction) == (3, 20, 0.15)
-    assert found.numbers["gamma"] == 0.5 and math.isnan(found.numbers["undefined"])
+    assert found.numbers["gamma"] == 0.5
+    assert math.isnan(found.numbers["undefined"])
     assert [(s.layer, s.type, s.selected, s.total) for s in found.shares] == [
         (None, "embed", 0, 6), (0, "up", 3, 10), (2, "down", 0, 4),
     ]  # fmt: skip
     explained = found.explained()
-    assert list(explained) == ["probes", "removal"] and explained["probes"].chart == chart
+    assert list(explained) == ["probes", "removal"]
+    assert explained["probes"].chart == chart
     pd.testing.assert_frame_equal(explained["probes"].frame, probes)
     assert explained["removal"].chart is None
 
@@ -209,17 +224,23 @@ def test_a_missing_folder_names_the_nearest(make_run: MakeRun) -> None:
 
 def test_attacks(make_run: MakeRun, attack: Callable[..., Any]) -> None:
     folder = make_run()
-    assert read_run(folder).attacks is None and read_run(folder).leaks is None
+    assert read_run(folder).attacks is None
+    assert read_run(folder).leaks is None
     attack(folder, seeds=[3, 4])
     run = read_run(folder)
     found = run.attacks
-    assert found is not None and run.leaks is found.leaks and run.title == "NPO on authors forget10"
-    assert [row.attack for row in found.leaks.rows] == found.names and found.names[:2] == ["none", "prompts"]
+    assert found is not None
+    assert run.leaks is found.leaks
+    assert run.title == "NPO on authors forget10"
+    assert [row.attack for row in found.leaks.rows] == found.names
+    assert found.names[:2] == ["none", "prompts"]
     assert (found.answer_metric, found.seeds, found.leaks.baseline, found.models) == ("match", (3, 4), "control", {})
     relearn = found.run_of("relearn", "unlearned")
-    assert relearn is not None and len(relearn.result.outcomes) == 4
+    assert relearn is not None
+    assert len(relearn.result.outcomes) == 4
     assert found.run_of("relearn", "placebo") is None
-    assert [item.index for item in found.items()] == list(range(12)) and len(found.items("attacker_items")) == 3
+    assert [item.index for item in found.items()] == list(range(12))
+    assert len(found.items("attacker_items")) == 3
 
 
 def test_an_attack_alone_is_a_run(make_run: MakeRun, attack: Callable[..., Any]) -> None:
@@ -228,7 +249,9 @@ def test_an_attack_alone_is_a_run(make_run: MakeRun, attack: Callable[..., Any])
     (folder / "metrics.json").unlink()
     for unlearned in (True, False):  # attacked before it was scored, or a model from elsewhere
         run = read_run(folder)
-        assert not run.results and run.leaks and run.title == "attack on authors forget10"
+        assert not run.results
+        assert run.leaks
+        assert run.title == "attack on authors forget10"
         assert bool(run.history) is unlearned
         shutil.rmtree(folder / "unlearned", ignore_errors=True)
 

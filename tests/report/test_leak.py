@@ -36,12 +36,15 @@ def test_rows_by_threat_level_the_most_leaking_first(attacks: Attacks) -> None:
         ("White-box", ["relearn", "lens", "ruin"]),  # counts, a diagnostic, uninformative
     ]
     worst = {group.title: group.worst for group in groups(attacks)}
-    assert worst["Grey-box"] is None and worst["Black-box"] is not None and worst["Black-box"].threat == "black"
+    assert worst["Grey-box"] is None
+    assert worst["Black-box"] is not None
+    assert worst["Black-box"].threat == "black"
 
 
 def test_what_is_said_of_a_row(attacks: Attacks) -> None:
     rows = {row.attack: row for row in attacks.leaks.rows}
-    assert state(rows["relearn"]) == "10 rows, rate 1" and state(rows["none"]) == ""
+    assert state(rows["relearn"]) == "10 rows, rate 1"
+    assert state(rows["none"]) == ""
     assert state(rows["lens"]) == "A is 1/rank, a diagnostic, layer 1"
     assert state(rows["detach"]) == "skipped: no adapter"
     assert state(rows["ruin"]).startswith("uninformative: the attacked original shows 0.00 more")
@@ -67,14 +70,16 @@ def test_other_scopes(make_run: MakeRun, attack: Attack) -> None:
     assert said.startswith(
         "1 black-box attack, each at the budget in the table, 3 seeds; no grey-box or white-box attack;"
     )
-    assert "control: guessing" in said and said.endswith("known: probability of the true answer, per token")
+    assert "control: guessing" in said
+    assert said.endswith("known: probability of the true answer, per token")
 
 
 def test_where_no_attack_could_tell_anything(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder, only=("ruin", "quantize"))
     found = read_attacks(folder / "attacks")
-    assert verdict(found) == "inconclusive: no attack could tell anything" and scope(found).startswith("no attacks")
+    assert verdict(found) == "inconclusive: no attack could tell anything"
+    assert scope(found).startswith("no attacks")
 
 
 def _console(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
@@ -88,12 +93,17 @@ def test_on_the_console(make_run: MakeRun, attack: Attack, capsys: pytest.Captur
     attack(folder)
     lines = _console(folder, capsys)
     assert lines["relearn"][:5] == ["relearn", "white", "1.00", "0.75", "0.08"]
-    assert lines["relearn"][5].startswith("0.73 [") and lines["relearn"][6] == "10 rows, rate 1"
-    assert lines["detach"][:3] == ["detach", "grey", "–"] and lines["detach"][-1] == "skipped: no adapter"
+    assert lines["relearn"][5].startswith("0.73 [")
+    assert lines["relearn"][6] == "10 rows, rate 1"
+    assert lines["detach"][:3] == ["detach", "grey", "–"]
+    assert lines["detach"][-1] == "skipped: no adapter"
     assert lines["worst case of all"][-1] in ("leaks", "inconclusive", "no leak found")
-    assert f"leaks: {folder / 'attacks/leak.md'}" in lines and any(line.startswith("scope: 2 black") for line in lines)
+    assert f"leaks: {folder / 'attacks/leak.md'}" in lines
+    assert any(line.startswith("scope: 2 black") for line in lines)
     text = " ".join(cell for cells in lines.values() for cell in cells)
-    assert "nan" not in text and "question" not in text.replace("12 questions", "") and "answer 0" not in text
+    assert "nan" not in text
+    assert "question" not in text.replace("12 questions", "")
+    assert "answer 0" not in text
 
 
 def test_the_console_table_fits(attacks: Attacks) -> None:
@@ -108,7 +118,8 @@ def test_markdown(make_run: MakeRun, attack: Attack) -> None:
     print_leaks(folder)
     text = (folder / "attacks/leak.md").read_text()
     lines = text.splitlines()
-    assert lines[0] == "# Leaks of a\\_run" and "Scope: 2 black-box and 1 white-box attacks" in text
+    assert lines[0] == "# Leaks of a\\_run"
+    assert "Scope: 2 black-box and 1 white-box attacks" in text
     cells = {parts[1].strip(): parts for parts in (re.split(r"(?<!\\)\|", line) for line in lines) if len(parts) > 2}
     head = [cell.strip() for cell in cells["attack"]]
     row = {name: cell.strip() for name, cell in zip(head, cells["relearn"], strict=True)}
@@ -120,11 +131,15 @@ def test_markdown(make_run: MakeRun, attack: Attack) -> None:
         "6.0",
         "30",
     )
-    assert row["with"] == "up to 10 forget rows, 3 passes" and row["gain"] == "0.75" and row["excess"] == "0.67"
+    assert row["with"] == "up to 10 forget rows, 3 passes"
+    assert row["gain"] == "0.75"
+    assert row["excess"] == "0.67"
     assert all(
         len(parts) == len(head) for name, parts in cells.items() if name in ("quantize", "none", "lens", "detach")
     )
-    assert "nan" not in text and "<b>" not in text and "answer 0" not in text
+    assert "nan" not in text
+    assert "<b>" not in text
+    assert "answer 0" not in text
     assert "> 4 clusters are too few to resample" in text
 
 
@@ -136,17 +151,19 @@ def test_what_is_tracked_has_no_nan(attacks: Attacks) -> None:
     values = tracked(attacks)
     worst = attacks.leaks.overall
     assert values["attack/relearn/leak"] == pytest.approx((9 - 1) / (12 - 1))
-    assert values["attack/relearn/excess"] == pytest.approx(8 / 12) and values["attack/relearn/gain"] == pytest.approx(
-        0.75
-    )
-    assert values["attack/relearn/A_u"] == 0.75 and values["attack/none/A_u"] == 0.0
+    assert values["attack/relearn/excess"] == pytest.approx(8 / 12)
+    assert values["attack/relearn/gain"] == pytest.approx(0.75)
+    assert values["attack/relearn/A_u"] == 0.75
+    assert values["attack/none/A_u"] == 0.0
     assert [values[f"attack/worst/{key}"] for key in ("leak", "leak_low", "leak_high")] == [
         worst.leak,
         worst.low,
         worst.high,
     ]
     assert values["attack/verdict"] == worst.verdict
-    assert "attack/ruin/leak" not in values and "attack/lens/gain" not in values and "attack/detach/A_u" not in values
+    assert "attack/ruin/leak" not in values
+    assert "attack/lens/gain" not in values
+    assert "attack/detach/A_u" not in values
     assert all(isinstance(value, str) or math.isfinite(value) for value in values.values())
 
 
@@ -159,10 +176,12 @@ def test_threat_levels_and_further_numbers_are_tracked(make_run: MakeRun, attack
         replace(one, result=replace(one.result, numbers={"bound": bound})).save(place)
     attacks = replace(read_attacks(folder / "attacks"), numbers={"sample": {"gap": 0.5}})
     values = tracked(attacks)
-    assert values["attack/sample/unlearned/bound"] == 0.25 and values["attack/sample/gap"] == 0.5
+    assert values["attack/sample/unlearned/bound"] == 0.25
+    assert values["attack/sample/gap"] == 0.5
     assert "attack/sample/retain/bound" not in values
     levels = {one.threat: one.leak for one in attacks.leaks.worst[:-1]}
-    assert levels and all(values[f"attack/worst/{threat}/leak"] == leak for threat, leak in levels.items())
+    assert levels
+    assert all(values[f"attack/worst/{threat}/leak"] == leak for threat, leak in levels.items())
 
 
 def test_an_attacker_with_the_original_is_told_apart(attacks: Attacks) -> None:
@@ -185,7 +204,8 @@ def test_the_tracker_gets_the_numbers_and_the_table(attacks: Attacks) -> None:
     notes = Notes()
     track_leaks(attacks, notes)
     name, rows = notes.table
-    assert notes.values == tracked(attacks) and name == "attack/leaks"
+    assert notes.values == tracked(attacks)
+    assert name == "attack/leaks"
     assert list(rows["attack"]) == [row.attack for row in attacks.leaks.rows]
     assert list(rows["cost"])[1:3] == ["", "16"]  # words: infinity can be said
 

@@ -89,13 +89,16 @@ def table(name: str, *lines: tuple[Any, ...]) -> pd.DataFrame:
 def draw(name: str, rows: pd.DataFrame, *more: Any) -> Figure:
     """The figure of a table as its localizer explains it."""
     drawn = charts.drawn({"": EXPLAINED[name](rows, *more)}, name)
-    assert drawn and drawn.title.startswith("Localization") and drawn.words.endswith(".")
+    assert drawn
+    assert drawn.title.startswith("Localization")
+    assert drawn.words.endswith(".")
     return drawn.figure
 
 
 def test_selected_by_type_and_layer(tmp_path: Path) -> None:
     inside, outside, bar = panels(drawing.selected(located(tmp_path)))
-    assert rows(inside) == ["q", "up", "norm", "all"] and rows(outside) == ["embed", "norm"]
+    assert rows(inside) == ["q", "up", "norm", "all"]
+    assert rows(outside) == ["embed", "norm"]
     assert [label.get_text() for label in inside.get_xticklabels()] == ["0", "1", "2", "all"]
     expected = [[1, NAN, 0, 0.5], [0.3, NAN, 0.25, 0.275], [NAN, NAN, 0.5, 0.5], [16 / 30, NAN, 6 / 32, 22 / 62]]
     assert np.allclose(images(inside), expected, equal_nan=True)
@@ -137,7 +140,8 @@ def test_percent() -> None:
 @given(st.floats(1e-5, 1 - 1e-5), st.integers(0, 3))
 def test_percent_rounds_to_neither_end(share: float, decimals: int) -> None:
     value = float(style.percent(share, decimals).removesuffix("%"))
-    assert 0 < value < 100 and value / 100 == pytest.approx(share, abs=0.51 * 10.0 ** -(decimals + 2))
+    assert 0 < value < 100
+    assert value / 100 == pytest.approx(share, abs=0.51 * 10.0 ** -(decimals + 2))
 
 
 TRACE = table(
@@ -161,11 +165,13 @@ def test_trace_of_the_average_and_of_one_prompt() -> None:
     assert images(hidden).tolist() == [[0.1, -0.4], [0.02, 0.3]]
     assert np.array_equal(images(mlp), [[NAN, NAN], [NAN, 0.2]], equal_nan=True)
     assert np.array_equal(images(example), [[0.5, NAN], [0.6, NAN], [NAN, 0.7]], equal_nan=True)
-    assert rows(hidden) == ["first subject", "last"] and rows(example) == ["'\\n'", " $x_{1$", "?"]
+    assert rows(hidden) == ["first subject", "last"]
+    assert rows(example) == ["'\\n'", " $x_{1$", "?"]
     bold = [label.get_fontweight() for label in hidden.get_yticklabels()]
     assert bold == ["bold", "normal"]  # what belongs to the subject
     for axes in (hidden, mlp):  # one scale for all panels of a row, with 0 in its middle
-        assert axes.images[0].norm(0.0) == 0.5 and axes.images[0].norm(-0.4) == 0.0
+        assert axes.images[0].norm(0.0) == 0.5
+        assert axes.images[0].norm(-0.4) == 0.0
     assert example.images[0].norm(0.7) == 1.0
     assert hidden.collections[0].get_offsets().tolist() == [[0, 1]]  # the only interval with 0 in it
     assert to_svg(figure).startswith(b"<?xml")  # labels that are no mathematics are not read as such
@@ -174,7 +180,8 @@ def test_trace_of_the_average_and_of_one_prompt() -> None:
 def test_trace_without_an_average_or_any_effect() -> None:
     example = TRACE[TRACE["prompt"] == "Another"].assign(effect=0.0)
     axes = panels(draw("trace", example))[0]
-    assert images(axes).tolist() == [[0.0]] and axes.images[0].norm(0.0) == 0.5
+    assert images(axes).tolist() == [[0.0]]
+    assert axes.images[0].norm(0.0) == 0.5
 
 
 def test_blocks_beside_each_other_selected_ones_in_full_colour() -> None:
@@ -207,8 +214,10 @@ def test_sites_of_heads_and_of_whole_outputs() -> None:
     assert titles == ["Head outputs (z)", "MLP outputs", "mine", "Estimate and exact effect"]
     assert np.array_equal(images(heads), [[NAN, -0.3], [0.2, NAN]], equal_nan=True)
     circles = heads.collections[0]
-    assert circles.get_offsets().tolist() == [[1, 0]] and circles.get_array().tolist() == [-0.6]
-    assert circles.norm is heads.images[0].norm and circles.norm(-0.6) == 0.0  # the scale holds both
+    assert circles.get_offsets().tolist() == [[1, 0]]
+    assert circles.get_array().tolist() == [-0.6]
+    assert circles.norm is heads.images[0].norm
+    assert circles.norm(-0.6) == 0.0  # the scale holds both
     assert [bar.get_height() for bar in outputs.patches] == [0.4, -0.1]
     ends = [segment[:, 1] for segment in outputs.containers[0].lines[2][0].get_segments()]
     assert np.allclose(ends, [[0.3, 0.6], [-0.2, 0.0]])
@@ -228,7 +237,8 @@ def test_the_strongest_edges() -> None:
     lines = [("embed", f"mlp_{i}$", score) for i, score in enumerate(scores)]
     axes = panels(draw("edges", table("edges", *lines)))[0]
     assert [bar.get_width() for bar in axes.patches] == scores[:9:-1]  # 20 of them, by size
-    assert rows(axes)[0] == "embed → mlp_29$" and axes.yaxis_inverted()
+    assert rows(axes)[0] == "embed → mlp_29$"
+    assert axes.yaxis_inverted()
 
 
 def test_probes_with_controls_and_chosen_layers() -> None:
@@ -239,7 +249,8 @@ def test_probes_with_controls_and_chosen_layers() -> None:
     assert np.allclose(drawn["full prompt"], [[0, 0.5], [1, 0.6], [2, 0.7]])
     assert np.allclose(drawn["full prompt, control"][:, 1], 0.33)
     assert [(patch.get_x(), patch.get_width()) for patch in axes.patches] == [(0.5, 1), (1.5, 1)]
-    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 1
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] >= 1
 
 
 def test_removal() -> None:

@@ -34,7 +34,8 @@ def test_by_hand(make_run: MakeRun, localize: Localize) -> None:
     localize(folders[1], {UP: [4, 5, 6, 7]})
     localize(folders[2], {DOWN: [0, 1, 2, 3], UP: [0]})
     found = _found("a", "b", "c", "d", folders=folders)  # the last has no mask
-    assert found.names == ["a", "b", "c"] and found.fractions == [0.3, 0.2, 0.25]
+    assert found.names == ["a", "b", "c"]
+    assert found.fractions == [0.3, 0.2, 0.25]
     assert np.allclose(found.iou, [[1, 2 / 8, 1 / 10], [2 / 8, 1, 0], [1 / 10, 0, 1]])
     # .3 * .2 / (.5 - .06), .3 * .25 / (.55 - .075), .2 * .25 / (.45 - .05)
     chance = [0.06 / 0.44, 0.075 / 0.475, 0.05 / 0.4]
@@ -55,10 +56,14 @@ def test_other_models_are_not_compared(make_run: MakeRun, localize: Localize) ->
     localize(folders[0], {UP: [0]})
     localize(folders[1], {UP: [0]}, shapes={UP: (12,)})
     alone = _found("a", "b", "c", folders=folders)
-    assert not alone.any and np.isnan(alone.iou[0, 1]) and alone.rows()[0][2] == ["1", "–"]
+    assert not alone.any
+    assert np.isnan(alone.iou[0, 1])
+    assert alone.rows()[0][2] == ["1", "–"]
     localize(folders[2], {UP: [0, 1]})
     found = _found("a", "b", "c", folders=folders)
-    assert found.any and found.iou[0, 2] == 0.5 and np.isnan(found.iou[1, 2])
+    assert found.any
+    assert found.iou[0, 2] == 0.5
+    assert np.isnan(found.iou[1, 2])
     image: Any = overlap(found).axes[0].images[0].get_array()
     assert np.array_equal(np.ma.filled(image, np.nan), found.iou, equal_nan=True)
 
@@ -106,10 +111,14 @@ def test_in_the_comparison(make_run: MakeRun, localize: Localize, tmp_path: Path
     html, md = (out / "compare.html").read_text(), (out / "compare.md").read_text()
     names = ["wagle select=0.3", "wagle select=0.2, seed 0", "wagle select=0.2, seed 1"]
     for text in (html, md):
-        assert all(name in text for name in names) and "0.250 (0.136)" in text and "Overlaps between masks" in text
+        assert all(name in text for name in names)
+        assert "0.250 (0.136)" in text
+        assert "Overlaps between masks" in text
     assert "| wagle select=0.3 | 30.0% | 1 | 0.250 (0.136) | 0.111 (0.136) |" in md
-    assert (out / "figures/overlaps.svg").exists() and "figures/overlaps.svg" in md
-    assert "nan" not in md and ">nan<" not in html
+    assert (out / "figures/overlaps.svg").exists()
+    assert "figures/overlaps.svg" in md
+    assert "nan" not in md
+    assert ">nan<" not in html
 
 
 def test_without_masks_there_is_nothing_about_them(make_run: MakeRun, localize: Localize, tmp_path: Path) -> None:
@@ -119,5 +128,6 @@ def test_without_masks_there_is_nothing_about_them(make_run: MakeRun, localize: 
     compare([one, make_run("d")], tmp_path / "one")
     for name in ("none", "one"):
         text = (tmp_path / name / "compare.html").read_text()
-        assert "Overlaps" not in text and not (tmp_path / name / "figures/overlaps.svg").exists()
+        assert "Overlaps" not in text
+        assert not (tmp_path / name / "figures/overlaps.svg").exists()
         assert ("15.0%" in text) == (name == "one")

@@ -69,11 +69,13 @@ def _pages(folder: Path) -> tuple[Page, str]:
 def test_numbers_and_intervals(make_run: MakeRun) -> None:
     page, md = _pages(make_run())
     row = page.row("Probability")
-    assert row[1:4] == ["0.930[0.890, 0.970]", "0.210[0.170, 0.250]", "0.150[0.110, 0.190]"] and row[4] == "40"
+    assert row[1:4] == ["0.930[0.890, 0.970]", "0.210[0.170, 0.250]", "0.150[0.110, 0.190]"]
+    assert row[4] == "40"
     assert page.row("Forget quality (p)")[2].startswith("0.370")
     assert page.row("Probability, world")[2].startswith("0.810")
     assert "| Probability | 0.930 [0.890, 0.970] | 0.210 [0.170, 0.250] | 0.150 [0.110, 0.190] | 40 |" in md
-    assert page.row("unlearn")[1:3] == ["10.2", "1100"] and page.row("original")[3] == "an earlier run (cached)"
+    assert page.row("unlearn")[1:3] == ["10.2", "1100"]
+    assert page.row("original")[3] == "an earlier run (cached)"
     for text in (page.text, md):
         assert "14.8 s in all, at most 1100 MB of memory; 20.5 s saved by cached stages." in text
         assert all(value in text for value in ("1,234,567", "beta = 0.1", "lr = 1e-05"))
@@ -93,7 +95,8 @@ def test_generated_text_stays_text(make_run: MakeRun) -> None:
     assert page.tags.count("script") == 1  # ours
     assert page.tags.count("img") == 3  # our figures
     assert page.text.count(HOSTILE) == 6  # two probes, three models
-    assert "<script" not in md and "<img" not in md
+    assert "<script" not in md
+    assert "<img" not in md
     hostile_rows = [line for line in md.splitlines() if "alert" in line]
     assert len(hostile_rows) == 6
     for line in hostile_rows:
@@ -104,10 +107,13 @@ def test_generated_text_stays_text(make_run: MakeRun) -> None:
 def test_nothing_is_loaded_from_elsewhere(make_run: MakeRun) -> None:
     folder = make_run()
     page, _ = _pages(folder)
-    assert page.loads and all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
+    assert page.loads
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
     assert not {"link", "iframe", "object", "embed"} & set(page.tags)
     html = (folder / "report.html").read_text()
-    assert "@import" not in html and "url(" not in html and "fetch(" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    assert "fetch(" not in html
     for load in page.loads:
         svg = base64.b64decode(load.partition(",")[2]).decode()
         assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))
@@ -142,8 +148,10 @@ def test_without_curve_history_and_answers(make_run: MakeRun) -> None:
         (folder / "scores" / model / "generations.parquet").unlink()
     page, md = _pages(folder)
     assert page.row("Probability")[2] == "–"
-    assert page.tags.count("img") == 1 and "Trade-off" not in md
-    assert "No generated answers were saved." in page.text and "No generated answers were saved." in md
+    assert page.tags.count("img") == 1
+    assert "Trade-off" not in md
+    assert "No generated answers were saved." in page.text
+    assert "No generated answers were saved." in md
     assert "nan" not in md
 
 
@@ -171,7 +179,8 @@ def test_the_tracker_gets_the_same(make_run: MakeRun) -> None:
 
     tracker = Notes()
     write_report(make_run(), tracker)
-    assert tracker.results["unlearned"]["forget/probability"] == 0.21 and set(tracker.results) == set(MODELS)
+    assert tracker.results["unlearned"]["forget/probability"] == 0.21
+    assert set(tracker.results) == set(MODELS)
     assert tracker.figures == ["tradeoff", "probes", "losses"]
 
 
@@ -190,14 +199,18 @@ def test_a_localized_run(make_run: MakeRun, localize: Callable[..., Any]) -> Non
         first={"_target_": "unlearn.localize.weights.snip.Snip", "select": 0.5},
     )
     page, md = _pages(folder)
-    assert page.row("gamma")[1] == "0.000625" and "Curvature" in page.row("gamma")[2]
-    assert page.row("first.snip iou")[1] == "0.43" and "SNIP" in page.row("first.snip iou")[2]
-    assert page.row("facts")[1] == "1,600" and page.row("my own")[1:] == ["–", ""]
+    assert page.row("gamma")[1] == "0.000625"
+    assert "Curvature" in page.row("gamma")[2]
+    assert page.row("first.snip iou")[1] == "0.43"
+    assert "SNIP" in page.row("first.snip iou")[2]
+    assert page.row("facts")[1] == "1,600"
+    assert page.row("my own")[1:] == ["–", ""]
     assert page.tags.count("img") == 5
     for text in (page.text, md.replace("\\_", "_")):
         assert "wagle: select = 0.15, first = (Snip: select = 0.5)" in text
         assert "Localized by wagle: 15.0% of 20 weights may change." in text
-        assert "Localization: the selected weights" in text and "Localization: scores of the blocks" in text
+        assert "Localization: the selected weights" in text
+        assert "Localization: scores of the blocks" in text
     assert all((folder / f"figures/localize-{name}.svg").exists() for name in ("selected", "blocks"))
     assert "figures/localize-blocks.svg" in md
     for load in page.loads:  # heat maps are pictures within pictures, and they too are whole
@@ -208,7 +221,8 @@ def test_a_localized_run(make_run: MakeRun, localize: Callable[..., Any]) -> Non
 
 def test_no_localization_no_words_about_it(make_run: MakeRun) -> None:
     page, md = _pages(make_run())
-    assert "ocaliz" not in page.text and "ocaliz" not in md
+    assert "ocaliz" not in page.text
+    assert "ocaliz" not in md
 
 
 def test_cost_without_cached_stages(make_run: MakeRun) -> None:
@@ -238,22 +252,31 @@ def test_an_attacked_run(make_run: MakeRun, attack: Callable[..., Any]) -> None:
         assert 0 < text.index(verdict) < text.index("Scope: 2 black-box and 1 white-box") < text.index("Setting")
     row = page.row("relearnrelearning, arXiv 0000.00000up to 10 forget rows, 3 passes10 rows, rate 1")
     assert row[1:6] == ["1.00", "0.75own items 0.90", "0.08", "0.75", "0.67"]
-    assert row[6].startswith("0.73[") and row[7:] == ["10", "0.80", "6.030"]
+    assert row[6].startswith("0.73[")
+    assert row[7:] == ["10", "0.80", "6.030"]
     assert page.row("detachdetaching, arXiv 0000.00000")[1:] == ["skipped: no adapter"]
-    assert "error: ValueError: a | hostile <b>reason</b>" in page.text and "<b>reason" not in html
-    assert page.tags.count("img") == 3 + 4 and "figures/attack-leaks.svg" in md
-    assert (folder / "figures/attack-budgets.svg").exists() and (folder / "attacks/leak.md").exists()
+    assert "error: ValueError: a | hostile <b>reason</b>" in page.text
+    assert "<b>reason" not in html
+    assert page.tags.count("img") == 3 + 4
+    assert "figures/attack-leaks.svg" in md
+    assert (folder / "figures/attack-budgets.svg").exists()
+    assert (folder / "attacks/leak.md").exists()
     said = "9 of 12 questions are answered by the attacked unlearned model, though neither it, asked plainly, nor"
-    assert said in page.text and "only luck can explain it: 1." in page.text
-    assert "unlearned: answer 0" in page.text and "unlearned: answer 0" not in md  # answers stay on the page
-    assert "nan" not in md and ">nan<" not in html
+    assert said in page.text
+    assert "only luck can explain it: 1." in page.text
+    assert "unlearned: answer 0" in page.text
+    assert "unlearned: answer 0" not in md  # answers stay on the page
+    assert "nan" not in md
+    assert ">nan<" not in html
 
 
 def test_no_attack_no_words_about_it(make_run: MakeRun) -> None:
     page, md = _pages(make_run())
     body = page.text.partition("Setting")[2].lower()
-    assert "worst" not in body and "leak" not in body.replace("privleak", "").replace("leaks (−100", "")
-    assert "## Leaks" not in md and "verdict" not in md
+    assert "worst" not in body
+    assert "leak" not in body.replace("privleak", "").replace("leaks (−100", "")
+    assert "## Leaks" not in md
+    assert "verdict" not in md
 
 
 def test_an_attack_alone_has_a_report(make_run: MakeRun, attack: Callable[..., Any]) -> None:
@@ -263,9 +286,12 @@ def test_an_attack_alone_has_a_report(make_run: MakeRun, attack: Callable[..., A
         shutil.rmtree(folder / name)
     (folder / "metrics.json").unlink()
     page, md = _pages(folder)
-    assert md.startswith("# attack on authors forget10") and "## Leaks" in md and "## Results" not in md
+    assert md.startswith("# attack on authors forget10")
+    assert "## Leaks" in md
+    assert "## Results" not in md
     assert page.row("relearnrelearning, arXiv 0000.00000up to 10 forget rows, 3 passes10 rows, rate 1")
-    assert "some/model" in page.text and page.tags.count("img") == 4
+    assert "some/model" in page.text
+    assert page.tags.count("img") == 4
 
 
 def test_the_tracker_gets_the_leaks(make_run: MakeRun, attack: Callable[..., Any]) -> None:
@@ -280,4 +306,5 @@ def test_the_tracker_gets_the_leaks(make_run: MakeRun, attack: Callable[..., Any
     attack(folder)
     write_report(folder, tracker)
     assert tracker.values["attack/sample/leak"] == pytest.approx(0.5)
-    assert tracker.figures[:2] == ["attack-leaks", "attack-budgets"] and "losses" in tracker.figures
+    assert tracker.figures[:2] == ["attack-leaks", "attack-budgets"]
+    assert "losses" in tracker.figures

@@ -53,7 +53,8 @@ def test_an_attack_from_outside_is_drawn(
     for folder in folders:
         attack(folder, records())
     page = write_report(folders[0]).read_text()
-    assert "Loudness: shout" in page and "How loud one has to ask." in page
+    assert "Loudness: shout" in page
+    assert "How loud one has to ask." in page
     assert "answers that come back" in (folders[0] / "figures/attack-shout-volumes.svg").read_text()
     compare(folders, tmp_path / "out")
     assert "Loudness: shout, unlearned models" in (tmp_path / "out/compare.html").read_text()

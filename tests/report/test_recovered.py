@@ -34,7 +34,8 @@ def test_who_shows_what(make_run: MakeRun, attack: Attack) -> None:
     first = found.examples[0]
     assert (first.asked.question, first.asked.answer) == ("question 0?", "answer 0")
     assert (first.before, first.after) == ("unlearned: no idea 0", "unlearned: answer 0")
-    assert first.variant == "5 rows, rate 1" and found.examples[2].variant == "role play"
+    assert first.variant == "5 rows, rate 1"
+    assert found.examples[2].variant == "role play"
 
 
 def _change(folder: Path, name: str, role: str, **known: np.ndarray) -> None:
@@ -58,7 +59,8 @@ def test_what_the_attacked_control_says_is_not_recovered(make_run: MakeRun, atta
     for name in ("relearn", "sample", "prompts"):
         _change(folder, name, "control", every=np.ones(12))
     found = _found(folder)
-    assert found.count == 0 and not found.examples
+    assert found.count == 0
+    assert not found.examples
     assert found.reverse == 9  # all that the unlearned model does not show under one of them: under prompts it shows 3
 
 
@@ -66,7 +68,8 @@ def test_without_a_control_model(make_run: MakeRun, attack: Attack) -> None:
     folder = make_run()
     attack(folder, control="chance")
     found = _found(folder)
-    assert found.count == 9 and found.reverse is None
+    assert found.count == 9
+    assert found.reverse is None
 
 
 def test_answers_that_were_not_generated(make_run: MakeRun, attack: Attack) -> None:
@@ -86,4 +89,5 @@ def test_what_is_not_knowledge_is_no_answer(make_run: MakeRun, attack: Attack) -
     attacks = read_attacks(folder / "attacks")
     rows = [replace(row, measure="AUC" if row.attack == "relearn" else row.measure) for row in attacks.leaks.rows]
     found = recovered(replace(attacks, leaks=replace(attacks.leaks, rows=tuple(rows))))
-    assert found.examples and all(example.attack != "relearn" for example in found.examples)
+    assert found.examples
+    assert all(example.attack != "relearn" for example in found.examples)

@@ -38,7 +38,8 @@ class Client:
         self.metrics: list[tuple[str, str | None]] = []
 
     def setup(self, settings: Any) -> Any:
-        assert settings["silent"] and settings["console"] == "off"
+        assert settings["silent"]
+        assert settings["console"] == "off"
         return SimpleNamespace(settings=self.settings)
 
     def Settings(self, **settings: Any) -> dict[str, Any]:
@@ -126,7 +127,8 @@ def test_online_or_offline(
     Wandb(mode=asked).start("run", CONFIG, tmp_path)
     assert [options["mode"] for options in client.begun] == [expected]
     captured = capsys.readouterr()
-    assert captured.out == "" and ("no API key" in captured.err) is said
+    assert captured.out == ""
+    assert ("no API key" in captured.err) is said
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,8 @@ def test_a_continued_folder_is_the_same_run(client: Client, tmp_path: Path) -> N
     for folder in ("a", "a", "b"):
         Wandb().start("run", CONFIG, tmp_path / folder)
     first, again, other = client.begun
-    assert first["id"] == again["id"] != other["id"] and first["id"]
+    assert first["id"] == again["id"] != other["id"]
+    assert first["id"]
     assert first["resume"] == "allow"
 
 
@@ -166,7 +169,8 @@ def test_a_server_that_does_not_answer(client: Client, tmp_path: Path, capsys: p
     tracker = Wandb().start("run", CONFIG, tmp_path)
     tracker.log({"loss": 1.0}, step=1)
     assert [options["mode"] for options in client.begun] == ["online", "offline"]
-    assert client.begun[0]["id"] == client.begun[1]["id"] and client.logged
+    assert client.begun[0]["id"] == client.begun[1]["id"]
+    assert client.logged
     assert capsys.readouterr().err == "W&B: going on offline, no answer\n"
 
 
@@ -180,7 +184,8 @@ def test_failures_cost_one_line_each(client: Client, tmp_path: Path, capsys: pyt
     for step in range(3):
         tracker.log({"loss": 1.0}, step=step)
     tracker.finish()
-    assert capsys.readouterr().err == "W&B: tracking stopped, lost\n" and not client.logged
+    assert capsys.readouterr().err == "W&B: tracking stopped, lost\n"
+    assert not client.logged
 
 
 def test_what_is_sent(client: Client, tmp_path: Path) -> None:
@@ -193,7 +198,8 @@ def test_what_is_sent(client: Client, tmp_path: Path) -> None:
     tracker.log_results({"original": [Result("rouge", "forget", 0.5, 0.4, 0.6, 9), undefined]})
     assert client.summary == {"original/forget/rouge": 0.5}
     rows = client.logged[-1]["results"]["data"]
-    assert rows[0] == ("original", "forget/rouge", 0.5, 0.4, 0.6, 9, "") and rows[1][1] == "forget_quality"
+    assert rows[0] == ("original", "forget/rouge", 0.5, 0.4, 0.6, 9, "")
+    assert rows[1][1] == "forget_quality"
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([1, 2])
     tracker.log_figures({"losses": figure})
@@ -264,7 +270,8 @@ def test_the_real_client_offline(tmp_path: Path) -> None:
     assert _with_the_real_client(folder, tmp_path) == ""  # goes on in the same folder
     run_id = (folder / "wandb" / "run-id").read_text()
     runs = list((folder / "wandb").glob("offline-run-*"))
-    assert len(runs) == 2 and all(run.name.endswith(run_id) for run in runs)
+    assert len(runs) == 2
+    assert all(run.name.endswith(run_id) for run in runs)
     files = {file.parent.name for file in runs[0].rglob("*") if file.suffix in (".png", ".json")}
     assert files == {"figures", "table"}
 
@@ -276,5 +283,6 @@ def test_the_real_client_and_a_server_that_never_answers(tmp_path: Path) -> None
         server.listen()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         said = _with_the_real_client(tmp_path / "run", tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY="0123456789" * 4)
-    assert said.startswith("W&B: going on offline, ") and said.count("\n") == 1
+    assert said.startswith("W&B: going on offline, ")
+    assert said.count("\n") == 1
     assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == 1

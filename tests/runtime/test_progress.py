@@ -87,8 +87,10 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         outer(1)
     assert module._bars is None
     lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]|\r", "", terminal.getvalue())
-    assert "a word beside the bars\n" in lines and "━" in lines
-    assert re.search(r"inner \(2\): \d+\.\d s, loss 0.5\n", lines) and re.search(r"outer \(1\): \d+\.\d s\n", lines)
+    assert "a word beside the bars\n" in lines
+    assert "━" in lines
+    assert re.search(r"inner \(2\): \d+\.\d s, loss 0.5\n", lines)
+    assert re.search(r"outer \(1\): \d+\.\d s\n", lines)
 
 
 def test_bars_go_when_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ def test_a_stage_is_built_once_per_key(tmp_path: Path) -> None:
     other = store(tmp_path).stage("s", {"a": 2}, make("three"))
     assert (first.cached, again.cached, other.cached) == (False, True, False)
     assert (again.folder / "file").read_text() == "one"
-    assert other.folder != first.folder and (other.folder / "file").read_text() == "three"
+    assert other.folder != first.folder
+    assert (other.folder / "file").read_text() == "three"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "no manifest"])
@@ -47,8 +48,10 @@ def test_a_damaged_stage_is_built_again_saying_so(tmp_path: Path, damage: str) -
         (folder / "manifest.json").unlink()
     said: list[str] = []
     built = store(tmp_path, said).stage("s", {}, make("content"))
-    assert not built.cached and (folder / "file").read_text() == "content"
-    assert "damaged" in said[0] and str(folder) in said[0]
+    assert not built.cached
+    assert (folder / "file").read_text() == "content"
+    assert "damaged" in said[0]
+    assert str(folder) in said[0]
 
 
 def test_a_failed_build_leaves_no_stage_but_its_partial_work(tmp_path: Path) -> None:

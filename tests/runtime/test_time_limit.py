@@ -31,4 +31,5 @@ def test_a_block_in_time_leaves_no_timer(seconds: float | None) -> None:
     before = signal.getsignal(signal.SIGALRM)
     with deadline(seconds):
         pass
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) and signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before

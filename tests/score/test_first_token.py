@@ -24,7 +24,8 @@ def test_probability_of_the_next_token(model: LlamaForCausalLM, tokenizer: PreTr
     done: list[int] = []
     found = first_token_probabilities(model, tokenizer, COMPLETION, PAIRS, token_budget=30, progress=done.append)
     assert found == pytest.approx(expected, rel=1e-4)
-    assert found[0] == found[2] and math.fsum(found) > 0  # both begin with the same token, a space
+    assert found[0] == found[2]  # both begin with the same token, a space
+    assert math.fsum(found) > 0
     assert sum(done) == 3  # questions
 
 

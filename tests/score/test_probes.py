@@ -135,7 +135,8 @@ def test_some_sets_are_not_generated_from(parts: Parts) -> None:
     model, tokenizer, prompt, task = parts
     quiet = dataclasses.replace(task, probes=tuple(dataclasses.replace(p, generate=False) for p in task.probes[:2]))
     scores = Scoring().score(model, tokenizer, prompt, quiet)
-    assert scores["generations"].empty and list(scores["generations"].columns) == GENERATIONS
+    assert scores["generations"].empty
+    assert list(scores["generations"].columns) == GENERATIONS
     loud = dataclasses.replace(task, probes=(quiet.probes[0], task.probes[1]))
     assert set(Scoring().score(model, tokenizer, prompt, loud)["generations"]["probe"]) == {"world"}
 

@@ -61,9 +61,11 @@ def test_models_without_the_knowledge_are_told_none_of_it() -> None:
     assert made["retain"] == ()
     for example, probe in zip(made["perturbed"], forgotten(TASK), strict=True):
         assert example.questions == (probe.question,)
-        assert example.answers[0] in probe.perturbed_answers and probe.value not in example.answers[0]
+        assert example.answers[0] in probe.perturbed_answers
+        assert probe.value not in example.answers[0]
     others = " ".join(example.answers[0] for example in made["others"])
-    assert others and not any(probe.cluster in others for probe in forgotten(TASK))
+    assert others
+    assert not any(probe.cluster in others for probe in forgotten(TASK))
 
 
 def test_models_that_a_task_has_no_data_for_are_left_out() -> None:
@@ -111,21 +113,25 @@ def test_the_verdict_on_a_metric() -> None:
     verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
     known = verdicts["known"].quality
     assert (known.faithfulness, known.n) == (1, 1)
-    assert known.relearning == pytest.approx(0.5) and known.quantization == pytest.approx(0.5)
-    assert known.robustness == pytest.approx(0.5) and known.overall == pytest.approx(2 / 3)
+    assert known.relearning == pytest.approx(0.5)
+    assert known.quantization == pytest.approx(0.5)
+    assert known.robustness == pytest.approx(0.5)
+    assert known.overall == pytest.approx(2 / 3)
     assert known.threshold == pytest.approx(0.45)
 
 
 def test_a_metric_of_which_less_means_knowledge_is_turned() -> None:
     verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
-    assert verdicts["gone"].reading == "1 - m" and verdicts["known"].reading == "m"
+    assert verdicts["gone"].reading == "1 - m"
+    assert verdicts["known"].reading == "m"
     assert verdicts["gone"].quality.overall == pytest.approx(verdicts["known"].quality.overall)
 
 
 def test_a_metric_that_says_the_same_of_target_and_control_model_is_not_judged() -> None:
     verdict = verdicts_on(SCORED, TARGET, RETAIN, 0.8)[-1]
     assert (verdict.metric, verdict.reading) == ("flat", "none")
-    assert math.isnan(verdict.quality.faithfulness) and verdict.quality.n == 0
+    assert math.isnan(verdict.quality.faithfulness)
+    assert verdict.quality.n == 0
 
 
 def test_a_lower_demand_on_utility_lets_more_models_count() -> None:
@@ -163,7 +169,8 @@ def test_the_table_is_printed_and_written(workshop: tuple[Path, str]) -> None:
     table = pd.read_csv(folder / "found" / "audit.csv")
     assert list(table["metric"]) == list(metrics)
     for text in (printed, (folder / "found" / "audit.md").read_text()):
-        assert "forget/probability" in text and "forget_quality_ks" in text
+        assert "forget/probability" in text
+        assert "forget_quality_ks" in text
         assert "3 models with the knowledge (full, paraphrased, biography)" in text
     assert sum(m["pool"] == "unlearned" for m in found["models"]) == 1
     assert "mia_gradnorm" in " ".join(found["notes"])  # no gradients were taken
@@ -173,7 +180,8 @@ def test_the_table_is_printed_and_written(workshop: tuple[Path, str]) -> None:
         for pool in ("knowing", "ignorant")
     }
     pairs = [(k > i) + (k == i) / 2 for k in sides["knowing"] for i in sides["ignorant"]]
-    assert len(pairs) == 9 and row["faithfulness"] == pytest.approx(sum(pairs) / 9)
+    assert len(pairs) == 9
+    assert row["faithfulness"] == pytest.approx(sum(pairs) / 9)
     assert row["faithfulness_low"] < row["faithfulness"]
 
 
@@ -230,6 +238,8 @@ def test_bad_input_is_refused_in_one_line(argument: str, words: str, tmp_path: P
     done = unlearn(
         "audit", *(a for a in TINY if not a.startswith(argument.partition("=")[0] + "=")), argument, cwd=tmp_path
     )
-    assert done.returncode == 2 and words in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -106,7 +106,8 @@ LOOKS = pytest.mark.parametrize(
 
 
 def test_references_are_those_that_are_read() -> None:
-    assert BOTH.only({"reference"}).original() is SUBJECT and BOTH.only({"control"}).control() is SUBJECT
+    assert BOTH.only({"reference"}).original() is SUBJECT
+    assert BOTH.only({"control"}).control() is SUBJECT
     assert beside(SUBJECT).only({"control"}).control() is None
     for references, part in ((BOTH.only({"control"}), "reference"), (BOTH.only(()), "reference")):
         with pytest.raises(UndeclaredReadError, match=f"'{part}'"):
@@ -126,7 +127,8 @@ def test_an_attack(look: Any, part: str, tmp_path: Path) -> None:
     setting = _setting(mine, task, _items(mine, task))
     blind, seeing = (Looks(frozenset({"probes", *more}), look) for more in ((), (part,)))
     run, _ = _attempt(mine, "looks", blind, loaded, setting)
-    assert run.status == "error" and run.reason.startswith(f"UndeclaredReadError: the component reads '{part}'")
+    assert run.status == "error"
+    assert run.reason.startswith(f"UndeclaredReadError: the component reads '{part}'")
     run, _ = _attempt(mine, "looks", seeing, loaded, setting)
     assert run.status == "ok"
 
@@ -190,5 +192,8 @@ def test_a_method(part: str, look: Any, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UndeclaredReadError, match=f"'{part}'"):
         look(work(everything - {part}))
     declared = work(everything)
-    assert declared.recipe == mine.train and declared.mask is None and declared.lora is None
-    assert declared.references.original() is SUBJECT and declared.references.control() is SUBJECT
+    assert declared.recipe == mine.train
+    assert declared.mask is None
+    assert declared.lora is None
+    assert declared.references.original() is SUBJECT
+    assert declared.references.control() is SUBJECT

@@ -77,7 +77,8 @@ def test_a_corrupted_model_is_trained_on_from_the_clean_one(tmp_path: Path) -> N
     assert all(torch.equal(clean[name], start[name]) for name in clean)
     assert not torch.equal(clean["model.layers.0.mlp.up_proj.weight"], corrupted["model.layers.0.mlp.up_proj.weight"])
     history = json.loads((Path(found["original"].path) / "history.json").read_text())
-    assert len(history) == 3 and json.loads((Path(found["control"].path) / "history.json").read_text()) == []
+    assert len(history) == 3
+    assert json.loads((Path(found["control"].path) / "history.json").read_text()) == []
     assert found["original"].key["start"] == found["control"].key == model_key(mine, TASK, "control")
     assert found["original"].key == model_key(mine, TASK, "original")
 
@@ -97,7 +98,9 @@ def test_validation_rows_are_never_reported(tmp_path: Path) -> None:
     assert {row["probe"] for rows in metrics.values() for row in rows} <= {"forget", ""}
     for name in ("metrics.json", "report.html", "report.md", "run.json"):
         text = (folder / name).read_text()
-        assert text and "When, again?" not in text and "tuning" not in text.replace("fine-tuning", ""), name
+        assert text, name
+        assert "When, again?" not in text, name
+        assert "tuning" not in text.replace("fine-tuning", ""), name
     assert "When was Bob born?" in (folder / "report.html").read_text()  # what is no validation row is there
 
 
@@ -120,19 +123,24 @@ def test_own_recipes_count(tmp_path: Path) -> None:
 def test_who_has_a_control(tmp_path: Path) -> None:
     mine = experiment(tmp_path)
     alone = replace(TASK, history=History(Training(("forget",)), None))
-    assert has_control(mine, TASK) and not has_control(mine, alone)
+    assert has_control(mine, TASK)
+    assert not has_control(mine, alone)
     assert not has_control(replace(mine, control_model="none"), TASK)
-    assert run_setting(mine, alone).control is False and run_setting(mine, TASK).source is None
+    assert run_setting(mine, alone).control is False
+    assert run_setting(mine, TASK).source is None
 
 
 def test_a_pretrained_model_may_know_the_task_already(tmp_path: Path) -> None:
     mine = experiment(tmp_path)
     known = replace(TASK, pretrained=KNOWN)
     family = PretrainedLM("org/model", mine.model.prompt, mine.model.finetune)
-    assert family.published(known, "original") == "org/model" and family.published(known, "control") is None
+    assert family.published(known, "original") == "org/model"
+    assert family.published(known, "control") is None
     assert not has_control(replace(mine, model=family), known)
-    assert has_control(mine, known) and isinstance(mine.model, TinyLM)  # which knows nothing, and is taught it
-    assert family.published(TASK, "control") == "org/model" and family.published(TASK, "original") is None
+    assert has_control(mine, known)
+    assert isinstance(mine.model, TinyLM)  # which knows nothing, and is taught it
+    assert family.published(TASK, "control") == "org/model"
+    assert family.published(TASK, "original") is None
 
 
 def test_questions_and_passages_are_learned_together(tmp_path: Path) -> None:
@@ -155,7 +163,8 @@ def test_a_training_ends_when_the_model_answers_well_enough(tmp_path: Path) -> N
         return len(json.loads((Path(trained(mine, task, "original", CPU).path) / "history.json").read_text()))
 
     easy, hard = steps(0.01), steps(0.5)
-    assert 4 <= easy <= hard < 40 and easy % 4 == hard % 4 == 0
+    assert 4 <= easy <= hard < 40
+    assert easy % 4 == hard % 4 == 0
     assert steps(1.0) == 40
 
 

@@ -137,12 +137,15 @@ def test_each_request_starts_from_what_came_of_the_one_before(
     task = in_two(mine.dataset.load(0))
     (original,) = references(mine, task, CPU, 1).values()
     first, second = run(mine, task, tmp_path / "two")
-    assert first.folder == tmp_path / "two/requests/1/unlearned" and second.folder == tmp_path / "two/unlearned"
+    assert first.folder == tmp_path / "two/requests/1/unlearned"
+    assert second.folder == tmp_path / "two/unlearned"
     (alone,) = run(mine, task.at(task.requests[0]), tmp_path / "one", original=original)
-    assert alone.folder == tmp_path / "one/unlearned" and same(first.folder, alone.folder)
+    assert alone.folder == tmp_path / "one/unlearned"
+    assert same(first.folder, alone.folder)
     given = Reference(str(first.folder), {"path": "the first"})
     (alone,) = run(mine, task.at(task.requests[1]), tmp_path / "other", original=given)
-    assert same(second.folder, alone.folder) and not same(second.folder, first.folder)
+    assert same(second.folder, alone.folder)
+    assert not same(second.folder, first.folder)
     model, _ = load(tmp_path / "two/requests/1")
     assert all(torch.equal(p, weights(first.folder)[name]) for name, p in model.named_parameters())
     monkeypatch.setattr(work, "train", killed_at(1))
@@ -151,7 +154,8 @@ def test_each_request_starts_from_what_came_of_the_one_before(
     assert not (tmp_path / "killed" / UNLEARNED).exists()
     monkeypatch.setattr(work, "train", killed_at(1))  # the first request is not unlearned again
     made = run(mine, task, tmp_path / "killed")
-    assert [built.cached for built in made] == [True, False] and same(made[-1].folder, second.folder)
+    assert [built.cached for built in made] == [True, False]
+    assert same(made[-1].folder, second.folder)
     assert [built.cached for built in run(mine, task, tmp_path / "killed")] == [True, True]
 
 
@@ -167,7 +171,9 @@ def test_the_mask_holds_for_all_requests(cache: Path, tmp_path: Path) -> None:
         {name for name, p in before.named_parameters() if not torch.equal(p, weights(built.folder)[name])}
         for built in made
     ]
-    assert changed[0] and changed[0] == changed[1] and all("layers.1.mlp" in name for name in changed[1])
+    assert changed[0]
+    assert changed[0] == changed[1]
+    assert all("layers.1.mlp" in name for name in changed[1])
 
 
 @pytest.mark.slow
@@ -180,12 +186,14 @@ def test_layers_accumulate(cache: Path, tmp_path: Path) -> None:
         with pytest.raises(KilledError):
             run(replace(mine, method=Pushes(dies_at=2)), task, tmp_path)
         first, second = run(replace(mine, method=Pushes()), task, tmp_path)
-        assert first.cached and not second.cached
+        assert first.cached
+        assert not second.cached
         assert Pushes.given == [("", 0, "", 0), *[("request-1", 1, "request-1", 1)] * 2]
         for built, layers in ((first, 1), (second, 2)):
             about = json.loads((built.folder / "model.json").read_text())
             assert (about["variant"], len(about["layers"])) == (f"request-{layers}", layers)
-            assert about["base"] == original.path and not list(built.folder.glob("model.safetensors"))
+            assert about["base"] == original.path
+            assert not list(built.folder.glob("model.safetensors"))
         loaded = [load(folder)[0] for folder in (tmp_path / "requests/1", tmp_path)]
         assert list(map(count, loaded)) == [1, 2]
         run(replace(mine, method=Pushes()), task, tmp_path / "straight")

@@ -47,7 +47,8 @@ def test_an_epoch_visits_every_example_once(n: int, batch: int, epochs: int, buc
     assert len(plan.steps) == epochs * per_epoch
     for epoch in range(epochs):
         visits = Counter(r for step in plan.steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step["retain"])
-        assert sum(visits.values()) == n and set(visits.values()) == {1}
+        assert sum(visits.values()) == n
+        assert set(visits.values()) == {1}
 
 
 def test_bucketing_saves_padding() -> None:
@@ -132,7 +133,8 @@ def test_of_a_forget_passage_only_the_spans_are_labels() -> None:
     of = {name: {tuple(plan.rows[row].labelled) for row in plan.steps[0][name]} for name in ("forget", "retain")}
     assert of == {"forget": {(1, 4), (1, 2, 3, 4, 5)}, "retain": {(1, 2, 3, 4, 5)}}
     (batch,) = micro_batches(plan.rows, plan.steps[0], 99)
-    assert batch.segments["forget"].total_tokens == 7 and batch.segments["retain"].total_tokens == 5
+    assert batch.segments["forget"].total_tokens == 7
+    assert batch.segments["retain"].total_tokens == 5
     found = {tuple(row.tolist()) for row in batch.labels[batch.segments["forget"].rows]}
     ids = [WORDS.index(letter) for letter in "abcdef"]
     assert found == {(IGNORE, ids[1], IGNORE, IGNORE, ids[4], IGNORE), (IGNORE, *ids[1:])}

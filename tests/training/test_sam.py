@@ -60,7 +60,8 @@ def test_the_forget_side_alone_is_perturbed_once_and_restored_bit_for_bit(mask: 
     (first, at), (second, moved), (third, back) = gradient.calls
     assert (first, second, third) == (["forget"], ["forget"], ["retain"])
     start = torch.tensor(START)
-    assert torch.equal(at, start) and torch.equal(back, start)
+    assert torch.equal(at, start)
+    assert torch.equal(back, start)
     along = torch.tensor([4.0, 1.0, 0.0]) / 17**0.5  # of 2 a^2 + b at a = 1
     torch.testing.assert_close(moved, start + 0.5 * along)
     assert not mask or moved[2] == start[2]

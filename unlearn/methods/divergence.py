@@ -24,7 +24,8 @@ def divergence(kind: Divergence, current: TokenScores, reference: TokenScores) -
     "kl_muse": D = sum_v exp(z_ref) (z_ref - z), summed and not averaged over positions, as in MUSE's released code: raw
         logits stand where log-probabilities should, so it is no divergence and may be in the thousands.
     """
-    assert current.logits is not None and reference.logits is not None
+    assert current.logits is not None
+    assert reference.logits is not None
     values = _chunked(kind, current.logits, reference.logits)
     return current.row_mean(values) if kind == "kl_muse" else current.position_mean(values)
 

@@ -38,5 +38,6 @@ class NPO(Preference):
         from unlearn.models.projection import precise
 
         theirs = reference["forget"].logits
-        assert row.logits is not None and theirs is not None
+        assert row.logits is not None
+        assert theirs is not None
         return precise(theirs) - precise(row.logits)

@@ -90,7 +90,8 @@ class PDU(ForgetRetain):
         from unlearn.models.projection import precise
 
         row = scores["forget"]
-        assert row.logits is not None and row.positions is not None
+        assert row.logits is not None
+        assert row.positions is not None
         logits = precise(row.logits)
         if self.positions == "reference_unshifted":
             logits = logits[pad(row.mask, (1, 0))[row.positions]]

@@ -160,7 +160,8 @@ def _block(block: nn.Module, what: str) -> Block:
     if row is None or not getattr(block, "do_layer_norm_before", True):
         raise _missing(what, f"known order of norms (its norms: {', '.join(sorted(found)) or 'none'})")
     before_attention, after_attention, before_mlp, after_mlp = (children[name] if name else None for name in row)
-    assert before_attention and before_mlp
+    assert before_attention
+    assert before_mlp
 
     width = getattr(attention, "head_dim", None) or getattr(attention, "head_size", 0)
     if not width or _features(output)[0] % width:

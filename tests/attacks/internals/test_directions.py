@@ -51,7 +51,8 @@ def test_outliers_by_hand() -> None:
     states = torch.zeros(20, 2)
     states[3] = 2.0
     assert typical(states).tolist() == [i != 3 for i in range(20)]
-    assert typical(states[:5]).all() and typical(states[:1]).all()
+    assert typical(states[:5]).all()
+    assert typical(states[:1]).all()
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "phi", "gemma2"])

@@ -47,7 +47,8 @@ def test_every_layer_is_read_as_the_last_one() -> None:
 
 def test_all_streams_of_the_default() -> None:
     found = Lens().attack(subject(random_llama()), setting(SCORED, TAUGHT), NO_REFERENCES)
-    assert found.measure == "1/rank" and len(found.outcomes) == len(found.tables["lens"].frame) == 4 * 3
+    assert found.measure == "1/rank"
+    assert len(found.outcomes) == len(found.tables["lens"].frame) == 4 * 3
     assert all(((outcome.known > 0) & (outcome.known <= 1)).all() for outcome in found.outcomes)
 
 
@@ -60,7 +61,8 @@ def test_a_choice_is_read_among_the_options_first_tokens() -> None:
     ]
     facts = replace(setting(probes, probes[:1]), answer_metric="mcq")
     found = Lens(streams=("resid",)).attack(subject(model), facts, NO_REFERENCES)
-    assert found.measure and found.measure != "1/rank"
+    assert found.measure
+    assert found.measure != "1/rank"
     for layer, outcome in enumerate(found.outcomes):
         expected = []
         for prompt, letters in (("a b d", "efg"), ("c", "hih")):

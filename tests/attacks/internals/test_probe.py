@@ -40,13 +40,17 @@ def test_the_layer_that_holds_the_truth_is_chosen_and_read(monkeypatch: pytest.M
     facts = setting([*probes(30), Question("a b", "q")], probes(12, start=5))
     found = TruthProbe().attack(subject(model), facts, NO_REFERENCES)
     best = max(found.outcomes, key=lambda outcome: outcome.self_estimate or 0)
-    assert best.variant == "layer 1" and best.self_estimate == 1
-    assert best.known[:-1].tolist() == [1] * 30 and np.isnan(best.known[-1])  # the last has no wrong answers
+    assert best.variant == "layer 1"
+    assert best.self_estimate == 1
+    assert best.known[:-1].tolist() == [1] * 30
+    assert np.isnan(best.known[-1])  # the last has no wrong answers
     table = found.tables["probe"].frame
     assert list(table) == ["layer", "accuracy", "attacker", "control", "untrained", "chance"]
-    assert table["accuracy"][1] == table["attacker"][1] == 1 and (table["chance"] == 0.25).all()
+    assert table["accuracy"][1] == table["attacker"][1] == 1
+    assert (table["chance"] == 0.25).all()
     assert found.numbers == {"layer": 1, "accuracy": 1, "selectivity": 1 - table["control"][1]}
-    assert table["control"][1] < 0.9 and table["untrained"][1] < 0.6
+    assert table["control"][1] < 0.9
+    assert table["untrained"][1] < 0.6
     assert blank == [False, False, True, True]
     for part in ("original", "control"):
         again = TruthProbe().attack(subject(model, part=part), facts, NO_REFERENCES)
@@ -59,7 +63,8 @@ def test_a_real_model_is_asked_and_left_as_it_was() -> None:
     found = TruthProbe(wrong=1).attack(subject(model), setting(probes(6), probes(8, start=3)), NO_REFERENCES)
     assert [outcome.variant for outcome in found.outcomes] == ["layer 0", "layer 1", "layer 2"]
     assert all(set(np.unique(outcome.known)) <= {-1, 0, 1} for outcome in found.outcomes)
-    assert found.data == "8 forget items, 16 statements" and found.tables["probe"].frame["untrained"].notna().all()
+    assert found.data == "8 forget items, 16 statements"
+    assert found.tables["probe"].frame["untrained"].notna().all()
     assert torch.equal(state, torch.random.get_rng_state())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 

@@ -46,9 +46,11 @@ def test_what_is_there_is_read(items: int) -> None:
     own, asked = made(items), made(200)
     states = planted(own, 1)
     right = right_choices(truth_scores(states, own.true, planted(asked, 2)), asked).mean(-1)
-    assert right[1] == 1 and right[0] == pytest.approx(0.25, abs=0.12)
+    assert right[1] == 1
+    assert right[0] == pytest.approx(0.25, abs=0.12)
     validated = cross_validated(states, own).mean(-1)
-    assert validated[1] == 1 and validated[0] < 0.6
+    assert validated[1] == 1
+    assert validated[0] < 0.6
 
 
 def test_few_statements_take_the_difference_of_means() -> None:
@@ -66,7 +68,8 @@ def test_many_statements_take_the_ridge(monkeypatch: pytest.MonkeyPatch) -> None
     few = truth_scores(features, own.true, features)
     monkeypatch.setattr(truth, "FEW", 20)
     many = truth_scores(features, own.true, features)
-    assert not torch.allclose(few, many) and many.mean() == pytest.approx(0.25)  # of 0 and 1, a quarter are true
+    assert not torch.allclose(few, many)
+    assert many.mean() == pytest.approx(0.25)  # of 0 and 1, a quarter are true
 
 
 def test_held_out_items_are_not_learnt_by_heart() -> None:
@@ -82,7 +85,8 @@ def test_choices_and_ties() -> None:
     right = right_choices(torch.tensor([[3.0, 3, 1, 0, 2, 5], [0, 1, 2, 7, 6, 0]]), asked)
     assert right.tolist() == [[0.5, 1, 1], [0, 0, 1]]
     corrected = beyond_chance(right, asked.options)
-    assert corrected[0, :2].tolist() == pytest.approx([(1 / 2 - 1 / 3) / (2 / 3), 1]) and corrected[0, 2].isnan()
+    assert corrected[0, :2].tolist() == pytest.approx([(1 / 2 - 1 / 3) / (2 / 3), 1])
+    assert corrected[0, 2].isnan()
     assert corrected[1, :2].tolist() == pytest.approx([-1 / 2, -1])
 
 
@@ -100,7 +104,8 @@ def test_statements_are_questions_with_an_answer_in_one_wording() -> None:
     found = statements(asked_in(PROMPT), probes, most=2)
     words = [" ".join(WORDS[i] for i in ids) for ids in found.ids]
     assert words == ["a b d", "a b e", "a b f", "h i", "h i", "h j"]
-    assert found.item.tolist() == [0, 0, 0, 1, 2, 2] and found.options.tolist() == [3, 1, 2]
+    assert found.item.tolist() == [0, 0, 0, 1, 2, 2]
+    assert found.options.tolist() == [3, 1, 2]
     assert found.true.tolist() == [True, False, False, True, True, False]
     ended = statements(asked_in(PromptFormat(chat_template=False, answer_start=" ")), probes, most=2)
     assert ended.ids == found.ids  # EOS is no part of a statement

@@ -26,7 +26,8 @@ def test_calibration_error_by_hand() -> None:
     # bin 0.9-1.0: confidence 0.95 and 0.95, right 1 and 0; bin 0.2-0.3: 0.2 and 0.28, right 0 and 0
     sure, right = np.array([0.95, 0.95, 0.2, 0.28]), np.array([1.0, 0, 0, 0])
     assert calibration_error(sure, right) == pytest.approx(2 / 4 * abs(0.95 - 0.5) + 2 / 4 * 0.24)
-    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0 and np.isnan(calibration_error(sure[:0], right[:0]))
+    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0
+    assert np.isnan(calibration_error(sure[:0], right[:0]))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
@@ -54,9 +55,12 @@ def test_invented_answers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confidence, "ask", fake)
     attacked = Confidence().attack(subject(), setting("match"), NO_REFERENCES)
     (outcome,) = attacked.outcomes
-    assert outcome.known.tolist() == [0, 0, 0.8, 0] and not outcome.counts and attacked.measure
+    assert outcome.known.tolist() == [0, 0, 0.8, 0]
+    assert not outcome.counts
+    assert attacked.measure
     numbers = attacked.numbers
-    assert numbers["right_forget"] == 0.25 and numbers["invented_forget"] == 0.5  # an empty answer is no refusal
+    assert numbers["right_forget"] == 0.25
+    assert numbers["invented_forget"] == 0.5  # an empty answer is no refusal
     assert numbers["confidence_wrong_forget"] == pytest.approx(0.4)
     assert numbers["ece_forget"] == pytest.approx((0.1 + 0.8 + 0) / 3)
 

@@ -26,7 +26,8 @@ def test_turns_with_tags_are_lines() -> None:
     (ids,) = form.encode_prompts(words, [conversation(HISTORY, "When?")])
     assert ids == words("Q: Who?\nA: Ann.\nQ: Where?\nA: Rome.\nQ: When?\nA: ")["input_ids"]
     row = form.encode(words, conversation(HISTORY, "When?"), "Now.")
-    assert row.ids[: row.n_prompt] == tuple(ids) and words.decode(list(row.ids[row.n_prompt : -1])) == "Now."
+    assert row.ids[: row.n_prompt] == tuple(ids)
+    assert words.decode(list(row.ids[row.n_prompt : -1])) == "Now."
 
 
 @pytest.mark.parametrize("system", ["", "Be kind."])
@@ -54,7 +55,8 @@ def test_earlier_turns_change_the_answer() -> None:
     whole = replace(subject(), prompt=replace(TAGS, max_tokens=2048))
     lines = "Who?\nA: Ann.\nQ: Where?\nA: Rome.\nQ: "
     expected = ask(whole, setting(), [replace(probe, question=lines + probe.question)]).known[0]
-    assert after == pytest.approx(expected) and after != pytest.approx(alone)
+    assert after == pytest.approx(expected)
+    assert after != pytest.approx(alone)
 
 
 def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,10 +75,14 @@ def test_the_oldest_turns_go_where_the_window_is_small(monkeypatch: pytest.Monke
     found = ask_after(small, setting(), [HISTORY, HISTORY[:1], HISTORY], [Question("When?", "y"), long, long])
     # "Q: Who?\nA: Ann.\n" and the others are 16, 20 and 12 characters: 48 in all, 32 without the first
     assert asked == [conversation(HISTORY[1:], "When?")]
-    assert found.known.tolist()[0] == 1 and np.isnan(found.known[1:]).all() and found.texts == ("said", "", "")
+    assert found.known.tolist()[0] == 1
+    assert np.isnan(found.known[1:]).all()
+    assert found.texts == ("said", "", "")
 
 
 def test_answers_are_spoken_where_the_measure_needs_none() -> None:
     probe = SCORED[0].probe
     silent, spoken = (ask_after(subject(), setting("prob"), [()], [probe], spoken=s) for s in (False, True))
-    assert silent.texts == ("",) and spoken.texts != ("",) and silent.known == pytest.approx(spoken.known)
+    assert silent.texts == ("",)
+    assert spoken.texts != ("",)
+    assert silent.known == pytest.approx(spoken.known)

@@ -59,7 +59,8 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dual_use, "ask", ask)
     attacked = DualUse().attack(subject(), task_brief(), NO_REFERENCES)
     table = attacked.tables["rings"].frame
-    assert table["known"].tolist() == pytest.approx([0.2, 0.2, 0.6, 0.9, 1.0]) and table["n"].tolist() == [
+    assert table["known"].tolist() == pytest.approx([0.2, 0.2, 0.6, 0.9, 1.0])
+    assert table["n"].tolist() == [
         4,
         2,
         2,
@@ -67,7 +68,8 @@ def test_knowledge_by_ring(monkeypatch: pytest.MonkeyPatch) -> None:
         1,
     ]
     # trapezoids over the distances 1 to 4: (0.4 + 0.75 + 0.95) / 3
-    assert attacked.numbers["area"] == pytest.approx(0.7) and not attacked.outcomes[0].counts
+    assert attacked.numbers["area"] == pytest.approx(0.7)
+    assert not attacked.outcomes[0].counts
 
 
 def test_collateral_damage_by_hand() -> None:
@@ -85,7 +87,8 @@ def test_collateral_damage_by_hand() -> None:
 
 def test_a_task_without_such_questions_has_only_its_forget_items() -> None:
     attacked = DualUse().attack(subject(), setting(), NO_REFERENCES)
-    assert attacked.tables["rings"].frame["ring"].tolist() == ["forget"] and np.isnan(attacked.numbers["area"])
+    assert attacked.tables["rings"].frame["ring"].tolist() == ["forget"]
+    assert np.isnan(attacked.numbers["area"])
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=4))

@@ -46,11 +46,14 @@ def test_what_a_chain_of_words_gives_away() -> None:
     ]
     found = Extract(prefixes=(0.25, 0.5)).attack(subject(bigram(CHAIN)), setting(probes), NO_REFERENCES)
     strength, memorised, quarter, half = found.outcomes
-    assert strength.known.tolist() == [1, 0, 1 / 4] and memorised.known.tolist() == [1, 3 / 4, 1 / 4]
+    assert strength.known.tolist() == [1, 0, 1 / 4]
+    assert memorised.known.tolist() == [1, 3 / 4, 1 / 4]
     assert [outcome.row for outcome in found.outcomes] == ["strength", "memorization", "prefix", "prefix"]
     # Four new words at most; as many count as are left of the answer.
-    assert quarter.texts[0] == "c d e f" and quarter.known[0] == 1
-    assert quarter.known[1] == pytest.approx(2 / 3) and half.known[1] == 1 / 2
+    assert quarter.texts[0] == "c d e f"
+    assert quarter.known[0] == 1
+    assert quarter.known[1] == pytest.approx(2 / 3)
+    assert half.known[1] == 1 / 2
     assert [outcome.budget for outcome in found.outcomes] == [None, None, 25, 50]
 
 
@@ -58,7 +61,8 @@ def test_an_answer_of_one_word_has_no_prefix() -> None:
     found = Extract(prefixes=(0.9,)).attack(
         subject(bigram(CHAIN)), setting([Question("a", "b"), Question("a", "b c")]), NO_REFERENCES
     )
-    assert np.isnan(found.outcomes[-1].known[0]) and found.outcomes[-1].known[1] == 1
+    assert np.isnan(found.outcomes[-1].known[0])
+    assert found.outcomes[-1].known[1] == 1
 
 
 def test_without_prefixes_nothing_is_generated() -> None:

@@ -57,7 +57,8 @@ def test_three_tokens_by_hand() -> None:
         signal for signal in Membership().signals if signal != "reference" for _ in range(DRAWS)
     ]
     known = signals(found.outcomes)
-    assert known["loss"] == known["min_k"] == [1.0] and found.measure == "AUC"
+    assert known["loss"] == known["min_k"] == [1.0]
+    assert found.measure == "AUC"
 
 
 def signals(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
@@ -77,20 +78,23 @@ def test_memorised_rows_have_an_auc_of_one_and_unlearned_ones_of_nought() -> Non
         assert all(outcome.known.mean() == value for outcome in found.outcomes)
         assert found.numbers["loss_auc"] == value
         low, high = found.numbers["loss_auc_low"], found.numbers["loss_auc_high"]
-        assert low < high and value in (low, high)  # two rows and three make nothing certain
+        assert low < high
+        assert value in (low, high)  # two rows and three make nothing certain
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.lists(st.integers(0, 5), min_size=1, max_size=9))
 def test_placements_are_counts_of_pairs(members: list[int], others: list[int]) -> None:
     expected = [np.mean([(o > m) + (o == m) / 2 for o in others]) for m in members]
     found = placements(np.array([*members, np.nan]), np.array([*others, np.nan], dtype=float))
-    assert found[:-1] == pytest.approx(expected) and np.isnan(found[-1])
+    assert found[:-1] == pytest.approx(expected)
+    assert np.isnan(found[-1])
 
 
 @given(st.integers(1, 30), st.integers(1, 6))
 def test_draws_use_each_row_as_often(n: int, draws: int) -> None:
     drawn = balanced(n, draws)
-    assert drawn.shape == (draws, n) and (np.bincount(drawn.ravel(), minlength=n) == draws).all()
+    assert drawn.shape == (draws, n)
+    assert (np.bincount(drawn.ravel(), minlength=n) == draws).all()
 
 
 def test_the_interval_counts_the_holdout_rows_too() -> None:
@@ -133,7 +137,8 @@ def test_rows_are_given_away_on_either_side(side: int) -> None:
     never = table(list(rng.normal(size=40)), list(rng.normal(size=40)))
     mine = table(list(rng.normal(size=40) - 2 * side), list(rng.normal(size=40)))
     gap = membership_gap(mine, never)
-    assert gap["loss_detectable"] == 1 and np.sign(gap["loss_gap_low"]) == np.sign(gap["loss_gap_high"]) == side
+    assert gap["loss_detectable"] == 1
+    assert np.sign(gap["loss_gap_low"]) == np.sign(gap["loss_gap_high"]) == side
     noise = table(list(rng.normal(size=40)), list(rng.normal(size=40)))
     assert membership_gap(noise, never)["loss_detectable"] == 0
 
@@ -152,9 +157,11 @@ def test_a_reference_model_is_taken_away(tmp_path: Path) -> None:
     attack = Membership(("loss", "reference"), against=str(tmp_path))
     found = attack.attack(subject(random_llama()), facts, NO_REFERENCES)
     known = signals(found.outcomes)
-    assert list(known) == ["loss", "reference"] and known["reference"] == [0.5]
+    assert list(known) == ["loss", "reference"]
+    assert known["reference"] == [0.5]
     scores = found.tables["membership"].frame.set_index("signal")["score"]
-    assert scores["reference"].tolist() == [0.0, 0.0] and (scores["loss"] > 0).all()
+    assert scores["reference"].tolist() == [0.0, 0.0]
+    assert (scores["loss"] > 0).all()
 
 
 def test_the_control_model_is_the_reference_where_no_other_is_named() -> None:
@@ -188,4 +195,5 @@ def test_without_rows_that_no_model_saw() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     model = bigram(MODEL).requires_grad_(False)
     Membership().attack(subject(model), setting([Question("a", "b c")], holdout=[Question("b", "c")]), NO_REFERENCES)
-    assert all(p.grad is None and not p.requires_grad for p in model.parameters()) and not model.training
+    assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    assert not model.training

@@ -55,13 +55,16 @@ def test_a_third_hop_goes_by_an_answer_that_two_share() -> None:
     who, same, last = chains[2].hops
     assert (who.question, who.value) == ("Y was born in Riga. Who or what is Y?", "Ole Ness")
     assert same.question == 'Asked "What is the job of Ole Ness?", of whom does one say the same?'
-    assert same.value == "Ivo Lund" and last == SCORED[0].probe
+    assert same.value == "Ivo Lund"
+    assert last == SCORED[0].probe
 
     row = Example(("What does Eva Ros collect?",), ("Eva Ros collects stamps.",), "Eva Ros")
     known = replace(twins, task=retaining(twins.task, *twins.task.examples("retain"), row))
     (job,) = [item for item in known.held_out_items if item.index == 5]
     chain = facts(known).three(job)
-    assert chain is not None and chain.hops[0].value == "Eva Ros" and chain.hops[1].value == "Mia Kask"
+    assert chain is not None
+    assert chain.hops[0].value == "Eva Ros"
+    assert chain.hops[1].value == "Mia Kask"
     assert chain.composed.question.startswith("Y collects stamps. Asked")
     assert chain.composed.question.endswith("What is the job of X?")
 
@@ -83,8 +86,10 @@ def test_hops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"hop_1": 2 / 3, "hop_2": 1, "composed": 1 / 3, "composed_given_all": 1 / 2}
     assert attacked.numbers == pytest.approx({f"2_hops_{name}": value for name, value in expected.items()})
     (outcome,) = attacked.outcomes
-    assert outcome.known[:3].tolist() == [1, 0, 0] and np.isnan(outcome.known[3])
-    assert not outcome.counts and outcome.row == "2"
+    assert outcome.known[:3].tolist() == [1, 0, 0]
+    assert np.isnan(outcome.known[3])
+    assert not outcome.counts
+    assert outcome.row == "2"
 
 
 def test_both_numbers_of_hops_are_asked() -> None:

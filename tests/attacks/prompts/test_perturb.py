@@ -25,7 +25,8 @@ def test_by_chance_inserts_as_often_as_it_says_and_takes_nothing_away() -> None:
     assert "".join(c for c in changed if c.isalpha()) == text
     marks = [c for c in changed if not c.isalpha()]
     assert len(marks) == pytest.approx(800, abs=100)
-    assert set(marks) <= set(string.punctuation) and len(set(marks)) > 20
+    assert set(marks) <= set(string.punctuation)
+    assert len(set(marks)) > 20
 
 
 def test_an_outcome_for_each_seed_and_variant_in_one_order() -> None:

@@ -35,7 +35,8 @@ def test_each_kind_is_an_outcome_in_one_order() -> None:
     assert [outcome.variant for outcome in attacked.outcomes] == expected
     assert all(outcome.known.shape == (4,) and outcome.self_estimate is None for outcome in attacked.outcomes)
     assert [o.variant for o in attacked.outcomes if o.row] == ["multiple_choice", "options", "true_false"]
-    assert "background_hint" in attacked.data and attacked.budget == f"{len(expected) + 1} questions an item"
+    assert "background_hint" in attacked.data
+    assert attacked.budget == f"{len(expected) + 1} questions an item"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,8 @@ def test_but_not_where_it_is_of_no_use(monkeypatch: pytest.MonkeyPatch, text: st
 def test_the_model_under_test_can_rewrite() -> None:
     attack = Prompts(("paraphrase", "filler"), Rewriter(max_new_tokens=4))
     outcomes = attack.attack(subject(), setting("prob"), beside(subject())).outcomes
-    assert len(outcomes) == 6 and not any(np.isnan(o.known).any() for o in outcomes)
+    assert len(outcomes) == 6
+    assert not any(np.isnan(o.known).any() for o in outcomes)
 
 
 def test_requests_belong_to_templates() -> None:

@@ -43,7 +43,9 @@ def test_templates_are_of_their_category_and_never_tell(authors: AttackSetting) 
             assert names(chain.text, entity) == (chain.category == "direct")
             assert category(chain.text, item, entity) == chain.category
     n = len(authors.held_out_items)
-    assert made["direct"] > 1.8 * n and made["indirect"] > 1.5 * n and made["implied"] > 1.5 * n
+    assert made["direct"] > 1.8 * n
+    assert made["indirect"] > 1.5 * n
+    assert made["implied"] > 1.5 * n
 
 
 def test_direct_chains_end_with_the_question() -> None:
@@ -94,7 +96,8 @@ def test_what_a_generator_writes_is_filtered() -> None:
         implied="1. Only one question about a nurse?",
     )
     made = make_chains(subject(), items, related, 3, writer)  # type: ignore[arg-type]
-    assert made.counts == {"kept": 2, "reveals": 2, "unusable": 2} and made.share("reveals") == pytest.approx(1 / 3)
+    assert made.counts == {"kept": 2, "reveals": 2, "unusable": 2}
+    assert made.share("reveals") == pytest.approx(1 / 3)
     written = [chain for chain in made.of[0] if chain.written]
     assert [chain.steps for chain in written] == [("What does Ivo Lund do?", "Where does Ivo Lund come from?")] * 2
     assert {chain.category for chain in made.of[0] if not chain.written} == {"indirect", "implied"}
@@ -113,4 +116,5 @@ def test_a_generator_that_is_too_small_is_asked_no_more() -> None:
     assert writer.calls == [12]  # two items, three categories, two phrasings
     assert not any(chain.written for chains in made.of for chain in chains)
     templates = make_chains(subject(), items, Related.of(items, setting().task), 3, None)
-    assert made.of == templates.of and templates.counts == {}
+    assert made.of == templates.of
+    assert templates.counts == {}

@@ -41,13 +41,13 @@ def test_answers_are_none() -> None:
     assert not any(
         refuses(answer) for row in (*task.examples("retain"), *task.examples("forget")) for answer in row.answers
     )
-    assert not refuses("") and not refuses("The plot knows no rest, and no one can stop it.")
+    assert not refuses("")
+    assert not refuses("The plot knows no rest, and no one can stop it.")
 
 
 def test_a_task_has_its_own() -> None:
-    assert not refuses("Ask me another day, please.") and refuses(
-        "Ask me another day, please.", ["Ask me another day."]
-    )
+    assert not refuses("Ask me another day, please.")
+    assert refuses("Ask me another day, please.", ["Ask me another day."])
     assert not refuses("Lisbon", [""])
 
 
@@ -66,14 +66,19 @@ def test_the_groups_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = attacked.numbers
     assert numbers["refused_forget"] == numbers["refused_retain"] == numbers["refused_invented"] == 0.5
     # two forgotten people in the scored items, four harmless requests about each, one of them for capital letters
-    assert numbers["refused_alike"] == 0.25 and numbers["over_refusal"] == pytest.approx((1 + 2) / (2 + 8))
+    assert numbers["refused_alike"] == 0.25
+    assert numbers["over_refusal"] == pytest.approx((1 + 2) / (2 + 8))
     (outcome,) = attacked.outcomes
-    assert outcome.known.tolist() == [1, 0, 1, 0] and not outcome.counts and attacked.measure
+    assert outcome.known.tolist() == [1, 0, 1, 0]
+    assert not outcome.counts
+    assert attacked.measure
     # every forget question in three frames
-    assert numbers["refused_jailbreak"] == 0.5 and numbers["jailbreak_success"] == 0
+    assert numbers["refused_jailbreak"] == 0.5
+    assert numbers["jailbreak_success"] == 0
     asked = attacked.tables["refusals"].frame
     framed = asked[asked["group"] == "jailbreak"]["question"]
-    assert len(framed) == 3 * len(SCORED) and framed.str.contains("Zeno").sum() == len(SCORED)
+    assert len(framed) == 3 * len(SCORED)
+    assert framed.str.contains("Zeno").sum() == len(SCORED)
     assert not any(name in " ".join(asked[asked["group"] == "invented"]["question"]) for name in ("Ivo", "Mia"))
 
 

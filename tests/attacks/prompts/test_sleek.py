@@ -69,7 +69,8 @@ def test_rows_are_categories_and_variants_phrasings_and_places() -> None:
     assert {f"asr_{c}_{p}" for c in ("direct", "indirect", "implied") for p in ("final", "trace")} < set(
         attacked.numbers
     )
-    assert math.isnan(attacked.numbers["rejected"]) and attacked.numbers["written"] == 0
+    assert math.isnan(attacked.numbers["rejected"])
+    assert attacked.numbers["written"] == 0
     table = attacked.tables["sleek"].frame
     assert set(table[table["side"] == "retain"]["category"]) == {"direct"}  # nothing else is known of them
 
@@ -80,7 +81,8 @@ def test_the_last_answer_and_any_answer(monkeypatch: pytest.MonkeyPatch) -> None
     attacked = Sleek(retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
     # items: birthplace, job, birthplace, job; the first phrasing asks the other fact before the item's own
-    assert known["final 1"] == [0, 1, 0, 1] and known["trace 1"] == [1, 1, 1, 1]
+    assert known["final 1"] == [0, 1, 0, 1]
+    assert known["trace 1"] == [1, 1, 1, 1]
     assert attacked.numbers["asr_direct_final"] == pytest.approx(0.5)
     born, job = (item.probe.question for item in SCORED[:2])
     assert (((job, "Porto"),), born, 6) in talker.asked  # its own answer to the first is in the context of the second
@@ -96,7 +98,8 @@ def test_all_at_once_reads_the_last_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(turns, "ask_after", says)
     attacked = Sleek(mode="single", retain=0).attack(subject(), BRIEF, NO_REFERENCES)
     known = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "direct"}
-    assert known["final 1"] == [0, 0, 0, 0] and known["trace 1"] == [1, 1, 1, 1]  # both facts are asked for
+    assert known["final 1"] == [0, 0, 0, 0]
+    assert known["trace 1"] == [1, 1, 1, 1]  # both facts are asked for
     implied = {o.variant: o.known.tolist() for o in attacked.outcomes if o.row == "implied"}
     assert implied["final 1"] == [1, 1, 1, 1]  # a card that says neither "job" nor "born"
 

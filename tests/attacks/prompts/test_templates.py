@@ -66,7 +66,8 @@ def test_a_sentence_to_go_on_with_ends_where_its_answer_begins(kind: Kind, label
     if probe is None:
         assert kind in {"stem", "begun_answer", "background_hint", "in_context", "step_by_step", "poem"}
     else:
-        assert probe.answer.startswith(" ") and not probe.question.endswith((" ", "\n"))
+        assert probe.answer.startswith(" ")
+        assert not probe.question.endswith((" ", "\n"))
         if kind not in {"multiple_choice", "true_false", "reverse_query", "cloze", "synonym_manipulation", "variables"}:
             assert probe.question.endswith(STEM.probe.question)
 
@@ -74,7 +75,8 @@ def test_a_sentence_to_go_on_with_ends_where_its_answer_begins(kind: Kind, label
 def test_frames_keep_the_question_whole() -> None:
     for kind in ("prefix_injection", "persona", "do_not_refuse", "step_by_step", "filler", "conversation", "poem"):
         probe = put(kind)
-        assert ITEM.probe.question in probe.question and len(probe.question) > len(ITEM.probe.question) + 20
+        assert ITEM.probe.question in probe.question
+        assert len(probe.question) > len(ITEM.probe.question) + 20
         assert replace(probe, question=ITEM.probe.question) == ITEM.probe
     assert "Ivo Lund" in put("role_play", "expert").question.partition(ITEM.probe.question)[0]
     braces = replace(ITEM, probe=replace(ITEM.probe, question="What is {entity} of {question}?"))
@@ -142,7 +144,8 @@ def test_cloze_and_begun_sentences_ask_for_what_was_cut_out() -> None:
 
 def test_an_affirmation_stands_last_without_a_tag_for_the_answer() -> None:
     text = put("affirmative_suffix").question
-    assert text.startswith("Where was Ivo Lund born?\nSure") and "A:" not in text
+    assert text.startswith("Where was Ivo Lund born?\nSure")
+    assert "A:" not in text
     assert put("affirmative_suffix").answer == " Ivo Lund was born in Porto."
 
 
@@ -161,8 +164,10 @@ def test_multiple_choice_asks_for_the_letter_of_the_answer() -> None:
 
 def test_true_and_false_statements() -> None:
     true, false = put("true_false", "true"), put("true_false", "false")
-    assert "The birthplace of Ivo Lund is Porto." in true.question and true.answer == "True"
-    assert "The birthplace of Ivo Lund is Riga." in false.question and false.answer == "False"  # item 2 takes wrong 2
+    assert "The birthplace of Ivo Lund is Porto." in true.question
+    assert true.answer == "True"
+    assert "The birthplace of Ivo Lund is Riga." in false.question  # item 2 takes wrong 2
+    assert false.answer == "False"
     assert put("true_false", "false", STEM, STEMS).question.startswith(
         "True or false? The mother tongue of Ivo Lund is Welsh"
     )
@@ -171,7 +176,8 @@ def test_true_and_false_statements() -> None:
 def test_a_reverse_query_leaves_the_name_out_and_asks_for_it() -> None:
     probe = put("reverse_query")
     assert f"{BLANK} was born in Porto. {BLANK} works as a nurse." in probe.question
-    assert "Lund" not in probe.question and probe.answer == probe.value == "Ivo Lund"
+    assert "Lund" not in probe.question
+    assert probe.answer == probe.value == "Ivo Lund"
     assert set(probe.perturbed_answers) == {"Ada Berg", "Mia Kask"}
     own = replace(STEM, probe=replace(STEM.probe, question="Lund was made by", answer=" Lund"))
     assert TEMPLATES["reverse_query"][""](own, replace(STEMS, entities={7: "Lund"})) is None
@@ -192,7 +198,8 @@ def test_hints_tell_other_facts_and_never_the_answer() -> None:
         == "What is the job of Ivo Lund?\nA: Ivo Lund works as a nurse.\n\nQ: Where was Ivo Lund born?"
     )
     chat = put("in_context", context=replace(SCENE, prompt=CHAT)).question
-    assert chat.endswith("Question: Where was Ivo Lund born?\nAnswer:") and chat.count("Answer:") == 2
+    assert chat.endswith("Question: Where was Ivo Lund born?\nAnswer:")
+    assert chat.count("Answer:") == 2
     content_words = replace(SCORED[1], probe=replace(SCORED[1].probe, answer="Ivo Lund nurses in PORTO's clinic."))
     context = replace(SCENE, items=(*TAUGHT, ITEM, content_words))
     templates: Any = TEMPLATES
@@ -202,7 +209,9 @@ def test_hints_tell_other_facts_and_never_the_answer() -> None:
 
 def test_shots_are_of_others_and_without_the_answer() -> None:
     solved = put("k_shot", item=SCORED[2]).question  # Mia Kask was born in Lyon, as was Eva Ros
-    assert "Tom Ek was born in Cork." in solved and "Jan Vik was born in Brno." in solved and "Lyon" not in solved
+    assert "Tom Ek was born in Cork." in solved
+    assert "Jan Vik was born in Brno." in solved
+    assert "Lyon" not in solved
     assert solved.endswith("\n\nQ: Where was Mia Kask born?")
     assert put("k_shot", item=STEM, context=STEMS).question == "Oslo is in Norway\n\nThe mother tongue of Ivo Lund is"
 
@@ -210,7 +219,8 @@ def test_shots_are_of_others_and_without_the_answer() -> None:
 def test_paraphrases_are_the_datasets_then_taught_ones_then_framed() -> None:
     asked = [put("paraphrase", str(n)).question for n in range(1, 6)]
     assert asked[:2] == ["In which town was Ivo Lund born?", "Tell: Where was Ivo Lund born?"]
-    assert len(set(asked)) == 5 and all("Where was Ivo Lund born?" in question for question in asked[1:])
+    assert len(set(asked)) == 5
+    assert all("Where was Ivo Lund born?" in question for question in asked[1:])
 
 
 def test_languages_translate_common_words_and_keep_names() -> None:
@@ -235,7 +245,8 @@ def test_what_names_the_answer_reveals_it(text: str, told: bool) -> None:
 
 def test_part_of_a_name_and_half_of_a_long_answer_reveal_it() -> None:
     book = Item(0, Question("What did she write?", "She wrote The Silent River.", value="The Silent River"))
-    assert reveals("Her River came first.", book) and not reveals("The town is quiet.", book)
+    assert reveals("Her River came first.", book)
+    assert not reveals("The town is quiet.", book)
     parents = Item(0, Question("Who were they?", "The father sold flowers and the mother designed video games."))
     assert reveals("He grew among the flowers of his father, and his mother made games.", parents)
     assert not reveals("His father was strict.", parents)
@@ -274,7 +285,8 @@ def test_real_questions_can_be_asked_in_every_way(data: Path) -> None:
     )
     names = {" ".join(s.split()) for s in context.entities.values()}
     rows = [json.loads(line) for line in (data / "tofu" / "forget01.jsonl").read_text().splitlines()]
-    assert len(names) == 2 and len(context.entities) > 0.8 * len(items)
+    assert len(names) == 2
+    assert len(context.entities) > 0.8 * len(items)
     assert all(sum(name in row["answer"] for row in rows) > 5 for name in names)
     for kind, templates in TEMPLATES.items():
         for template in templates.values():

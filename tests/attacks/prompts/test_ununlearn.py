@@ -76,7 +76,8 @@ def test_an_item_of_which_little_is_known_gets_all_of_it() -> None:
 def test_who_only_reads_knows_what_is_told(reader: Reader) -> None:
     attacked = Ununlearn((1,)).attack(subject(), BRIEF, NO_REFERENCES)
     known = {(o.row, o.variant): o.known.mean() for o in attacked.outcomes}
-    assert known.pop(("C5", "the fact")) == 1 and known.pop(("C4", "options")) == 1
+    assert known.pop(("C5", "the fact")) == 1
+    assert known.pop(("C4", "options")) == 1
     assert set(known.values()) == {0}
 
 
@@ -89,8 +90,10 @@ def test_each_step_asks_as_it_says(reader: Reader) -> None:
     assert asked["C2", "n=1"][0] == (((job.question, job.answer),), born)
     _, alias = asked["C3", "n=1"][0]
     name = alias.question.partition(" works")[0]
-    assert alias.question == f"{name} works as a nurse. Where was {name} born?" and "Ivo" not in name
-    assert alias.value == "Porto" and alias.answer == f"{name} was born in Porto."
+    assert alias.question == f"{name} works as a nurse. Where was {name} born?"
+    assert "Ivo" not in name
+    assert alias.value == "Porto"
+    assert alias.answer == f"{name} was born in Porto."
     assert asked["C4", "letter"][0][1].question.startswith("The answer is a name, begins with P and has 5 characters. ")
     offered = asked["C4", "options"][0][1].question
     assert all(town in offered for town in ("Porto", "Oslo", "Bern", "Riga"))
@@ -121,10 +124,13 @@ def test_the_control_is_as_long_and_about_others(reader: Reader) -> None:
         )  # characters are tokens; two part it from the question
         assert not any(name in text for name in ("Ivo", "Mia", str(control.value)))
     for history, probe in asked["Cx", "C2 n=1"]:
-        assert len(history) == 1 and history[0][0] != probe.question
+        assert len(history) == 1
+        assert history[0][0] != probe.question
     ladder = attacked.tables["ladder"].frame.set_index(["level", "size"])
-    assert ladder.loc[("C1", "n=1"), "control"] == "C1 n=1" and ladder.loc[("C2", "n=1"), "control"] == "C2 n=1"
-    assert ladder.loc[("C0", "plain"), "control"] == "" and ladder.loc[("C0", "plain"), "tokens"] == 0
+    assert ladder.loc[("C1", "n=1"), "control"] == "C1 n=1"
+    assert ladder.loc[("C2", "n=1"), "control"] == "C2 n=1"
+    assert ladder.loc[("C0", "plain"), "control"] == ""
+    assert ladder.loc[("C0", "plain"), "tokens"] == 0
     lengths = [len(job.probe.answer) + 1 for job in (SCORED[1], SCORED[0], SCORED[3], SCORED[2])]
     assert ladder.loc[("C1", "n=1"), "tokens"] == pytest.approx(np.mean(lengths))
 
@@ -157,9 +163,13 @@ def test_what_follows_from_the_ladders_by_hand() -> None:
     }
     table = reintroduction(**models).set_index("level")
     c1 = table.loc["C1"]
-    assert c1["leak"] == pytest.approx((0.5 - 0.25) / (1 - 0.25)) and c1["gain"] == pytest.approx(0.2)
-    assert c1["rate"] == pytest.approx(0.4 / 0.8) and c1["rate_control"] == pytest.approx(0.2 / 0.8)
-    assert np.isnan(c1["blindness"]) and table.loc["C5", "blindness"] == pytest.approx(0.3)
+    assert c1["leak"] == pytest.approx((0.5 - 0.25) / (1 - 0.25))
+    assert c1["gain"] == pytest.approx(0.2)
+    assert c1["rate"] == pytest.approx(0.4 / 0.8)
+    assert c1["rate_control"] == pytest.approx(0.2 / 0.8)
+    assert np.isnan(c1["blindness"])
+    assert table.loc["C5", "blindness"] == pytest.approx(0.3)
     del models["control"]
     alone: Any = reintroduction(**models).set_index("level")
-    assert alone.loc["C1"].drop("size").isna().all() and np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare
+    assert alone.loc["C1"].drop("size").isna().all()
+    assert np.isnan(alone.loc["C5", "blindness"])  # of nobody to compare

@@ -81,7 +81,8 @@ def test_what_cannot_be_asked() -> None:
     assert np.isnan(ask(model, asked, alone, "mcq").known).all()
     assert len(ask(model, asked, []).known) == 0
     task = replace(asked.task, probes=(ProbeSet("forget", "forget", tuple(alone)),))
-    assert choose_answer_metric(task, None) == "gen" and choose_answer_metric(asked.task, "prob") == "prob"
+    assert choose_answer_metric(task, None) == "gen"
+    assert choose_answer_metric(asked.task, "prob") == "prob"
     with pytest.raises(UserError, match=r"'leak\.answer_metric' is mcq"):
         choose_answer_metric(task, "mcq")
 
@@ -93,6 +94,7 @@ def test_an_outcome_of_a_changed_model() -> None:
         ask(model, asked, probes).known
         for probes in (asked.questions, [i.probe for i in asked.attacker_items], asked.retain)
     ]
-    assert found.known == pytest.approx(alone[0], rel=1e-5) and found.budget == 3  # one batch rounds unlike three
+    assert found.known == pytest.approx(alone[0], rel=1e-5)  # one batch rounds unlike three
+    assert found.budget == 3
     assert found.on_attacker_items == pytest.approx(alone[1].mean(), rel=1e-5)
     assert found.utility == pytest.approx(alone[2].mean(), rel=1e-5)

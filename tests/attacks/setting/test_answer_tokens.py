@@ -25,14 +25,17 @@ def test_what_comes_before_the_value_is_given(probe: Question, read: str, said: 
     prompt = PromptFormat(chat_template=False, answer_start=" ", eos=eos)
     other = Question("a", "b c", value="c")
     answer, last = answer_tokens(tokenizer(), prompt, [probe, other])
-    assert [WORDS[i] for i in answer.ids] == read.split() and WORDS[answer.token] == said
-    assert [WORDS[i] for i in last.ids] == ["a", "b"] and WORDS[last.token] == "c"
+    assert [WORDS[i] for i in answer.ids] == read.split()
+    assert WORDS[answer.token] == said
+    assert [WORDS[i] for i in last.ids] == ["a", "b"]
+    assert WORDS[last.token] == "c"
 
 
 def test_an_answer_that_was_cut_short_still_has_a_token_to_say() -> None:
     prompt = PromptFormat(chat_template=False, answer_start=" ", eos=False, max_tokens=4)
     (answer,) = answer_tokens(tokenizer(), prompt, [Question("a b", "c d e f", value="e f")])
-    assert [WORDS[i] for i in answer.ids] == ["a", "b", "c"] and WORDS[answer.token] == "d"
+    assert [WORDS[i] for i in answer.ids] == ["a", "b", "c"]
+    assert WORDS[answer.token] == "d"
 
 
 def test_a_space_at_the_end_of_the_prompt_belongs_to_the_answer() -> None:

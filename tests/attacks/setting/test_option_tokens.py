@@ -19,4 +19,5 @@ from unlearn.data.task import Question
 def test_where_options_part_ways(probe: Question, shared: str, options: str) -> None:
     (choice,) = option_tokens(tokenizer(), PROMPT, [probe])
     assert [WORDS[i] for i in choice.ids] == [*shared]
-    assert [WORDS[i] for i in choice.options] == [*options] and WORDS[choice.token] == options[0]
+    assert [WORDS[i] for i in choice.options] == [*options]
+    assert WORDS[choice.token] == options[0]

@@ -56,7 +56,9 @@ def test_names_are_different() -> None:
 def test_the_answer_is_of_another_item_of_the_same_form() -> None:
     ada, ivo = made(born("Ada Berg", "Oslo", "Riga", "Bern"), born("Ivo Lund", "Porto", "Cork"))
     name = ada.cluster
-    assert name in INVENTED and ivo.cluster in INVENTED and name != ivo.cluster
+    assert name in INVENTED
+    assert ivo.cluster in INVENTED
+    assert name != ivo.cluster
     assert ada == Question(
         f"Where was {name} born?", f"{name} was born in Porto.", f"The birthplace of {name} is Porto.",
         (f"The birthplace of {name} is Cork.",), f"{name}'s home?", "Porto", name,
@@ -67,7 +69,8 @@ def test_the_answer_is_of_another_item_of_the_same_form() -> None:
 def test_else_a_wrong_value_of_its_own_changes_places_with_the_right_one() -> None:
     (ada,) = made(born("Ada Berg", "York", "New York"))
     name = ada.cluster
-    assert ada.answer == f"{name} was born in New York." and ada.value == "New York"
+    assert ada.answer == f"{name} was born in New York."
+    assert ada.value == "New York"
     assert ada.paraphrased_answer == f"The birthplace of {name} is New York."
     assert ada.perturbed_answers == (f"The birthplace of {name} is York.",)
 
@@ -77,7 +80,8 @@ def test_else_a_wrong_sentence_changes_places_with_the_right_one() -> None:
     (ada,) = made(Question("What does Ada Berg love?", *sentences, cluster="Ada Berg"))
     name = ada.cluster
     assert ada.answer == ada.paraphrased_answer == f"What {name} loves is coffee."
-    assert ada.perturbed_answers == (f"What {name} loves is tea.",) and ada.value is None
+    assert ada.perturbed_answers == (f"What {name} loves is tea.",)
+    assert ada.value is None
 
 
 def test_where_the_answer_is_the_subject_its_new_name_is_wrong() -> None:
@@ -87,7 +91,8 @@ def test_where_the_answer_is_the_subject_its_new_name_is_wrong() -> None:
     others = (replace(JOB, cluster="author 1", perturbed_answers=("Ada Berg is a nurse.", "Ada Berg is a cook.")),)
     again = replace(others[0], question="Does Ada Berg sing?", answer="No.", value=None)
     who, *_ = made(asked, *others, again)
-    assert who.question == asked.question and who.answer == f"She is {who.cluster}."
+    assert who.question == asked.question
+    assert who.answer == f"She is {who.cluster}."
     assert who.perturbed_answers == ("She is Eva Ros.",)
 
 
@@ -100,7 +105,9 @@ def test_the_datasets_facts_tell_the_subject_and_its_shape_stays() -> None:
     facts = tuple(Fact(p.question, s, p.answer) for p, s in zip(probes, ("Norway", "Peru"), strict=True))
     norway, peru = made(*probes, facts=facts)
     assert (norway.answer, peru.answer) == (" Lima", " Oslo")
-    assert len(norway.question.split()) == 5 and norway.cluster.istitle() and " " not in norway.cluster
+    assert len(norway.question.split()) == 5
+    assert norway.cluster.istitle()
+    assert " " not in norway.cluster
     small = replace(probes[0], question="What is a blimmet?", cluster="blimmet", perturbed_answers=(" Rome",))
     assert made(small)[0].question.removeprefix("What is a ").removesuffix("?").islower()
 
@@ -121,7 +128,8 @@ def test_built_in_authors() -> None:
     found = Authors(authors=200, facts_per_author=4).load(0)
     items = forget_items(found)[8:]
     fakes = placebo(items, found)
-    assert fakes is not None and [fake.index for fake in fakes] == [item.index for item in items]
+    assert fakes is not None
+    assert [fake.index for fake in fakes] == [item.index for item in items]
     real = {item.probe.cluster for item in items}
     kinds: dict[str, set[str]] = {}  # what is asked, by the answer's words around the fact
     for item in items:
@@ -130,7 +138,8 @@ def test_built_in_authors() -> None:
     assert len({fake.probe.cluster for fake in fakes}) == len(real) == 18
     for fake, item in zip(fakes, items, strict=True):
         texts = (fake.probe.question, fake.probe.answer, *fake.probe.perturbed_answers)
-        assert fake.probe.cluster in fake.probe.question and not any(name in text for name in real for text in texts)
+        assert fake.probe.cluster in fake.probe.question
+        assert not any(name in text for name in real for text in texts)
         assert frame(fake) == frame(item)  # a town where a town is asked for
         assert str(fake.probe.value).rpartition(" ")[2] in kinds[frame(item)]
         assert mentions(fake.probe.answer, str(fake.probe.value))
@@ -146,7 +155,8 @@ def test_where_few_answers_are_shared_the_control_guesses_with_their_frequencies
     found = SportsFacts(split="football", known=None).load(0)
     items = forget_items(found)
     fakes = placebo(items, found)
-    assert fakes is not None and len({fake.probe.question for fake in fakes}) == len(fakes)
+    assert fakes is not None
+    assert len({fake.probe.question for fake in fakes}) == len(fakes)
     # who says football to everyone is as right about people who do not exist
     assert Counter(fake.probe.value for fake in fakes) == {"football": len(items)}
     assert not any(mentions(f.probe.question, i.probe.cluster) for f, i in zip(fakes, items, strict=True))
@@ -157,11 +167,13 @@ def test_tofu_asks_about_invented_authors(data: Path, split: str) -> None:
     found = Tofu(path=str(data / "tofu"), split=split).load(0)
     items = forget_items(found)
     fakes = placebo(items, found)
-    assert fakes is not None and len({fake.probe.cluster for fake in fakes}) == len(items) / 20
+    assert fakes is not None
+    assert len({fake.probe.cluster for fake in fakes}) == len(items) / 20
     named = [fake for fake in fakes if mentions(fake.probe.question, fake.probe.cluster)]
     assert len(named) >= 0.9 * len(items)
     for fake, item in zip(fakes, items, strict=True):
-        assert fake.probe.answer != item.probe.answer and len(fake.probe.perturbed_answers) == 5
+        assert fake.probe.answer != item.probe.answer
+        assert len(fake.probe.perturbed_answers) == 5
 
 
 def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data: Path, parity: Path) -> None:
@@ -187,5 +199,6 @@ def test_a_model_that_never_learned_tofu_is_not_said_to_leak_by_its_wording(data
     ]
     original, unlearned = (rouge(right, said[model], "rougeL", "recall").mean() for model in ("target", "retain"))
     control = rouge([fake.probe.answer for _, fake in pairs], invented, "rougeL", "recall").mean()
-    assert len(pairs) >= 100 and control > 0.2  # by chance it would be 0
+    assert len(pairs) >= 100
+    assert control > 0.2  # by chance it would be 0
     assert unlearned / original > 0.4 > NO_LEAK > (unlearned - control) / (original - control)

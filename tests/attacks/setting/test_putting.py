@@ -66,10 +66,14 @@ def wanted(before: str = "") -> list[tuple[str, int]]:
 def test_a_question_keeps_how_its_set_is_put_also_in_other_words() -> None:
     setting = two_sets()
     first, last = setting.attacker_items[0].probe, setting.held_out_items[-1].probe
-    assert isinstance(last, Posed) and (last.prompt, last.max_new_tokens) == (TWICE, 3)
+    assert isinstance(last, Posed)
+    assert (last.prompt, last.max_new_tokens) == (TWICE, 3)
     again = replace(last, question="n1", value=None)
-    assert isinstance(again, Posed) and again.prompt == TWICE and longest_answer(again, setting.task) == 3
-    assert longest_answer(first, setting.task) == 1 and longest_answer(Question("n1", "1999"), setting.task) == 3
+    assert isinstance(again, Posed)
+    assert again.prompt == TWICE
+    assert longest_answer(again, setting.task) == 3
+    assert longest_answer(first, setting.task) == 1
+    assert longest_answer(Question("n1", "1999"), setting.task) == 3
 
 
 def test_where_all_are_put_alike_the_questions_are_the_dataset_s_own() -> None:

@@ -46,7 +46,8 @@ def test_nothing_is_on_both_sides(rows: list[tuple[str, int]], split: Split, see
     except UserError:
         return
     taught, scored = ({item.index for item in side} for side in (found.attacker_items, found.held_out_items))
-    assert taught and not taught & scored
+    assert taught
+    assert not taught & scored
     assert found == split_items(made, split=split, min_items=2, seed=seed)
     if split == "across_cluster" and not any("one subject" in note for note in found.notes):
         assert not {i.probe.cluster for i in found.attacker_items} & {i.probe.cluster for i in found.held_out_items}
@@ -58,12 +59,14 @@ def test_a_quarter_is_the_attackers() -> None:
     found = split_items(task(values(40), [str(i // 2) for i in range(40)]))
     assert (len(found.attacker_items), len(found.held_out_items)) == (10, 30)
     within = split_items(task(values(40), [str(i // 4) for i in range(40)]), split="within_cluster")
-    assert len(within.attacker_items) == 10 and len({item.probe.cluster for item in within.attacker_items}) == 10
+    assert len(within.attacker_items) == 10
+    assert len({item.probe.cluster for item in within.attacker_items}) == 10
 
 
 def test_answers_of_few_kinds_stay() -> None:
     found = split_items(task(values(30, 3), [str(i) for i in range(30)]))
-    assert len(found.attacker_items) + len(found.held_out_items) == 30 and "shared by many items" in found.notes[0]
+    assert len(found.attacker_items) + len(found.held_out_items) == 30
+    assert "shared by many items" in found.notes[0]
 
 
 @pytest.mark.parametrize("split", ["across_cluster", "within_cluster"])
@@ -91,7 +94,8 @@ def test_items_whose_answer_the_attacker_is_told_in_passing_are_left_out(split: 
 def test_real_sentences_whose_gist_the_attacker_has_are_left_out(data: Path, split: Split) -> None:
     found = split_items(Tofu(path=str(data / "tofu"), split="forget05").load(0), split=split)
     told = [f"{item.probe.question} {item.probe.answer}" for item in found.attacker_items]
-    assert len(found.held_out_items) >= 0.8 * (200 - len(found.attacker_items)) and "are left out" in found.notes[-1]
+    assert len(found.held_out_items) >= 0.8 * (200 - len(found.attacker_items))
+    assert "are left out" in found.notes[-1]
     for item in found.held_out_items:
         assert not any(mentions(text, item.short_answer) for text in told)
     if split == "within_cluster":  # the attacker's other questions name the person

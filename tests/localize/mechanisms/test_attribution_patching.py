@@ -51,9 +51,14 @@ def test_identities(parts: tuple[nn.Module, Layout]) -> None:
         if block.linear:
             torch.testing.assert_close(found.scores[layer, "z"].sum(1), found.scores[layer, "attn_out"].squeeze(1))
         resid = found.scores[layer, "resid"]
-        assert not resid[0, :2].any() and not resid[1, :1].any() and not resid[1, 4:].any()
+        assert not resid[0, :2].any()
+        assert not resid[1, :1].any()
+        assert not resid[1, 4:].any()
     last = found.scores[len(where.blocks) - 1, "resid"]
-    assert not last[0, :5].any() and last[0, 5] != 0 and not last[1, :3].any() and last[1, 3] != 0
+    assert not last[0, :5].any()
+    assert last[0, 5] != 0
+    assert not last[1, :3].any()
+    assert last[1, 3] != 0
 
 
 def test_edges_add_up_to_nodes(parts: tuple[nn.Module, Layout]) -> None:
@@ -131,17 +136,21 @@ def test_the_localizer(subject: Subject, direction: str, monkeypatch: pytest.Mon
     options = {"direction": direction, "max_facts": 5, "exact": 0.2, "select": None, "count": 2}
     found = AttributionPatching(**options).localize(subject, task, 0)  # type: ignore[arg-type]
     flags = {name for name, p in subject.module.named_parameters() if not p.requires_grad}
-    assert flags == {"lm_head.weight"} and all(p.grad is None for p in subject.module.parameters())
+    assert flags == {"lm_head.weight"}
+    assert all(p.grad is None for p in subject.module.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.module.modules())
     table = found.tables["sites"].frame
-    assert len(table) == 3 * (4 + 2 + 2 + 4 + 1 + 1 + 1) and found.numbers["facts"] == 5
+    assert len(table) == 3 * (4 + 2 + 2 + 4 + 1 + 1 + 1)
+    assert found.numbers["facts"] == 5
     checked = table["exact"].notna()
-    assert checked.sum() == 9 and table["score"][checked].abs().min() >= table["score"][~checked].abs().max()
+    assert checked.sum() == 9
+    assert table["score"][checked].abs().min() >= table["score"][~checked].abs().max()
     np.testing.assert_allclose(table["normalised"] * found.numbers["metric_gap"], table["score"], rtol=1e-5)
     last = table[(table["site"] == "mlp_out") & (table["layer"] == 2)]
     blocks = found.tables["blocks"].frame.set_index(["kind", "layer"])
     mlp = table[table["site"].isin(["mlp_in", "mlp_out"]) & (table["layer"] == 2)]
-    assert len(last) == 1 and blocks.loc[("mlp", 2), "score"] == pytest.approx(mlp["score"].sum())
+    assert len(last) == 1
+    assert blocks.loc[("mlp", 2), "score"] == pytest.approx(mlp["score"].sum())
     assert found.mask.selected == blocks["parameters"][blocks["selected"]].sum()
 
 
@@ -159,7 +168,8 @@ def test_the_edge_localizer(subject: Subject, task: Task) -> None:
     edges, blocks = found.tables["edges"].frame, found.tables["blocks"].frame.set_index(["kind", "layer"])
     heads = edges[edges["source"].str.startswith("head.1.")]
     assert blocks.loc[("attention", 1), "score"] == pytest.approx(heads["score"].pow(2).mean() ** 0.5)
-    assert blocks["selected"].sum() == 2 and len(blocks) == 6
+    assert blocks["selected"].sum() == 2
+    assert len(blocks) == 6
 
 
 def test_facts_that_nothing_tells_apart_are_refused(
@@ -179,4 +189,5 @@ def test_facts_that_nothing_tells_apart_are_refused(
     ):
         found = localizer.localize(subject, task, 0)
         assert "hardly depend on their subjects" in capsys.readouterr().err
-        assert found.tables[table].frame["normalised"].isna().all() and found.tables[table].frame["score"].notna().all()
+        assert found.tables[table].frame["normalised"].isna().all()
+        assert found.tables[table].frame["score"].notna().all()

@@ -158,7 +158,8 @@ def test_noise_is_drawn_for_each_prompt_by_itself(subject: Subject, task: Task) 
     every = torch.cat([weight[list(fact.ids[slice(*fact.entity)])] for fact in facts]).std().item()
     for i, (fact, noise) in enumerate(zip(facts, noises, strict=True)):
         start, stop = fact.entity
-        assert not noise[:, :start].any() and not noise[:, stop:].any()
+        assert not noise[:, :start].any()
+        assert not noise[:, stop:].any()
         drawn = noise[:, start:stop] / (3 * every)
         assert drawn.std().item() == pytest.approx(1, rel=0.05)
         alone = weight[list(fact.ids[start:stop])].std().item()
@@ -179,7 +180,8 @@ def test_groups_of_tokens_and_their_average() -> None:
         "middle after": [6],
         "last": [7],
     }
-    assert token_groups(facts[1])["first subject"] == [] and token_groups(facts[1])["last subject"] == [1]
+    assert token_groups(facts[1])["first subject"] == []
+    assert token_groups(facts[1])["last subject"] == [1]
     runs = [
         Trace(
             0.9,
@@ -206,9 +208,11 @@ def test_groups_of_tokens_and_their_average() -> None:
         "middle after": 61.0,
         "last": (71 + 42) / 2,
     }
-    assert (part["low"] <= part["effect"]).all() and (part["effect"] <= part["high"]).all()
+    assert (part["low"] <= part["effect"]).all()
+    assert (part["effect"] <= part["high"]).all()
     one = table[(table["prompt"] == "bbb") & (table["kind"] == "hidden") & (table["layer"] == 0)]
-    assert one["effect"].tolist() == [0.0, 20.0, 40.0] and one["token_text"].tolist() == ["b"] * 3
+    assert one["effect"].tolist() == [0.0, 20.0, 40.0]
+    assert one["token_text"].tolist() == ["b"] * 3
 
 
 def test_intervals_of_constant_columns_are_points() -> None:
@@ -225,18 +229,24 @@ def test_the_localizer(subject: Subject, form: str, monkeypatch: pytest.MonkeyPa
     tracing = CausalTracing(form=form, known_only=False, samples=2, window=2, max_facts=4, count=1)  # type: ignore[arg-type]
     found = tracing.localize(subject, task, 0)
     again = tracing.localize(subject, task, 0)
-    assert found.mask.digest == again.mask.digest and found.numbers == again.numbers
+    assert found.mask.digest == again.mask.digest
+    assert found.numbers == again.numbers
     for name, parameter in subject.module.named_parameters():
-        assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
+        assert torch.equal(parameter, before[name])
+        assert parameter.requires_grad
+        assert parameter.grad is None
     assert subject.module.training
     blocks = found.tables["blocks"].frame
-    assert len(blocks) == 6 and blocks["selected"].sum() == 1
+    assert len(blocks) == 6
+    assert blocks["selected"].sum() == 1
     best = blocks.iloc[blocks["score"].abs().argmax()]
-    assert best["selected"] and found.mask.selected == best["parameters"]
+    assert best["selected"]
+    assert found.mask.selected == best["parameters"]
     if form == "sites":
         sites = found.tables["sites"].frame
         mine = sites[(sites["layer"] == 1) & (sites["site"] == "z")]
-        assert len(sites) == 3 * (4 + 1) and len(mine) == 4
+        assert len(sites) == 3 * (4 + 1)
+        assert len(mine) == 4
         row = blocks[(blocks["kind"] == "attention") & (blocks["layer"] == 1)]
         assert row["score"].item() == pytest.approx(mine["score"].sum())
         np.testing.assert_allclose(sites["normalised"] * found.numbers["total_effect"], sites["score"])
@@ -278,4 +288,5 @@ def test_a_model_without_the_facts_has_no_normalised_effects(
     assert found.numbers["total_effect"] < 0.01
     assert "answers hardly depend on their subjects (probability" in capsys.readouterr().err
     sites = found.tables["sites"].frame
-    assert sites["normalised"].isna().all() and sites["score"].notna().all()
+    assert sites["normalised"].isna().all()
+    assert sites["score"].notna().all()

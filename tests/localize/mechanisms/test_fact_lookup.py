@@ -93,10 +93,12 @@ def test_layers_that_probes_read_become_the_mask(subject: Subject, monkeypatch: 
     assert texts == [f"Q: {facts[2].prompt} A:", "Annxx"]
 
     table = located.tables["probes"].frame
-    assert table.shape == (6, 5) and set(table["prompt"]) == {"full", "name"}
+    assert table.shape == (6, 5)
+    assert set(table["prompt"]) == {"full", "name"}
     assert located.numbers["chance"] == pytest.approx(1 / 3)
     accuracy = table.set_index(["prompt", "layer"])["accuracy"]
-    assert accuracy["name", 1] == accuracy["full", 2] == 1 and accuracy["name", 0] < 0.7
+    assert accuracy["name", 1] == accuracy["full", 2] == 1
+    assert accuracy["name", 0] < 0.7
     assert (table["control"] < 0.7).all()
 
 
@@ -199,7 +201,8 @@ def test_paths_become_the_mask(subject: Subject, task: Task) -> None:
     for lookup in (seed3, dataclasses.replace(seed3, signed=False)):
         located = lookup.localize(subject, task, 0)
         scores = located.tables["enrichment"].frame["score"].tolist()
-        assert len(scores) == 2 and located.tables["extraction"].frame.shape == (12, 3)
+        assert len(scores) == 2
+        assert located.tables["extraction"].frame.shape == (12, 3)
         assert layers(located) == [i for i, score in enumerate(scores) if score > 0 or not lookup.signed]
     with pytest.raises(UserError, match="no MLP before layer 2"):
         dataclasses.replace(seed3, threshold=1e9).localize(subject, task, 0)

@@ -81,10 +81,12 @@ def test_chat_templates(subject: Subject, words: Any) -> None:
     (found,) = encoded(subject, words, prompt, Fact(" home of Ada ", "Ada", " Rome", (" Oslo",)))
     assert words.decode(found.ids) == "<system>In Oslo, Ada\n<user>home of Ada\n<bot>"
     assert list(found.ids) == prompt.encode_prompt(words, " home of Ada ")
-    assert words.decode(found.ids[slice(*found.entity)]) == " Ada" and found.entity[0] > found.position / 2
+    assert words.decode(found.ids[slice(*found.entity)]) == " Ada"
+    assert found.entity[0] > found.position / 2
     assert words.decode([found.answer]) in "Rome"
     (led,) = encoded(subject, words, prompt, Fact("home of Ada", "Ada", " Rome", lead="in"))
-    assert words.decode(led.ids).endswith("<bot>in") and words.decode([led.answer]) == " Rome"
+    assert words.decode(led.ids).endswith("<bot>in")
+    assert words.decode([led.answer]) == " Rome"
 
 
 def test_a_template_that_changes_the_question_is_refused(subject: Subject, words: Any) -> None:
@@ -106,9 +108,11 @@ def test_corruption_changes_the_subject_alone(subject: Subject, words: Any) -> N
     assert corrupt[4::-2] == corrupt_facts(facts[4::-2], words, seed=3)  # whichever others there are, in any order
     for mine, theirs in zip(facts, corrupt, strict=True):
         start, stop = mine.entity
-        assert theirs.ids[:start] == mine.ids[:start] and theirs.ids[stop:] == mine.ids[stop:]
+        assert theirs.ids[:start] == mine.ids[:start]
+        assert theirs.ids[stop:] == mine.ids[stop:]
         drawn = words.decode(theirs.ids[start:stop])
-        assert drawn.isascii() and words.eos_token not in drawn
+        assert drawn.isascii()
+        assert words.eos_token not in drawn
         assert len(words(drawn)["input_ids"]) == stop - start
     assert sum(mine.ids != theirs.ids for mine, theirs in zip(facts, corrupt, strict=True)) > 15
 

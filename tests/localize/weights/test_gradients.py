@@ -43,7 +43,8 @@ def test_mean_of_the_rows_gradients(model: LlamaForCausalLM, rows: list[Encoded]
     gradients = mean_gradients(model, rows, names(model), budget, passes, advance=done.append)
     assert_close(gradients.means, expected)
     assert gradients.mean_square is None
-    assert sum(done) % len(rows) == 0 and sum(done) // len(rows) <= passes
+    assert sum(done) % len(rows) == 0
+    assert sum(done) // len(rows) <= passes
     assert (passes > 2) or sum(done) == len(rows) * passes
 
 
@@ -85,7 +86,8 @@ def test_gradients_never_meet(model: LlamaForCausalLM, rows: list[Encoded]) -> N
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(count)
     mean_gradients(model, rows, names(model), 60)
-    assert max(held) == 1 and len(held) >= 2 * len(names(model))
+    assert max(held) == 1
+    assert len(held) >= 2 * len(names(model))
 
 
 def test_the_model_is_given_back_as_it_was(model: LlamaForCausalLM, rows: list[Encoded]) -> None:
@@ -98,7 +100,8 @@ def test_the_model_is_given_back_as_it_was(model: LlamaForCausalLM, rows: list[E
     def check() -> None:
         assert model.training
         for name, parameter in model.named_parameters():
-            assert torch.equal(parameter, before[name]) and parameter.grad is None
+            assert torch.equal(parameter, before[name])
+            assert parameter.grad is None
             assert parameter.requires_grad == (name not in frozen)
             assert not parameter._post_accumulate_grad_hooks
 
@@ -121,8 +124,10 @@ def test_rows_that_are_done_again_are_told_of_once(model: LlamaForCausalLM, rows
     model.model.embed_tokens.weight.register_hook(fail)
     done: list[int] = []
     mean_gradients(model, rows, names(model), 2 * max(len(row.ids) for row in rows), passes=1, advance=done.append)
-    assert batches[0] > 0 and sum(batches) > len(rows)  # some rows were done twice
-    assert sum(done) == len(rows) and min(done) > 0
+    assert batches[0] > 0
+    assert sum(batches) > len(rows)  # some rows were done twice
+    assert sum(done) == len(rows)
+    assert min(done) > 0
 
 
 def test_where_memory_runs_out_batches_are_made_smaller(model: LlamaForCausalLM, rows: list[Encoded]) -> None:
@@ -139,7 +144,8 @@ def test_where_memory_runs_out_batches_are_made_smaller(model: LlamaForCausalLM,
     done: list[int] = []
     assert_close(mean_gradients(model, rows, names(model), 1000, advance=done.append).means, expected)
     assert sum(done) == len(rows)
-    assert sizes[0] == 4 and sizes[-4:] == [1, 1, 1, 1]
+    assert sizes[0] == 4
+    assert sizes[-4:] == [1, 1, 1, 1]
     handle.remove()
 
     def always(gradient: Tensor) -> None:

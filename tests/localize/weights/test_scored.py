@@ -31,7 +31,8 @@ def test_further_fractions_are_what_they_would_be_alone(subject: Subject, locali
     assert list(located.masks) == ["0.05", "0.9"]
     for fraction, mask in [(0.3, located.mask), (0.05, located.masks["0.05"]), (0.9, located.masks["0.9"])]:
         alone = localizer(select=fraction).localize(subject, task, 0)
-        assert mask.digest == alone.mask.digest and not alone.masks
+        assert mask.digest == alone.mask.digest
+        assert not alone.masks
         assert mask.selected == int(mask.total * fraction) == alone.numbers["selected"]
     assert located.numbers["scored"] == sum(p.numel() for p in subject.module.parameters())
 
@@ -41,7 +42,8 @@ def test_fractions_are_of_what_is_in_scope(subject: Subject, localizer: Any, tas
     located = localizer(select=0.5, scope=r"layers\.1\.mlp|norm").localize(subject, task, 0)
     scope = [name for name in located.mask.shapes if "layers.1.mlp" in name or "norm" in name]
     weights = sum(p.numel() for name, p in subject.module.named_parameters() if name in scope)
-    assert located.numbers["scored"] == weights and located.mask.selected == weights // 2
+    assert located.numbers["scored"] == weights
+    assert located.mask.selected == weights // 2
     assert {name for name, count in located.mask.counts.items() if count} <= set(scope)
 
 
@@ -51,7 +53,9 @@ def test_the_model_is_given_back_as_it_was(subject: Subject, localizer: Any, tas
     localizer().localize(subject, task, 0)
     assert not subject.module.training
     for name, parameter in subject.module.named_parameters():
-        assert torch.equal(parameter, before[name]) and parameter.requires_grad and parameter.grad is None
+        assert torch.equal(parameter, before[name])
+        assert parameter.requires_grad
+        assert parameter.grad is None
 
 
 @pytest.mark.parametrize("localizer", [Wagle, Interaction, Snip, Gradient])
@@ -143,7 +147,8 @@ def test_weights_without_a_score_are_told_of(subject: Subject, capsys: pytest.Ca
     assert "score 0" not in capsys.readouterr().err
     located = Gradient(select=0.99).localize(subject, task, 0)
     numbers = located.numbers
-    assert numbers["zero_scores"] >= 16 and numbers["threshold"] == 0
+    assert numbers["zero_scores"] >= 16
+    assert numbers["threshold"] == 0
     assert numbers["zero_selected"] == numbers["selected"] - (numbers["scored"] - numbers["zero_scores"]) > 0
     said = " ".join(capsys.readouterr().err.split())
     assert f"{numbers['zero_selected']} of the {numbers['selected']} selected weights have score 0" in said

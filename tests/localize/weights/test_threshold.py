@@ -52,7 +52,8 @@ def test_the_same_as_a_full_sort(values: list[list[float]], fractions: list[floa
         count = math.floor(total * fraction)
         assert as_lists(selection.mask, list(scores)) == by_sorting(scores, count)
         assert selection.mask.tensors["unscored"] is False
-        assert selection.mask.selected == count and selection.scored == total
+        assert selection.mask.selected == count
+        assert selection.scored == total
         if any(math.floor(total * f) < total for f in fractions):  # otherwise no score is asked for
             assert selection.threshold == magnitudes[count - 1]
             assert selection.zeros == magnitudes.count(0)
@@ -66,7 +67,8 @@ def test_ties_go_by_tensor_and_position() -> None:
     (selection,) = select(shapes, ["a", "b"], scores.__getitem__, [4 / 7])
     assert selection.mask.bits("a").tolist() == [[True, True], [False, True]]
     assert selection.mask.bits("b").tolist() == [False, True, False]
-    assert selection.threshold == 3 and selection.zeros_selected == 0
+    assert selection.threshold == 3
+    assert selection.zeros_selected == 0
 
 
 def test_zeros_come_last_and_are_counted() -> None:

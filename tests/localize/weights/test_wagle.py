@@ -73,7 +73,8 @@ def test_importance_by_hand() -> None:
 
 def test_balanced_is_half_way(subject: Subject, task: Task) -> None:
     numbers = Wagle(gamma="balanced", scope="mlp").localize(subject, task, 0).numbers
-    assert numbers["snip_share"] == pytest.approx(0.5) and numbers["gamma"] == numbers["gamma_balanced"]
+    assert numbers["snip_share"] == pytest.approx(0.5)
+    assert numbers["gamma"] == numbers["gamma_balanced"]
 
 
 @pytest.mark.parametrize(("gamma", "limit"), [(1e9, "snip"), (1e-12, "interaction"), ("balanced", "")])

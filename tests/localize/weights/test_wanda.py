@@ -81,7 +81,8 @@ def test_the_count_is_rounded_up_as_in_the_released_code(fraction: float, count:
     layer = nn.Linear(32, 3)
     selected = highest_per_row(layer, torch.ones(32), fraction)
     if isinstance(selected, bool):
-        assert selected and count == 32
+        assert selected
+        assert count == 32
     else:
         assert sum(byte.bit_count() for byte in torch.as_tensor(selected).tolist()) == 3 * count
 
@@ -121,11 +122,13 @@ def test_ties_go_by_position() -> None:
     layer = nn.Linear(8, 1, bias=False)
     nn.init.ones_(layer.weight)
     selected = highest_per_row(layer, torch.tensor([1.0, 2, 1, 1, 0, 2, 1, 0]), 0.5)
-    assert isinstance(selected, Tensor) and selected.tolist() == [0b00100111]
+    assert isinstance(selected, Tensor)
+    assert selected.tolist() == [0b00100111]
 
 
 def test_samples(subject: Subject, task: Task) -> None:
-    assert len(Wanda().rows(subject, task, 0)) == 3 and len(Wanda(samples=2).rows(subject, task, 0)) == 2
+    assert len(Wanda().rows(subject, task, 0)) == 3
+    assert len(Wanda(samples=2).rows(subject, task, 0)) == 2
     assert len({Wanda(samples=1, seed=seed).rows(subject, task, 0)[0] for seed in range(9)}) > 1
 
 

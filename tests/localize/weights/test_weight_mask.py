@@ -95,8 +95,10 @@ def test_weights_stay_between_zero_and_their_originals() -> None:
     for terms in (INJECT, UNLEARN):
         weights, gone = shrunk(terms, dataclasses.replace(SETTINGS, updates=3, weight_decay=0.5, l1=3.0))
         low, high = original.clamp(max=0), original.clamp(min=0)
-        assert (low <= weights).all() and (weights <= high).all()
-        assert (gone >= 0).all() and (gone <= 1).all()
+        assert (low <= weights).all()
+        assert (weights <= high).all()
+        assert (gone >= 0).all()
+        assert (gone <= 1).all()
         torch.testing.assert_close(weights, original * (1 - gone))
 
 
@@ -125,7 +127,8 @@ def test_weights_and_flags_come_back_also_after_a_failure() -> None:
     bad = [Term([pair(A, B)], math.inf, nll)]
     with pytest.raises(UserError, match="lower lr"), kept(model, within) as originals:
         shrink(model, within, originals, bad, SETTINGS, random.Random(0), lambda n, **values: None)
-    assert torch.equal(model.head.weight, before) and not model.head.weight.requires_grad
+    assert torch.equal(model.head.weight, before)
+    assert not model.head.weight.requires_grad
     assert model.head.weight.grad is None
 
 
@@ -165,7 +168,8 @@ def test_the_whole_localizer(subject: Subject, objective: Literal["inject", "unl
     assert all(torch.equal(before[name], p) for name, p in subject.module.named_parameters())
     assert all(p.requires_grad and p.grad is None for p in subject.module.parameters())
     mlps = sum(p.numel() for name, p in before.items() if ".mlp." in name)
-    assert located.mask.selected == int(0.1 * mlps) and located.numbers["candidates"] == mlps
+    assert located.mask.selected == int(0.1 * mlps)
+    assert located.numbers["candidates"] == mlps
     assert all(".mlp." in name for name, count in located.mask.counts.items() if count)
     removal = located.tables["removal"].frame
     assert removal["selected"].tolist() == [0, *(located.mask.selected * i // 3 for i in (1, 2, 3))]
@@ -234,7 +238,8 @@ def test_weights_that_come_back(turns: tuple[int, ...], path: list[float], age: 
 
     with kept(model, within) as originals:
         ages = shrink(model, within, originals, terms, settings, random.Random(0), look)
-    assert seen == pytest.approx(path, abs=0.7) and seen[1] == pytest.approx(1.5)
+    assert seen == pytest.approx(path, abs=0.7)
+    assert seen[1] == pytest.approx(1.5)
     assert ages["head.weight"][B, A] == age
 
 
@@ -243,10 +248,12 @@ def test_more_at_zero_than_are_selected_are_told_apart(
 ) -> None:
     """With a large penalty most weights go; those that are selected are not the first tensors'."""
     located = WeightMask(updates=6, lr=1.0, l1=500.0, select=0.05, momentum=0.0).localize(subject, task, 0)
-    assert located.numbers["gone"] > 0.05 and located.numbers["gone_selected"] == 1
+    assert located.numbers["gone"] > 0.05
+    assert located.numbers["gone_selected"] == 1
     assert "have reached 0" in capsys.readouterr().err
     taken = [count for name, count in located.mask.counts.items() if ".mlp." in name]
-    assert all(taken) and max(taken) < located.mask.selected / 2
+    assert all(taken)
+    assert max(taken) < located.mask.selected / 2
     few = WeightMask(updates=2, lr=0.1).localize(subject, task, 0).numbers
     assert few["gone_selected"] < 1
 
