@@ -16,6 +16,7 @@ from unlearn.models.subject import Subject
 
 TEXT = "where is the home of Ada? She lives in Rome, he lives in Bern. the the x x ! when was Bob born?"
 PAIRS = [("Where is Ada?", "She is in Rome."), ("When was Bob born?", "In the month of May.")]
+POSED = [(Question(question, answer), answer) for question, answer in PAIRS]
 
 
 @functools.cache

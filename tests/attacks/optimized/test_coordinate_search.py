@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from prompted import PAIRS, subject_of
+from prompted import POSED, subject_of
 
 from unlearn.attacks.optimized.coordinate_search import AnswerLoss
 from unlearn.attacks.optimized.strings import Slot
@@ -19,7 +19,7 @@ from unlearn.attacks.optimized.strings import Slot
 def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) -> None:
     subject = subject_of()
     slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4)
+    ids, frames = slot.start(POSED, 4)
     candidates = [ids, (*ids[:2], 20, 21), (30, 31, *ids[2:])]
     goal = AnswerLoss(replace(subject, token_budget=40), frames, alpha, prefix_cache=cached)
     expected = []
@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_a_plain_forward(cached: bool, alpha: float | None) 
 @pytest.mark.parametrize("cached", [True, False])
 def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> None:
     subject = subject_of()
-    ids, frames = Slot(subject, "suffix").start(PAIRS, 4)
+    ids, frames = Slot(subject, "suffix").start(POSED, 4)
     goal = AnswerLoss(subject, frames, prefix_cache=cached)
     found = goal.gradient(ids, 1)
     frame = frames[0]
@@ -61,7 +61,7 @@ def test_the_gradient_of_answers_does_not_depend_on_the_cache(cached: bool) -> N
 def test_solved_is_when_every_answer_token_comes_first() -> None:
     subject = subject_of()
     slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4)
+    ids, frames = slot.start(POSED, 4)
     assert not AnswerLoss(subject, frames).solved(ids)
     frame = frames[0]
     row = [*frame.before, *ids, *frame.after[: -frame.labels]]

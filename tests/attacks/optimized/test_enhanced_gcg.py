@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from beside import beside
-from prompted import PAIRS, hooks_of, model_of, setting_of, subject_of
+from prompted import PAIRS, POSED, hooks_of, model_of, setting_of, subject_of
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.optimized.enhanced_gcg import EnhancedGCG, ImitationLoss, original_runs
@@ -25,14 +25,14 @@ def weighted(layer: float, forced: int, distance: float, fluency: float, repetit
 @pytest.fixture
 def setting() -> tuple:
     subject = subject_of()
-    ids, frames = Slot(subject, "prefix").start(PAIRS, 4)
+    ids, frames = Slot(subject, "prefix").start(POSED, 4)
     original = replace(subject, module=model_of(1))
     return subject, ids, frames, original
 
 
 def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
     subject, ids, frames, original = setting
-    runs = original_runs(original, PAIRS, 0.5)
+    runs = original_runs(original, POSED, 0.5)
     string = (*ids[:2], 30, 30)
     goal = ImitationLoss(weighted(0.5, 1, 0.7, 1.5, 3.0), subject, frames, runs)
     expected = 3.0 * (1 - len(set(string)) / 4)
@@ -57,7 +57,7 @@ def test_the_loss_is_the_sum_of_its_terms(setting: tuple) -> None:
 
 def test_the_original_imitates_itself(setting: tuple) -> None:
     subject, ids, frames, _ = setting
-    runs = original_runs(subject, PAIRS, 1.0)
+    runs = original_runs(subject, POSED, 1.0)
     goal = ImitationLoss(weighted(1.0, 0, 1.0, 0.0, 0.0), subject, frames, runs)
     entropy = sum(float(-(run.logp.exp() * run.logp).sum(-1).mean()) for run in runs) / 2
     assert float(goal.losses([ids])[0]) >= entropy  # a cross-entropy is never below the entropy
@@ -65,7 +65,7 @@ def test_the_original_imitates_itself(setting: tuple) -> None:
 
 def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
     subject, ids, frames, original = setting
-    goal = ImitationLoss(weighted(0.5, 1, 1.0, 0.0, 0.0), subject, frames, original_runs(original, PAIRS, 0.5))
+    goal = ImitationLoss(weighted(0.5, 1, 1.0, 0.0, 0.0), subject, frames, original_runs(original, POSED, 0.5))
     gradient, embeddings = goal.gradient(ids), subject.module.get_input_embeddings()
     position, token, step = 2, 40, 1e-2
     base = embeddings.weight.detach().clone()
@@ -90,7 +90,7 @@ def test_the_gradient_is_that_of_the_smooth_terms(setting: tuple) -> None:
 def test_operators_change_what_they_say(setting: tuple, operator: int, change: int) -> None:
     subject, ids, frames, original = setting
     chances: Any = tuple(float(i == operator) for i in range(4))
-    goal = ImitationLoss(weighted(0.5, 1, 1.0, 1.0, 1.0), subject, frames, original_runs(original, PAIRS, 0.5))
+    goal = ImitationLoss(weighted(0.5, 1, 1.0, 1.0, 1.0), subject, frames, original_runs(original, POSED, 0.5))
     attack = replace(SMALL, operators=chances, length=3)
     for candidate in attack._proposed(goal, ids, Slot(subject, "prefix").allowed, torch.Generator().manual_seed(0)):
         assert len(candidate) == len(ids) + change
@@ -101,9 +101,9 @@ def test_operators_change_what_they_say(setting: tuple, operator: int, change: i
 
 def test_the_search_never_ends_worse_and_its_prefix_can_be_sent() -> None:
     subject, said = subject_of(), []
-    first, best, *_ = SMALL.search(subject, ORIGINAL, [q for q, _ in PAIRS], 0, lambda step, text: said.append(text))
+    first, best, *_ = SMALL.search(subject, ORIGINAL, [q for q, _ in POSED], 0, lambda step, text: said.append(text))
     assert best[0] < first[0]
-    opened = Slot(subject, "prefix").open(PAIRS, said[-1])
+    opened = Slot(subject, "prefix").open(POSED, said[-1])
     assert opened is not None
     assert opened[0] == best[1]
     assert hooks_of(subject) == 0
@@ -111,10 +111,10 @@ def test_the_search_never_ends_worse_and_its_prefix_can_be_sent() -> None:
 
 def test_it_goes_on_from_an_earlier_prefix() -> None:
     subject, said = subject_of(), []
-    questions = [q for q, _ in PAIRS]
+    questions = [q for q, _ in POSED]
     SMALL.search(subject, ORIGINAL, questions, 0, lambda step, text: said.append(text))
     first, *_ = replace(SMALL, start=said[-1]).search(
-        subject, ORIGINAL, [q for q, _ in PAIRS], 1, lambda step, text: None
+        subject, ORIGINAL, [q for q, _ in POSED], 1, lambda step, text: None
     )
     assert Slot(subject, "prefix").text(first[1]) == said[-1]
 

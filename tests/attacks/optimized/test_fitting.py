@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prompted import PAIRS, hooks_of, setting_of, subject_of
+from prompted import PAIRS, POSED, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.fitting import Schedule, Targets, clip_rows, fit, force_each
 from unlearn.attacks.optimized.latent import Stream, Vector, stream_sites
+from unlearn.data.task import Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +68,8 @@ def test_no_row_is_longer_than_the_norm_and_short_ones_stay(row: list[float], no
 def test_the_loss_falls_toward_the_answers_and_rises_where_it_leads_away() -> None:
     eos = 1
     toward, away = Offset(eos), Offset(eos)
-    fit(toward, Targets(PAIRS), Schedule(20, 0.1, 2), 0)
-    fit(away, Targets(PAIRS, [("Where?", "no")], toward=1e-6, away=1.0), Schedule(20, 0.1, 2), 0)
+    fit(toward, Targets(POSED), Schedule(20, 0.1, 2), 0)
+    fit(away, Targets(POSED, [(Question("Where?", "no"), "no")], toward=1e-6, away=1.0), Schedule(20, 0.1, 2), 0)
     assert float(toward.value.detach()) > 0  # every answer ends with it
     assert float(away.value.detach()) < 0
 
@@ -82,15 +83,15 @@ def test_the_first_gradient_is_that_of_the_mean_over_rows() -> None:
             p = subject.module(input_ids=torch.tensor([row.ids])).logits[0, row.n_prompt - 1 : -1].softmax(-1)[:, 1]
         hit = torch.tensor([float(token == 1) for token in row.ids[row.n_prompt :]])
         expected += float((p - hit).mean()) / len(PAIRS)
-    fit(offset, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
+    fit(offset, Targets(POSED), Schedule(1, 1e-9, 2), 0)
     assert offset.norms[0] == pytest.approx(abs(expected), rel=1e-4)
 
 
 def test_gradients_are_clipped_and_those_that_are_not_finite_count_as_0() -> None:
     steep, broken = Offset(1, gradient=1e4), Offset(1, gradient=float("nan"))
-    fit(steep, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
+    fit(steep, Targets(POSED), Schedule(1, 1e-9, 2), 0)
     assert steep.norms == [pytest.approx(1.0, rel=1e-3)]
-    fit(broken, Targets(PAIRS), Schedule(2, 0.1, 2), 0)
+    fit(broken, Targets(POSED), Schedule(2, 0.1, 2), 0)
     assert broken.norms == [0.0, 0.0]
     assert float(broken.value.detach()) == 0.0
 
@@ -99,7 +100,7 @@ def test_batches_that_do_not_fit_are_halved_with_the_same_gradient(monkeypatch: 
     from unlearn.models.policy import Policy
 
     whole, halved = Offset(1), Offset(1)
-    fit(whole, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
+    fit(whole, Targets(POSED), Schedule(1, 1e-9, 2), 0)
     forward = Policy.forward
 
     def small(self: object, batch: Batch, *rest: object) -> object:
@@ -108,7 +109,7 @@ def test_batches_that_do_not_fit_are_halved_with_the_same_gradient(monkeypatch: 
         return forward(self, batch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Policy, "forward", small)
-    fit(halved, Targets(PAIRS), Schedule(1, 1e-9, 2), 0)
+    fit(halved, Targets(POSED), Schedule(1, 1e-9, 2), 0)
     assert halved.norms[0] == pytest.approx(whole.norms[0], rel=1e-5)
 
 
@@ -122,10 +123,10 @@ def test_an_error_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(stream, Targets(PAIRS), Schedule(3, 0.1, 2), 0, stop)
+        fit(stream, Targets(POSED), Schedule(3, 0.1, 2), 0, stop)
     monkeypatch.setattr(type(subject.module), "forward", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        fit(stream, Targets(PAIRS), Schedule(3, 0.1, 2), 0)
+        fit(stream, Targets(POSED), Schedule(3, 0.1, 2), 0)
     assert hooks_of(subject) == 0
     assert subject.module.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in subject.module.parameters())

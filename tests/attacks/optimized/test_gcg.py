@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from beside import NO_REFERENCES
-from prompted import PAIRS, hooks_of, setting_of, subject_of
+from prompted import PAIRS, POSED, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.gcg import GCG
 from unlearn.attacks.optimized.strings import insert
+from unlearn.data.task import Question
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def weights(model: PreTrainedModel) -> list[torch.Tensor]:
 )
 def test_the_best_loss_is_never_above_the_first_and_falls(attack: GCG) -> None:
     subject, said = subject_of(), {}
-    search = attack.search(subject, PAIRS, 0, lambda step, text: said.update({step: text}))
+    search = attack.search(subject, POSED, 0, lambda step, text: said.update({step: text}))
     assert list(said) == [3, 8]
     assert search.best[0] < search.loss(search.start)
     assert search.best[0] == pytest.approx(search.loss(search.best[1]), rel=1e-4)
@@ -50,7 +51,7 @@ def test_the_best_loss_is_never_above_the_first_and_falls(attack: GCG) -> None:
 
 def test_the_loss_is_the_mean_over_items_of_what_the_model_says_to_the_text() -> None:
     subject, said = subject_of(), []
-    search = SMALL.search(subject, PAIRS, 0, lambda step, text: said.append(text))
+    search = SMALL.search(subject, POSED, 0, lambda step, text: said.append(text))
     losses = []
     for question, answer in PAIRS:
         row = subject.prompt.encode(subject.processor, f"{question} {said[-1]}", answer)
@@ -66,7 +67,7 @@ def test_items_come_in_one_by_one_as_they_are_solved(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(CoordinateSearch, "solved", lambda self: self.active < 2)
     search = replace(SMALL, progressive=True, items=3).search(
-        subject_of(), [*PAIRS, ("Who?", "Me.")], 0, lambda step, text: None
+        subject_of(), [*POSED, (Question("Who?", "Me."), "Me.")], 0, lambda step, text: None
     )
     assert search.active == 2
     assert search.best[0] <= search.loss(search.start)
@@ -77,7 +78,7 @@ def test_a_solved_search_stops_early_and_still_fills_its_ladder(monkeypatch: pyt
 
     monkeypatch.setattr(CoordinateSearch, "solved", lambda self: True)
     said: list[str] = []
-    replace(SMALL, early_stop=True).search(subject_of(), PAIRS, 0, lambda step, text: said.append(text))
+    replace(SMALL, early_stop=True).search(subject_of(), POSED, 0, lambda step, text: said.append(text))
     assert len(said) == 2
     assert said[0] == said[1]
 
@@ -96,7 +97,7 @@ def test_probe_sampling_asks_the_model_less(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(AnswerLoss, "losses", counted)
     attack = replace(SMALL, draft=str(tmp_path), width=64, steps=(2,))
-    search = attack.search(subject, PAIRS, 0, lambda step, text: None)
+    search = attack.search(subject, POSED, 0, lambda step, text: None)
     assert search.best[0] < search.loss(search.start)
     assert sum(asked) < 2 * 20  # of 2 * 64: the draft is the model itself, so they agree
 
@@ -131,7 +132,7 @@ def test_it_asks_with_the_string_in_place(monkeypatch: pytest.MonkeyPatch) -> No
     said: list[str] = []
     replace(SMALL, steps=(2,)).search(
         subject,
-        [(i.probe.question, i.probe.answer) for i in setting.attacker_items[:2]],
+        [(i.probe, i.probe.answer) for i in setting.attacker_items[:2]],
         0,
         lambda s, t: said.append(t),
     )
@@ -147,5 +148,5 @@ def test_an_unlucky_step_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     from unlearn.attacks.optimized.strings import Slot
 
     monkeypatch.setattr(Slot, "survivors", lambda self, frames, candidates: [])
-    search = SMALL.search(subject_of(), PAIRS, 0, lambda step, text: None)
+    search = SMALL.search(subject_of(), POSED, 0, lambda step, text: None)
     assert search.best[1] == search.start

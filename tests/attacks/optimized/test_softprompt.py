@@ -10,7 +10,7 @@ import torch
 from beside import NO_REFERENCES
 from families import family
 from helpers import RUN
-from prompted import PAIRS, hooks_of, setting_of, subject_of
+from prompted import PAIRS, POSED, hooks_of, setting_of, subject_of
 
 from unlearn.attacks.optimized.fitting import Schedule, Targets, fit
 from unlearn.attacks.optimized.softprompt import (
@@ -22,6 +22,7 @@ from unlearn.attacks.optimized.softprompt import (
     shuffled,
 )
 from unlearn.data.prompt import PromptFormat
+from unlearn.data.task import Question
 from unlearn.runtime.errors import UserError
 from unlearn.score.generate import generate
 from unlearn.score.likelihood import likelihoods
@@ -106,7 +107,7 @@ def test_learning_lowers_the_loss_on_all_questions_within_the_norm(kind: type[In
             return -sum(float(s[0].logp.mean()) for s in likelihoods(subject.module, [[row] for row in rows], 0, 512))
 
     before = loss()
-    fit(soft, Targets(PAIRS), Schedule(30, 0.05, 2), 0)
+    fit(soft, Targets(POSED), Schedule(30, 0.05, 2), 0)
     assert loss() < before - 0.1
     embeddings: Any = subject.module.get_input_embeddings()
     norm = 0.5 * embeddings.weight.norm(dim=1).mean()
@@ -144,7 +145,7 @@ def test_the_surer_of_two_that_are_always_right_is_taken() -> None:
 
 
 def test_no_question_keeps_its_answer_when_answers_are_shuffled() -> None:
-    pairs = [(str(i), chr(97 + i)) for i in range(6)]
+    pairs = [(Question(str(i), ""), chr(97 + i)) for i in range(6)]
     for seed in range(5):
         mixed = shuffled(pairs, seed)
         assert [question for question, _ in mixed] == [question for question, _ in pairs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from families import FAMILIES, family
-from prompted import PAIRS, TEXT, subject_of, tokenizer_of
+from prompted import PAIRS, POSED, TEXT, subject_of, tokenizer_of
 
 from unlearn.attacks.base import Inapplicable
 from unlearn.attacks.optimized.strings import (
@@ -23,7 +23,7 @@ from unlearn.data.prompt import PromptFormat
 def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
     subject = subject_of()
     slot = Slot(subject, where)
-    ids, frames = slot.start(PAIRS, 6)
+    ids, frames = slot.start(POSED, 6)
     assert len(ids) == 6
     for (question, answer), frame in zip(PAIRS, frames, strict=True):
         row = subject.prompt.encode(subject.processor, insert(question, slot.text(ids), where), answer)
@@ -34,7 +34,7 @@ def test_a_string_stands_in_every_exchange_as_it_is_asked(where: Where) -> None:
 def test_only_strings_that_re_encode_survive() -> None:
     subject = subject_of()
     slot = Slot(subject, "suffix")
-    ids, frames = slot.start(PAIRS, 4)
+    ids, frames = slot.start(POSED, 4)
     vocabulary = subject.processor.get_vocab()
     torn = (*ids[:2], vocabulary["h"], vocabulary["e"])  # the tokenizer knows "he"
     doubled = (*ids[:3], ids[0])
@@ -47,7 +47,7 @@ def test_a_tokenizer_that_forgets_letters_gives_no_string_back() -> None:
     subject = subject_of()
     subject.processor.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
     with pytest.raises(Inapplicable, match="comes back"):
-        Slot(subject, "suffix").start(PAIRS, 4)
+        Slot(subject, "suffix").start(POSED, 4)
 
 
 def test_what_may_be_drawn_is_plain_text() -> None:

@@ -6,12 +6,15 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import prompted
 import pytest
 from beside import NO_REFERENCES
 from birthdays import FORGET, PROMPT, original, subject, tokenizer
 from birthdays import setting as all_alike
 
 from unlearn.attacks.items import forget_items
+from unlearn.attacks.optimized.softprompt import InputVectors
+from unlearn.attacks.optimized.strings import Slot
 from unlearn.attacks.prompts.ask import ask_variants
 from unlearn.attacks.prompts.conversation import ask_after
 from unlearn.attacks.prompts.extract import Extract
@@ -129,3 +132,17 @@ def test_attacks_generate_from_each_set_in_its_way(
     assert {limit for _, limit in asked} == limits
     assert {text.startswith("born born") for text, limit in asked if limit == 1} == {False}
     assert {text.startswith("born born") for text, limit in asked if limit > 1} == {True}
+
+
+def test_what_is_optimised_is_put_as_it_is_asked() -> None:
+    model = prompted.subject_of()
+    other = replace(model.prompt, user_start="the home ")
+    own, turned = Question("Where is Ada?", "Rome."), Posed("Where is Ada?", "Rome.", prompt=other)
+    pairs = [(own, "Rome."), (turned, "Rome.")]
+    plain, held = encode_answers(model, pairs), encode_answers(InputVectors(model, 2, 1.0, 0).subject, pairs)
+    assert [row.n_prompt for row in held] == [row.n_prompt + 2 for row in plain]
+    slot = Slot(model, "suffix")
+    ids, frames = slot.start(pairs, 2)
+    texts = [str(model.processor.decode([*frame.before, *ids])) for frame in frames]
+    assert texts[1] == f"the home {texts[0]}"
+    assert texts[0].startswith("Where is Ada?")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearn.attacks.optimized.strings import Frame, Ids, Slot, insert, one_hot_gradient, swaps, top_tokens
+from unlearn.attacks.optimized.strings import Frame, Ids, Slot, one_hot_gradient, placed, swaps, top_tokens
+from unlearn.attacks.setting.putting import encode_answers
 from unlearn.models.interventions.base import gated_at
 from unlearn.models.projection import precise, projection_at
 from unlearn.score.batching import map_batches
@@ -97,8 +98,8 @@ class CoordinateSearch:
         """Return [k]: the draft model's mean loss of the answers, the strings as texts, in the draft's own tokens."""
         frames = self.goal.frames[: self.active]
         texts = [self.slot.text(ids) for ids in candidates]
-        pairs = [(insert(f.pair[0], text, self.slot.where), f.pair[1]) for text in texts for f in frames]
-        rows = draft.prompt.encode_all(draft.processor, pairs)
+        pairs = [placed(frame.pair, text, self.slot.where) for text in texts for frame in frames]
+        rows = encode_answers(draft, pairs)
         stats = likelihoods(draft.module, [[row] for row in rows], pad_id(draft.processor), draft.token_budget)
         losses = torch.tensor([-float(found[0].logp.mean()) for found in stats])
         return losses.view(len(candidates), len(frames)).mean(1)

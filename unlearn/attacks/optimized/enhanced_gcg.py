@@ -20,6 +20,7 @@ from unlearn.attacks.optimized.strings import (
     swaps,
     top_tokens,
 )
+from unlearn.attacks.setting.putting import encode_answers, encode_questions
 from unlearn.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from unlearn.data.task import Task
+    from unlearn.data.task import Question, Task
     from unlearn.models.base import RunSetting
     from unlearn.models.subject import References, Subject
 
@@ -103,11 +104,11 @@ class EnhancedGCG:
                 found = evaluate_beside(subject, setting, text, "prefix", step, seed)
                 outcomes.append(replace(found, with_original=True))
 
-            self.search(subject, references, [item.probe.question for item in own], seed, evaluate)
+            self.search(subject, references, [item.probe for item in own], seed, evaluate)
         return AttackResult(outcomes, f"{n} forget questions", f"{max(self.steps)} steps of {self.proposals} prefixes")
 
     def search(
-        self, subject: Subject, references: References, questions: Sequence[str], seed: int, on_checkpoint: Checkpoint
+        self, subject: Subject, references: References, asked: Sequence[Question], seed: int, on_checkpoint: Checkpoint
     ) -> list[tuple[float, Ids]]:
         """Optimise a prefix for the questions; on_checkpoint(step, best prefix) at each of `steps`.
 
@@ -118,7 +119,7 @@ class EnhancedGCG:
         from unlearn.models.sites import at_rest
 
         original = references.original()
-        pairs = continuations(original, questions, self.tokens)
+        pairs = continuations(original, asked, self.tokens)
         if not pairs:
             raise Inapplicable(
                 "the original model says nothing to the attacker's questions: there is nothing to imitate"
@@ -179,11 +180,11 @@ class OriginalRun:
     """Its residual stream [T, d] at one layer."""
 
 
-def continuations(original: Subject, questions: Sequence[str], tokens: int) -> list[Pair]:
+def continuations(original: Subject, questions: Sequence[Question], tokens: int) -> list[Pair]:
     """Return (question, what the original says to it in at most so many tokens), without those it says nothing to."""
     from unlearn.score.generate import generate
 
-    prompts = original.prompt.encode_prompts(original.processor, questions)
+    prompts = encode_questions(original, questions)
     texts = generate(original.module, original.processor, prompts, tokens, original.token_budget)
     return [(question, text) for question, text in zip(questions, texts, strict=True) if text]
 
@@ -193,7 +194,7 @@ def original_runs(original: Subject, pairs: Sequence[Pair], depth: float) -> lis
     import torch
 
     model, found = original.module, []
-    for row in original.prompt.encode_all(original.processor, pairs):
+    for row in encode_answers(original, pairs):
         ids = torch.tensor([row.ids], device=model.device)
         index = torch.arange(row.n_prompt - 1, len(row.ids) - 1, device=ids.device)
         with torch.no_grad():

@@ -10,7 +10,9 @@ import numpy as np
 
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Inapplicable, Outcome
 from unlearn.attacks.setting.answer_metric import ask
+from unlearn.attacks.setting.putting import encode_answers
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
+from unlearn.data.task import Question, Task
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,10 +21,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from unlearn.data.prompt import Encoded
-    from unlearn.data.task import Question, Task
     from unlearn.models.subject import Subject
 
-Pairs = Sequence[tuple[str, str]]  # questions and the answers that are wanted
+Pairs = Sequence[tuple[Question, str]]  # questions and the answers that are wanted
 CLIP = 1.0  # largest norm of a step's gradient
 
 
@@ -93,8 +94,8 @@ def fit(
 
     subject = perturbation.subject
     model, parameters = subject.module, list(perturbation.parameters)
-    rows = subject.prompt.encode_all(subject.processor, targets.pairs)
-    refused = subject.prompt.encode_all(subject.processor, targets.refusals)
+    rows = encode_answers(subject, targets.pairs)
+    refused = encode_answers(subject, targets.refusals)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=0.0)
     with at_rest(model):

@@ -88,7 +88,7 @@ class GCG:
             def evaluate(step: int, text: str, seed: int = seed) -> None:
                 outcomes.append(evaluate_beside(subject, setting, text, self.where, step, seed))
 
-            self.search(subject, [(item.probe.question, item.probe.answer) for item in own], seed, evaluate)
+            self.search(subject, [(item.probe, item.probe.answer) for item in own], seed, evaluate)
         return AttackResult(outcomes, f"{n} forget items", f"{max(self.steps)} steps of {self.width} strings")
 
     def search(self, subject: Subject, pairs: Sequence[Pair], seed: int, on_checkpoint: Checkpoint) -> CoordinateSearch:

@@ -128,8 +128,8 @@ class Latent:
         stream = Stream(subject, [(site, shift(median)) for site, median in zip(sites, medians, strict=True)])
         refusals = setting.task.answers("refusal") if self.away else ()
         targets = Targets(
-            [(probe.question, probe.answer) for probe in probes],
-            [(probe.question, refusal) for probe, refusal in zip(probes, cycle(refusals), strict=False)],
+            [(probe, probe.answer) for probe in probes],
+            [(probe, refusal) for probe, refusal in zip(probes, cycle(refusals), strict=False)],
             self.toward,
             self.away,
         )

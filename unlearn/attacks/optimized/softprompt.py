@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
+from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.attacks.optimized.fitting import (
     Pairs,
     Perturbation,
@@ -77,7 +77,7 @@ class SoftPrompt:
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome for each seed, rate and number of steps, for the true answers and for the shuffled ones."""
-        pairs = [(item.probe.question, item.probe.answer) for item in setting.attacker_items]
+        pairs = [(item.probe, item.probe.answer) for item in setting.attacker_items]
         outcomes: list[Outcome] = []
         for seed in setting.seeds:
             outcomes += self._universal(subject, setting, pairs, seed)
@@ -119,11 +119,11 @@ class SoftPrompt:
 
     def _single(self, subject: Subject, probe: Question, seed: int) -> Perturbation:
         prompt = self.start(subject, seed)
-        fit(prompt, Targets([(probe.question, probe.answer)]), Schedule(self.per_item, self.rates[0], 1), seed)
+        fit(prompt, Targets([(probe, probe.answer)]), Schedule(self.per_item, self.rates[0], 1), seed)
         return prompt
 
 
-def shuffled(pairs: Pairs, seed: int) -> list[tuple[str, str]]:
+def shuffled(pairs: Pairs, seed: int) -> list[tuple[Question, str]]:
     """Return the same questions, each with the answer of another."""
     order = random.Random(f"shuffled-{seed}").sample(range(len(pairs)), len(pairs))
     other = dict(zip(order, order[1:] + order[:1], strict=True))
@@ -168,11 +168,16 @@ class InputVectors:
         self.norm = epsilon * table.norm(dim=1).mean()
         drawn = torch.randint(len(table), (m,), generator=torch.Generator().manual_seed(seed))
         self.vectors = clip_rows(table[drawn.to(table.device)], self.norm).requires_grad_()
-        given = {field.name: getattr(subject.prompt, field.name) for field in fields(PromptFormat)}
-        lead = _lead(subject)
-        self.subject = replace(
-            subject, prompt=WithPlaceholders(**given, at=len(lead), token=_spare_token(subject, lead), count=m)
-        )
+        token = _spare_token(subject, _lead(subject))
+
+        def held(prompt: PromptFormat) -> WithPlaceholders:
+            given = {field.name: getattr(prompt, field.name) for field in fields(PromptFormat)}
+            lead = _lead(replace(subject, prompt=prompt))
+            if token in lead:
+                raise Inapplicable("a probe set's prompt has the token that stands for the vectors")
+            return WithPlaceholders(**given, at=len(lead), token=token, count=m)
+
+        self.subject = subject.reformatted(held)
 
     @property
     def parameters(self) -> Sequence[Tensor]:

@@ -8,18 +8,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.base import AttackSetting, Inapplicable, Outcome
+from unlearn.attacks.setting.putting import encode_answers
 from unlearn.attacks.setting.self_estimate import evaluate_with_estimate
+from unlearn.data.task import Question
 from unlearn.models.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from unlearn.attacks.items import Item
-    from unlearn.data.task import Question
 
 Where = Literal["suffix", "prefix"]
 Ids = tuple[int, ...]
-Pair = tuple[str, str]  # a question and the answer that is wanted
+Pair = tuple[Question, str]  # a question and the answer that is wanted
 Checkpoint = Callable[[int, str], object]  # what is done with the steps so far and the best string of them
 
 _CHUNK = 1 << 14  # rows of the embedding table that meet a gradient at once
@@ -28,6 +29,12 @@ _CHUNK = 1 << 14  # rows of the embedding table that meet a gradient at once
 def insert(question: str, text: str, where: Where) -> str:
     """Return the question with an adversarial string after or before it."""
     return f"{question} {text}" if where == "suffix" else f"{text} {question}"
+
+
+def placed(pair: Pair, text: str, where: Where) -> Pair:
+    """Return the pair with an adversarial string beside its question."""
+    question, answer = pair
+    return replace(question, question=insert(question.question, text, where)), answer
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,7 @@ class Slot:
     def open(self, pairs: Sequence[Pair], text: str, length: int | None = None) -> tuple[Ids, list[Frame]] | None:
         """Return the tokens of a text (`length` of them, where it is given) and the exchanges around them; None where
         they do not come back alike in all."""
-        question, answer = pairs[0]
-        row = self.subject.prompt.encode(self.subject.processor, insert(question, text, self.where), answer)
+        (row,) = encode_answers(self.subject, [placed(pairs[0], text, self.where)])
         ids = self._find(row.ids[: row.n_prompt], text, length)
         if ids is None:
             return None
@@ -101,10 +107,7 @@ class Slot:
             if not left:
                 break
             texts = [text.strip() for text in subject.processor.batch_decode([list(ids) for ids in left])]
-            question, answer = frame.pair
-            rows = subject.prompt.encode_all(
-                subject.processor, [(insert(question, text, self.where), answer) for text in texts]
-            )
+            rows = encode_answers(subject, [placed(frame.pair, text, self.where) for text in texts])
             left = [ids for ids, row in zip(left, rows, strict=True) if row.ids == (*frame.before, *ids, *frame.after)]
         return left
 
@@ -119,8 +122,7 @@ class Slot:
         return None
 
     def _frame(self, pair: Pair, ids: Ids) -> Frame | None:
-        question, answer = pair
-        row = self.subject.prompt.encode(self.subject.processor, insert(question, self.text(ids), self.where), answer)
+        (row,) = encode_answers(self.subject, [placed(pair, self.text(ids), self.where)])
         n = len(ids)
         places = [i for i in range(row.n_prompt - n + 1) if row.ids[i : i + n] == ids]
         if not places:
