@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from unlearn.metrics.recall import Recall, contains
+from unlearn.data.words import contains
+from unlearn.metrics.recall import Recall
 
 
 @pytest.mark.parametrize(

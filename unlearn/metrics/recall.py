@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from unlearn.data.words import contains
 from unlearn.metrics.base import EDITING, FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import clusters
 
@@ -70,8 +70,3 @@ class Recall:
             )
             for probe, rows in asked.groupby("probe", sort=False)
         ]
-
-
-def contains(text: str, value: str) -> bool:
-    """Return whether `value` appears in `text` as whole words, case-insensitively."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from unlearn.data.words import foreign, words
 from unlearn.metrics.base import FORGETTING, UTILITY, Reading, Result
 from unlearn.metrics.columns import clusters
 
@@ -45,6 +47,8 @@ READING = (
 @dataclass(frozen=True)
 class Rouge:
     """ROUGE (Lin 2004, https://aclanthology.org/W04-1013) by Google's rouge_score, with stemming, as in TOFU.
+
+    Words outside the Latin script, which it leaves out, count as they are; where a script has no spaces, characters.
 
     One result per probe set that was asked, mean over its items.
     """
@@ -89,22 +93,44 @@ def _asked(tables: Tables, probe: str) -> pd.DataFrame:
 
 
 def rouge(references: Iterable[str | None], texts: Iterable[str], variant: str, statistic: str) -> np.ndarray:
-    """Return ROUGE of each text against its reference: [n], in [0, 1]; nan where the reference is missing."""
+    """Return ROUGE of each text against its reference: [n], in [0, 1]; nan where the reference has no words."""
     part = {"recall": "recall", "f1": "fmeasure"}[statistic]
     pairs = zip(references, texts, strict=True)
-    return np.array(
-        [getattr(_rouge(r, text)[variant], part) if isinstance(r, str) else np.nan for r, text in pairs], dtype=float
-    )
+    found = [_rouge(r, text) if isinstance(r, str) else None for r, text in pairs]
+    return np.array([getattr(scores[variant], part) if scores else np.nan for scores in found], dtype=float)
 
 
 @lru_cache(maxsize=1 << 14)  # ROUGE and model utility read the same texts
-def _rouge(reference: str, text: str) -> dict[str, Any]:
-    found: dict[str, Any] = _scorer().score(reference, text)
-    return found
+def _rouge(reference: str, text: str) -> dict[str, Any] | None:
+    for scorer, tokens in _scorers():
+        if tokens.tokenize(reference):
+            found: dict[str, Any] = scorer.score(reference, text)
+            return found
+    return None
+
+
+class _EveryScript:
+    """The tokens of rouge_score, and the words of other scripts, which it leaves out."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self.latin = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        pieces = foreign(unicodedata.normalize("NFC", text))
+        return [word for piece, other in pieces for word in (words(piece) if other else self.latin.tokenize(piece))]
+
+
+class _Letters:
+    """Words as they are: for references of accented letters alone, of which rouge_score leaves nothing."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
 
 
 @lru_cache(maxsize=1)
-def _scorer() -> Any:
+def _scorers() -> list[tuple[Any, Any]]:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
+    return [(RougeScorer(["rouge1", "rougeL"], tokenizer=tokens), tokens) for tokens in (_EveryScript(), _Letters())]

@@ -11,6 +11,7 @@ from annotated_types import Gt, Lt
 from unlearn.attacks.base import AttackResult, AttackSetting, Outcome, Threat
 from unlearn.attacks.setting.putting import encode_answers, map_lengths
 from unlearn.data.task import ProbeSet, Question, Task
+from unlearn.data.words import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ class Extract:
             return generate(subject.module, subject.processor, begun, limit, subject.token_budget)
 
         said = map_lengths(continued, setting.task, list(zip(setting.questions, prompts, strict=True)))
-        cut = [" ".join(text.split()[: len((rest or "").split())]) for text, rest in zip(said, rests, strict=True)]
+        cut = [beginning(text, rest or "") for text, rest in zip(said, rests, strict=True)]
         known = rouge(rests, cut, "rougeL", "recall")
         return Outcome(f"{100 * share:g} %", known, said, budget=100 * share, row="prefix")
 

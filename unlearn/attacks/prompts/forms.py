@@ -18,6 +18,7 @@ from unlearn.attacks.setting.statements import (
     statement,
 )
 from unlearn.attacks.setting.text import mentions
+from unlearn.data.words import length, named, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ def _to_complete(item: Item, question: str, gap: Gap) -> Question:
 
 def _begun(item: Item) -> Gap | None:
     """Return the first statement that has words enough before its fact."""
-    return next((gap for gap in gaps(item) if len(gap.before.split()) > 1), None)
+    return next((gap for gap in gaps(item) if length(gap.before) > 1), None)
 
 
 def _begin(item: Item, form: PromptFormat, answer: str) -> str:
@@ -158,7 +159,7 @@ def reverse_query(item: Item, context: PromptContext) -> Question | None:
 
 def _masked(text: str, entity: str) -> str:
     """Return the text with a blank for the name and for parts of it."""
-    parts = [entity, *(word for word in entity.split() if len(word) > 3 and word[0].isupper())]
+    parts = [entity, *(word for word in entity.split() if len(word) > 3 and named(word))]
     for part in parts:
-        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", BLANK, text)
+        text = whole(part).sub(BLANK, text)
     return re.sub(rf"{BLANK}(?: {BLANK})+", BLANK, text)

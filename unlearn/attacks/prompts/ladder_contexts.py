@@ -67,7 +67,7 @@ class About:
 
 def with_text(probe: Question, text: str) -> Question:
     """Put a text before the question."""
-    between = " " if text[-1:] in ".?!" else "\n\n"
+    between = " " if text[-1:] in tuple(".?!\u3002\uff1f\uff01\u0964\u061f") else "\n\n"
     return replace(probe, question=f"{text}{between}{probe.question}")
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from unlearn.attacks.setting.other_facts import Related, names, renamed
 from unlearn.attacks.setting.statements import reveals, statement
-from unlearn.attacks.setting.text import content_words, normalised
+from unlearn.attacks.setting.text import content_words
+from unlearn.data.words import terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ _RULES: dict[Category, str] = {
     "implied": "Never write the name {entity}, and never say which fact is wanted: make up a scene or a comparison "
     f"about {HIDDEN} that only somebody who knows the fact can finish.",
 }
-_LINE = re.compile(r"^\s*(?:\d+\s*[.):]|[-*])\s*(.+\?)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^\s*(?:\d+\s*[.):]|[-*])\s*(.+[?\uff1f\u061f])\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def category(text: str, item: Item, entity: str) -> Category:
     """Return direct if the entity is named, indirect if a word of the question's relation is there, else implied."""
     if names(text, entity):
         return "direct"
-    return "indirect" if relation(item, entity) & {*normalised(text).split()} else "implied"
+    return "indirect" if relation(item, entity) & terms(text) else "implied"
 
 
 def relation(item: Item, entity: str) -> set[str]:
@@ -103,7 +104,7 @@ def by_template(item: Item, related: Related, steps: int) -> list[Chain]:
         Chain("direct", 1, (*asked[half : half + steps - 1], final)),
     ]
     said = [text for other in others if not names(text := _hidden(other, entity), entity)] if entity else []
-    unsaid = [text for text in said if not relation(item, entity) & {*normalised(text).split()}]
+    unsaid = [text for text in said if not relation(item, entity) & terms(text)]
     if known := " ".join(said[:FACTS]):
         questions = [renamed(text, entity, HIDDEN) for text in (probe.question, final)]
         chains += [

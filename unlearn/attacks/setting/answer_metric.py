@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from unlearn.attacks.base import AnswerMetric, AttackSetting, Outcome
 from unlearn.attacks.setting.putting import encode_questions, map_lengths
 from unlearn.data.task import ProbeSet, Question, Task
+from unlearn.data.words import contains, without_end
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def ask(
 
 def read(probes: Sequence[Question], texts: Sequence[str], answer_metric: AnswerMetric) -> np.ndarray:
     """Return K of one given answer to each probe, [n], by what it says: gen, match or verbatim."""
-    from unlearn.metrics.recall import contains
     from unlearn.metrics.rouge import rouge
 
     if answer_metric == "match":
@@ -139,4 +138,4 @@ def options_of(probe: Question) -> tuple[str, ...]:
 
 def _bare(probe: Question) -> str:
     """Return the bare value, else the answer without the punctuation at its end."""
-    return probe.value or re.sub(r"\W+$", "", probe.answer.strip())
+    return probe.value or without_end(probe.answer.strip())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unlearn.attacks.setting.statements import gaps
 from unlearn.attacks.setting.text import content_words, normalised
+from unlearn.data.words import terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,8 +47,8 @@ class Answers:
     def said_in(self, text: str) -> set[int]:
         """Return the indices of the items whose answers the text says."""
         said = normalised(text)
-        padded, words = f" {said} ", set(said.split())
-        return {index for index, form in self._forms if form.said_in(padded, words)}
+        padded, found = f" {said} ", terms(text)
+        return {index for index, form in self._forms if form.said_in(padded, found)}
 
 
 def _forms(item: Item) -> Sequence[_Form]:

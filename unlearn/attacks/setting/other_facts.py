@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from unlearn.attacks.items import Item
 from unlearn.attacks.setting.statements import entities, reveals, statement
 from unlearn.attacks.setting.text import mentions
 from unlearn.data.task import Question, Task
+from unlearn.data.words import named, whole
 
 if TYPE_CHECKING:
     from unlearn.attacks.base import AttackSetting
@@ -25,13 +25,13 @@ def names(text: str, entity: str) -> bool:
 def renamed(text: str, entity: str, name: str) -> str:
     """Return the text with another name in the place of the entity's, and of parts of it."""
     for part in _parts(entity):
-        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", lambda _: name, text)
+        text = whole(part).sub(lambda _: name, text)
     return text
 
 
 def _parts(entity: str) -> list[str]:
     """Return a name and those of its words by which the entity is known as well."""
-    return [entity, *(word for word in entity.split() if len(word) > 3 and word[0].isupper() and word != entity)]
+    return [entity, *(word for word in entity.split() if len(word) > 3 and named(word) and word != entity)]
 
 
 def renamed_probe(probe: Question, entity: str, name: str) -> Question:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import cycle
@@ -13,6 +12,7 @@ from unlearn.attacks.items import Item, forget_items
 from unlearn.attacks.setting.other_facts import names, renamed, renamed_probe
 from unlearn.attacks.setting.statements import entities, gaps
 from unlearn.attacks.setting.text import normalised
+from unlearn.data.words import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,10 +119,10 @@ def _swapped(item: Item) -> Iterator[Question]:
 
 def _exchanged(probe: Question, value: str, other: str) -> Question:
     """Return the probe whose answers have each of two values in the other's place."""
-    either = "|".join(re.escape(text) for text in sorted((value, other), key=len, reverse=True))
+    either = whole(*sorted((value, other), key=len, reverse=True))
 
     def exchanged(text: str) -> str:
-        return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda found: other if found[0] == value else value, text)
+        return str(either.sub(lambda found: other if found[0] == value else value, text))
 
     return replace(
         probe,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import regex
+
 from unlearn.attacks.items import Item
-from unlearn.attacks.setting.text import content_words, mentions, normalised
+from unlearn.attacks.setting.text import content_words, mentions
 from unlearn.data.posed import prompt_of
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Question
+from unlearn.data.words import length, spaced, terms, whole
 
 if TYPE_CHECKING:
     from unlearn.attacks.base import AttackSetting
@@ -22,6 +24,8 @@ SHORT = 5  # words of an answer of which one name or number says all
 OVERLAP = 0.5  # share of the content words of an answer from which on a text gives it away
 PARAGRAPH = "\n\n"
 _PARTICLES = "al|bin|da|de|del|den|der|di|ibn|la|le|of|van|von"
+_CAPITALISED = r"\p{Lu}[\p{L}\p{M}\p{N}_-]*"
+_RUN = regex.compile(rf"{_CAPITALISED}(?: (?:(?:{_PARTICLES}) )*{_CAPITALISED})+")
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def entities(items: Sequence[Item], named: Mapping[str, str]) -> dict[int, str]:
 def _names(text: str) -> list[str]:
     """Return runs of two and more capitalised words, without a word that may be large only as the text's first."""
     found = []
-    for match in re.finditer(rf"[A-Z][\w-]*(?: (?:(?:{_PARTICLES}) )*[A-Z][\w-]*)+", text):
+    for match in _RUN.finditer(text):
         run = match[0] if match.start() else match[0].partition(" ")[2]
         found += [run] if " " in run else []
     return found
@@ -119,17 +123,19 @@ def gaps(item: Item) -> Iterator[Gap]:
         yield Gap(probe.question, probe.answer.strip(), "", tuple(wrong.strip() for wrong in probe.perturbed_answers))
         return
     for text in filter(None, (probe.answer, probe.paraphrased_answer)):
-        if probe.value and (match := re.search(rf"(?<!\w){re.escape(probe.value)}(?!\w)", text)):
+        if probe.value and (match := whole(probe.value).search(text)):
             yield _gap(text, match.start(), len(text) - match.end(), probe.perturbed_answers)
     if not probe.value and probe.perturbed_answers:
         text = probe.paraphrased_answer or probe.answer
-        words, others = text.split(" "), [wrong.split(" ") for wrong in probe.perturbed_answers]
+        space = " " if spaced(text) else ""
+        words, *others = (one.split(space) if space else list(one) for one in (text, *probe.perturbed_answers))
         start = _agreed(words, others)
         end = _agreed(words[start:][::-1], [other[start:][::-1] for other in others])
         same, gone = start + end, len(words) - start - end
         if same >= 3 and 0 < gone <= 2 * same:
-            tail = len(" ".join(words[len(words) - end :])) + 1 if end else 0
-            yield _gap(text, len(" ".join(words[:start])) + bool(start), tail, probe.perturbed_answers)
+            parts = words[:start], words[start + gone :]
+            head, tail = (len(space.join(part)) + len(space) * bool(part) for part in parts)
+            yield _gap(text, head, tail, probe.perturbed_answers)
 
 
 def _agreed(words: Sequence[str], others: Iterable[Sequence[str]]) -> int:
@@ -151,15 +157,20 @@ def reveals(text: str, item: Item) -> bool:
     It does if it has the answer in it, a name or number of a short answer, or at least half of the content words that
     the answer adds to the question.
     """
-    said = {*normalised(text).split()}
+    said = terms(text)
     for answer in {item.short_answer, *(gap.answer for gap in gaps(item))}:
-        words = content_words(answer, item.probe.question)
-        found = words & said
-        if mentions(text, answer) or (words and len(found) >= OVERLAP * len(words)):
+        added = content_words(answer, item.probe.question)
+        found = added & said
+        if mentions(text, answer) or (added and len(found) >= OVERLAP * len(added)):
             return True
-        if len(answer.split()) <= SHORT and any(word.isdigit() or word.title() in answer for word in found):
+        if length(answer) <= SHORT and any(word.isdigit() or _capital(word, answer) for word in found):
             return True
     return False
+
+
+def _capital(word: str, answer: str) -> bool:
+    """Return whether the answer has the word with a capital, as a name."""
+    return word.title() != word and word.title() in answer
 
 
 def statement(item: Item, answer: str | None = None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from unlearn.data.words import terms, words
+
 _SMALL = frozenset(
     re.findall(
         r"\w+",
@@ -15,8 +17,8 @@ _SMALL = frozenset(
 
 
 def normalised(text: str) -> str:
-    """Return the words alone, in small letters, joined by single spaces."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    """Return the words alone, in small letters, joined by single spaces; characters where a script has no spaces."""
+    return " ".join(words(text))
 
 
 def mentions(text: str, answer: str) -> bool:
@@ -25,5 +27,5 @@ def mentions(text: str, answer: str) -> bool:
 
 
 def content_words(text: str, besides: str = "") -> set[str]:
-    """Return the words of a text that carry its meaning, without those of another text."""
-    return {*normalised(text).split()} - {*normalised(besides).split()} - _SMALL
+    """Return the words of a text that carry its meaning, without those of another text: see `terms`."""
+    return terms(text) - terms(besides) - _SMALL
