@@ -67,7 +67,7 @@ def measure(
             weight.register_hook(torch.zeros_like)
     mask = None if selected is None else random_mask(model, selected)
     assert isinstance(setup.experiment.method, NPO)
-    method = NoAttack(**{f.name: getattr(setup.experiment.method, f.name) for f in fields(NPO)}, off=frozenset(off))
+    method = Plain(**{f.name: getattr(setup.experiment.method, f.name) for f in fields(NPO)}, off=frozenset(off))
     started = now()
     table, reference = {}, None
     if "table" in off:
@@ -87,7 +87,7 @@ def measure(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoAttack(NPO):
+class Plain(NPO):
     """NPO with levers switched off: the same number, computed as it is usually written."""
 
     off: frozenset[Lever]

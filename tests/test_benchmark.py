@@ -39,7 +39,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_a_plain_loss_is_the_loss(scripts: Any, off: tuple[str, ...]) -> None:
     """Loss and gradient, with a reference model that differs from the current one."""
-    plain = scripts("bench_train").NoAttack(off=frozenset(off))
+    plain = scripts("bench_train").Plain(off=frozenset(off))
     batch, reference = make_batch(), Policy(tiny_llama(1)).requires_grad_(False)
     nll = reference(batch)["forget"].sums
     with_table = {**batch.segments, "forget": dataclasses.replace(batch.segments["forget"], reference_nll=nll)}
