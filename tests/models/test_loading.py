@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from bigram import random_llama, tokenizer
-from peft import PeftModel
+from bigram import SIZES, random_llama, tokenizer
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn.models import size
 from unlearn.models.loading import halve, load_model, load_on, load_tokenizer, save_model
@@ -138,3 +141,55 @@ def test_a_model_with_an_odd_generation_config_can_be_saved(tmp_path: Path) -> N
     model.generation_config.min_p, model.generation_config.num_return_sequences = 0.1, 2
     save_model(model, tokenizer(), tmp_path)
     assert load_model(str(tmp_path)).generation_config.min_p is None
+
+
+def tied_llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=18, hidden_size=16, intermediate_size=16, num_hidden_layers=1, **SIZES)
+    config.tie_word_embeddings = True
+    model: LlamaForCausalLM = LlamaForCausalLM(config).eval()
+    return model
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_adapters_on_tied_weights_are_refused(target: str) -> None:
+    model = tied_llama()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(UserError, match=rf"names '.*{target}', but its weight is also another module's"):
+        Lora(targets=("q_proj", target)).attach(model)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    Lora(targets=("q_proj", "v_proj")).attach(model)
+    free = random_llama()  # not tied
+    Lora(targets=("q_proj", "lm_head")).attach(free)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_tied_weights_is_the_model_that_was_trained(tmp_path: Path, target: str) -> None:
+    """Somebody else's: merged into a weight that two modules share, it would change both."""
+    save_model(tied_llama(), tokenizer(), tmp_path / "base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = get_peft_model(load_model(str(tmp_path / "base")), LoraConfig(r=2, target_modules=["q_proj", target]))
+        with torch.no_grad():
+            for name, weight in other.named_parameters():
+                if "lora_" in name:
+                    weight.normal_()
+            wanted = other.eval()(IDS).logits
+        other.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+    found = load_model(str(tmp_path / "adapter"))
+    save_model(found, tokenizer(), tmp_path / "again")
+    for model in (found, load_model(str(tmp_path / "again"))):
+        with torch.no_grad():
+            torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapters_own_tokenizer_and_template_are_used(adapter: Path) -> None:
+    assert load_tokenizer(str(adapter)).chat_template is None
+    (adapter / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+    found = load_tokenizer(str(adapter))
+    assert found.chat_template == "{{ messages[0].content }}!"
+    assert found.get_vocab() == tokenizer().get_vocab()
+    own = copy.deepcopy(tokenizer())
+    own.add_tokens(["Oslo"])
+    own.save_pretrained(adapter)
+    assert "Oslo" in load_tokenizer(str(adapter)).get_vocab()

@@ -11,6 +11,7 @@ from helpers import encode
 from safetensors.torch import load_file
 from trainings import fit
 
+from unlearn.models.lora import Lora
 from unlearn.models.policy import Policy
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError
@@ -154,6 +155,38 @@ def test_gradient_checkpointing_and_bf16_arithmetic(
     assert all(p.dtype == torch.float32 for p in ends["bf16"].parameters())
     assert logs["bf16"].history[-1]["loss"] == pytest.approx(logs["plain"].history[-1]["loss"], rel=0.02)
     assert not torch.equal(ends["bf16"].lm_head.weight, ends["plain"].lm_head.weight)
+
+
+def test_adapters_learn_the_same_with_gradient_checkpointing(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path
+) -> None:
+    recipe = Recipe(lr=0.01, batch_size=6, steps=3)
+    plan = plan_training(examples, encode, recipe, 0)
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        adapted = Lora(rank=2).attach(copy.deepcopy(model))
+        mine = replace(recipe, gradient_checkpointing=checkpointing)
+        log = fit(adapted, plan, mine, tmp_path / str(checkpointing), seed=0)
+        found.append([row["loss"] for row in log.history])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+    assert found[0][-1] < found[0][0]
+
+
+def test_a_training_whose_gradient_is_0_stops_at_once(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path
+) -> None:
+    """As where checkpointing cuts adapters off: what is trainable has no part in the loss."""
+    model.requires_grad_(False)
+    model.register_parameter("unused", torch.nn.Parameter(torch.ones(2)))
+    model.model.norm.weight.requires_grad_(True)
+    recipe = Recipe(lr=0.01, batch_size=6, steps=3)
+    plan = plan_training(examples, encode, recipe, 0)
+    fit(model, plan, recipe, tmp_path / "some", seed=0)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    with pytest.raises(UserError, match="gradient of all trainable weights is 0 at step 1"):
+        fit(model, plan, recipe, tmp_path / "none", seed=0)
 
 
 def test_frozen_layers_stay_and_cost_no_state(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:

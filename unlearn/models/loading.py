@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from unlearn.models import layered
 from unlearn.models.generation_config import token_ids_only
 from unlearn.models.interventions.base import interventions
-from unlearn.models.lora import base_of
+from unlearn.models.lora import base_of, untie
 from unlearn.models.size import is_large
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local, prefer_local
@@ -85,14 +85,28 @@ def halve(model: PreTrainedModel) -> bool:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that belongs to a model, with EOS as padding token where it has none."""
-    while (base := layered.below(path)) is not None:
+    """Return the tokenizer that belongs to a model, with EOS as padding token where it has none.
+
+    That of an adapter's own folder comes before its base model's, and so does a chat template there.
+    """
+    template = None
+    while not _has_tokenizer(local(path)) and (base := layered.below(path)) is not None:
+        file = local(path) / "chat_template.jinja"
+        template = template or (file.read_text() if file.is_file() else None)
         path = base
     with _ClearErrors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(*_place(path), **_source(path))
+    if template:
+        tokenizer.chat_template = template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer_config.json").is_file() and any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+    )
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -185,8 +199,10 @@ def _adapted(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     with _ClearErrors(str(folder), "adapter"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")  # they are untied
         warnings.filterwarnings("error", "Found missing adapter keys")  # they would be left as they start: at nothing
         adapted: Any = PeftModel.from_pretrained(model, folder, torch_device="cpu")
+        untie(adapted)
         model = adapted.merge_and_unload()
     found: PreTrainedModel = model.requires_grad_(True).eval()
     return found

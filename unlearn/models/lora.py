@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Lt
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -57,10 +59,18 @@ class Lora:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+                warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")  # see below
                 warnings.filterwarnings("ignore", "fan_in_fan_out")  # of GPT-2's layers, which it sets by itself
-                return get_peft_model(model, config)
+                adapted = get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"'lora.targets' is {self.targets!r}: {error}") from error
+        if shared := tied_layers(adapted):
+            remove_adapters(model)
+            raise UserError(
+                f"'lora.targets' names {shared[0]!r}, but its weight is also another module's (the embedding and the "
+                "output are tied): what is trained could not be merged into it; name other modules"
+            )
+        return adapted
 
     def modules(self, model: PreTrainedModel) -> list[str]:
         """Return full names of the linear modules that `targets` names."""
@@ -81,6 +91,27 @@ class Lora:
         if isinstance(self.targets, str):
             return re.fullmatch(self.targets, module) is not None
         return any(module == target or module.endswith(f".{target}") for target in self.targets)
+
+
+def tied_layers(model: nn.Module) -> list[str]:
+    """Return full names of the modules with adapters whose weight is also that of a module beside them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    weights = Counter(id(own) for module in model.modules() for own in module.parameters(recurse=False))
+    adapted: dict[str, Any] = {name: m for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+    return [name for name, module in adapted.items() if weights[id(module.get_base_layer().weight)] > 1]
+
+
+def untie(model: PreTrainedModel) -> None:
+    """Give each module that has an adapter a weight of its own: merged, it is no longer that of a module beside it."""
+    import torch
+
+    for name in tied_layers(model):
+        module: Any = model.get_submodule(name)
+        layer = module.get_base_layer()
+        layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def remove_adapters(model: PreTrainedModel, merge: bool = False) -> None:

@@ -64,7 +64,7 @@ def train(policy: nn.Module, objective: Objective, setup: Setup, folder: Path, w
 
     The state is saved in `folder` now and then and found there again: a killed training ends with the same weights, bit
     for bit on one machine's CPU with the same number of threads. Several processes give the same weights to rounding.
-    Raises UserError where the gradient is no longer finite, or nothing is trainable.
+    Raises UserError where the gradient is no longer finite or is 0 from the start, or nothing is trainable.
     """
     return _Training(policy, objective, setup, folder, watch or Watch()).run()
 
@@ -95,6 +95,8 @@ class _Training:
                 raise UserError(
                     f"the gradient is no longer finite at step {step + 1} of {steps}: lower train.lr or set train.clip"
                 )
+            if step == 0 and losses["grad_norm"] == 0:
+                raise UserError("the gradient of all trainable weights is 0 at step 1: nothing would be learned")
             step += 1
             log.history.append({"step": step, **losses, **numbers})
             self.watch.record("train", log.history[-1])
