@@ -95,6 +95,7 @@ CONFIGURATION = [
     Case("choice that is null", "run method=null", "'method' is not set"),
     Case("two choices without -m", "run method=npo,dpo", ("'method=npo,dpo'", "--multirun")),
     Case("no metric at all", "run metric=[]", "'metric' is not set"),
+    Case("no scorer at all", "run evaluate=[]", "'evaluate' is not set (Experiment needs at least one: evaluate=[NAME"),
     Case("metric without its table", "run metric=[recall] evaluate=[tokens]", "evaluate=[tokens,generations]"),
     Case("metric that is none", "run +metric.mine=3", ("'metric.mine' is '3'", "a Metric is wanted")),
     # keys

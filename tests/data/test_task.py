@@ -47,8 +47,11 @@ def test_sets_are_read_by_name_and_kind() -> None:
         TASK.examples("fluency")
     with pytest.raises(UserError, match="'forget' is not a set of passages"):
         TASK.passages("forget")
-    with pytest.raises(UserError, match="it needs more rows, but dataset 'toy' has none"):
-        TASK.require_examples("forget", "more", by="it")
+    with pytest.raises(UserError, match=r"^needs more rows, but dataset 'toy' has none"):
+        TASK.require_examples("forget", "more")
+    TASK.require("fluency")
+    with pytest.raises(UserError, match=r"^needs questions and answers, but 'fluency' of dataset 'toy' has others"):
+        TASK.require_examples("forget", "fluency")
 
 
 def test_a_component_sees_what_it_declares_and_no_more() -> None:
@@ -73,6 +76,19 @@ def test_a_component_sees_what_it_declares_and_no_more() -> None:
         again.rows("forget")
     with pytest.raises(UserError, match="unknown set 'mask'"):
         seen.rows("mask")  # a name that it may read, and that is not there
+
+
+def test_what_is_narrowed_is_not_checked_again() -> None:
+    """The history names a probe set that a component, or another request, does not see."""
+    rule = Until("kept", 0.9)
+    first, second = Request({"forget": FORGET[:2]}, ("forget",)), Request({"forget": FORGET[2:]}, ("kept",))
+    history = History(Training(("forget",), until=rule), None)
+    task = replace(TASK, history=history, requests=(first, second))
+    assert task.only({"history"}).history == history
+    assert task.only({"requests"}).requests == (first, second)
+    assert task.only({"pretrained", "requests", "history", "validation", "corpus"}).pretrained is None
+    assert task.at(first).only({"probes", "history"}).probes == (ASKED,)
+    assert replace(task, narrowed=True).key() == task.key()
 
 
 def test_what_a_set_lies_beside_comes_with_it() -> None:
@@ -153,7 +169,11 @@ def test_the_corpus_of_a_tokenizer_keeps_its_order() -> None:
         ({"requests": (Request({"forgot": FORGET}),)}, "unknown set 'forgot'"),
         ({"requests": (Request({"forget": FORGET}, ("asked",)),)}, "unknown probe set 'asked'"),
         ({"requests": (Request({"forget": RETAIN}),)}, "request 1: some rows of 'forget' are not the task's"),
-        ({"facts": (Fact("Bob plays", "Ann", " golf"),)}, "the prompt of fact 0 does not name its subject"),
+        ({"facts": (Fact("Bob plays", "Ann", " golf"),)}, "the prompt of fact 0 does not name its entity"),
+        ({"probes": (ASKED, ASKED)}, r"dataset 'toy' \(all\): two probe sets are named 'forget'"),
+        ({"validation": (ASKED,)}, "two probe sets are named 'forget'"),
+        ({"probes": (ProbeSet("none", "forget", ()),)}, "the probe set 'none' has no probes"),
+        ({"requests": (Request({"forget": FORGET}), Request({}))}, "request 2 names neither rows nor probes"),
         ({"validation": (ProbeSet("v", "forget", (Question("", "a"),)),)}, "probe row 0 of 'v' has an empty question"),
     ],
 )

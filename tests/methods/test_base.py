@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from unlearn.data.history import History, Training
 from unlearn.data.task import Example, Passage, Row, Task
+from unlearn.methods.finetune import Finetune
 from unlearn.methods.grad_diff import GradDiff
 from unlearn.methods.inject import Inject
 from unlearn.methods.po import PO
@@ -33,8 +36,16 @@ def without(name: str) -> Task:
 def test_what_a_dataset_lacks_is_named(method: GradientMethod, lacks: str) -> None:
     method.check(TASK.only(method.reads), SETTING)
     GradDiff().check(without(lacks), SETTING)
-    with pytest.raises(UserError, match=f"trains on the set '{lacks}', but dataset 'toy' has none"):
+    with pytest.raises(UserError, match=f"needs {lacks} rows, but dataset 'toy' has none"):
         method.check(without(lacks).only(method.reads), SETTING)
+
+
+def test_forget_rows_are_needed_where_passes_over_them_are_counted() -> None:
+    sets = {"retain": SETS["retain"]}
+    alone = Task("toy", "all", sets, history=History(Training(("retain",)), None)).only(Finetune().reads)
+    Finetune().check(alone, SETTING)
+    with pytest.raises(UserError, match="needs forget rows, but dataset 'toy' has none"):
+        Finetune().check(alone, replace(SETTING, epochs=True))
 
 
 def test_what_weighs_nothing_is_not_needed() -> None:

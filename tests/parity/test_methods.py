@@ -97,6 +97,7 @@ class Hold:
     """An innermost update that does not step: it leaves the gradient where it is."""
 
     version: ClassVar[int] = 1
+    sides: ClassVar[frozenset[Side]] = frozenset()
 
     def start(self, weights: Weights, recipe: Recipe) -> Running:
         return Held()

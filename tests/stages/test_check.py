@@ -17,13 +17,17 @@ from unlearn.localize.places.ffn import FFN
 from unlearn.localize.weights.gradient import Gradient
 from unlearn.localize.weights.interaction import Interaction
 from unlearn.localize.weights.magnitude import Magnitude
+from unlearn.localize.weights.snip import Snip
+from unlearn.localize.weights.wagle import Wagle
 from unlearn.localize.weights.wanda import Wanda
 from unlearn.localize.weights.weight_mask import WeightMask
 from unlearn.metrics.base import Reading, Result
 from unlearn.models.base import RunSetting
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
+from unlearn.stages.attack import check_attacks
 from unlearn.stages.check import check_component, check_family, check_metrics, check_scorers
+from unlearn.stages.unlearn import check_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,16 +46,19 @@ PICTURES = Task(
 )
 
 
+BY_ANSWERS: tuple[Localizer, ...] = (Gradient(), Snip(), Wagle(), Interaction(), Wanda(), WeightMask())
+QUESTIONS_ONLY = "needs questions and answers, but 'forget' of dataset 'texts' has others"
+
+
 @pytest.mark.parametrize(
     ("localizer", "task", "words"),
     [
-        (Interaction(), WITHOUT_RETAIN, r"localize \(Interaction\) needs retain rows, but dataset 'lone' has none"),
-        (WeightMask(), WITHOUT_RETAIN, r"localize \(WeightMask\) needs retain rows"),
-        (Union(FFN(), Interaction()), WITHOUT_RETAIN, "needs retain rows"),
-        (Complement(Interaction()), WITHOUT_RETAIN, "needs retain rows"),
+        (Interaction(), WITHOUT_RETAIN, r"'localize' \(Interaction\) needs retain rows, but dataset 'lone' has none"),
+        (WeightMask(), WITHOUT_RETAIN, r"'localize' \(WeightMask\) needs retain rows"),
+        (Union(FFN(), Interaction()), WITHOUT_RETAIN, r"'localize' \(Union\) needs retain rows"),
+        (Complement(Interaction()), WITHOUT_RETAIN, r"'localize' \(Complement\) needs retain rows"),
         (Gradient(forget_loss="refusal"), WITHOUT_RETAIN, "dataset 'lone' has no refusals"),
-        (Gradient(), PASSAGES, "dataset 'texts': 'forget' is not a set of questions and answers"),
-        (Wanda(), PASSAGES, "'forget' is not a set of questions and answers"),
+        *((one, PASSAGES, rf"^'localize' \({type(one).__name__}\) {QUESTIONS_ONLY}") for one in BY_ANSWERS),
         (FFN(), PICTURES, r"'localize' \(FFN\) is for text tasks, but dataset 'pictures' is an image task"),
     ],
 )
@@ -146,3 +153,60 @@ def test_a_table_that_nobody_gives() -> None:
     experiment = replace(experiment_with(), metric={"unheard": Unheard()})
     with pytest.raises(UserError, match=r"metric 'unheard' reads the table 'echoes', which no scorer .* gives$"):
         check_metrics(experiment)
+
+
+@pytest.mark.parametrize(
+    ("method", "update", "lacks"),
+    [
+        ("finetune", "gradient_surgery", "forget"),
+        ("finetune", "sam", "forget"),
+        ("grad_ascent", "gradient_surgery", "retain"),
+        ("task_vector", "gradient_surgery", "retain"),
+        ("grad_diff", "gradient_surgery", ""),
+        ("task_vector", "sam", ""),
+        ("rmu", "gradient_surgery", ""),
+        ("inject", "sam", ""),
+        ("finetune", "muon", ""),
+    ],
+)
+def test_an_update_needs_the_sides_that_it_works_on(method: str, update: str, lacks: str) -> None:
+    mine = experiment_with(f"method={method}", f"update={update}")
+    task = mine.dataset.load(0)
+    if not lacks:
+        check_method(mine, task)
+        return
+    words = rf"'update' \(.*\) works on the {lacks} side of a loss, which 'method' \(.*\) has not"
+    with pytest.raises(UserError, match=words):
+        check_method(mine, task)
+
+
+def test_what_weighs_nothing_is_no_side() -> None:
+    for weight, update, lacks in (("retain_weight", "gradient_surgery", "retain"), ("forget_weight", "sam", "forget")):
+        mine = experiment_with("method=grad_diff", f"method.{weight}=0", f"update={update}")
+        with pytest.raises(UserError, match=f"works on the {lacks} side"):
+            check_method(mine, mine.dataset.load(0))
+
+
+def test_original_and_control_are_trained_without_a_forget_side() -> None:
+    with pytest.raises(UserError, match=r"finetune_update \(SAM\) works on the forget side"):
+        experiment_with("model=smollm2-135m", "update@finetune_update=sam")
+
+
+@pytest.mark.parametrize("name", ["relearn_benign", "mine"])
+def test_an_attack_is_named_as_it_is_configured(name: str) -> None:
+    (relearn,) = experiment_with("attack=[relearn_benign]").attack.values()
+    mine = replace(experiment_with(), attack={name: relearn})
+    with pytest.raises(UserError, match=rf"'attack.{name}' \(Relearn\) needs retain rows, but dataset 'lone' has none"):
+        check_attacks(mine, WITHOUT_RETAIN)
+
+
+def test_a_text_task_is_no_image_task() -> None:
+    with pytest.raises(UserError, match="but dataset 'texts' is a text task"):
+        check_component("localize", ForPictures(), PASSAGES, RUN)
+
+
+@dataclass(frozen=True)
+class ForPictures(Careless):
+    """It works on pictures."""
+
+    modality: ClassVar[str] = "image"

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unlearn.data.history import KNOWN, History, Training, Until
+from unlearn.data.history import FORGET_AND_RETAIN, KNOWN, History, Training, Until
 from unlearn.data.task import Ask, Example, Passage, ProbeSet, Question, Role, Row, Task
 from unlearn.models.pretrained import PretrainedLM
 from unlearn.models.tiny import TinyLM
@@ -222,3 +222,41 @@ def test_a_raised_version_of_a_family_is_another_start(
     assert mine.key(TASK) == before
     monkeypatch.setattr(family, "version", 2)
     assert mine.key(TASK) != before
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Passages alone: nothing is asked."""
+
+    task: ClassVar[Task] = Task("texts", "all", {"forget": TEXTS[:3], "retain": TEXTS[3:]}, history=FORGET_AND_RETAIN)
+
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
+        """Return it."""
+        return self.task
+
+
+@pytest.mark.parametrize("method", ["grad_diff", "rmu"])
+def test_a_task_of_passages_alone_is_run_to_the_end(tmp_path: Path, method: str) -> None:
+    """Nothing is asked, so tables and metrics are empty; the report is written all the same."""
+    import pandas as pd
+
+    from unlearn.score.table import COLUMNS
+
+    fixed = (f"output={tmp_path / 'run'}", f"method={method}", "model.finetune.epochs=1", "evaluate=full", *SHORT)
+    mine = replace(experiment(tmp_path / "cache", *fixed), dataset=Texts())
+    folder = run(mine, {}, {})
+    tables = {path: pd.read_parquet(path) for path in sorted((folder / "scores").rglob("*.parquet"))}
+    assert len(tables) == 9
+    for path, table in tables.items():
+        assert len(table) == 0
+        assert list(table.columns) == COLUMNS[path.stem]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == {"original", "control", "unlearned"}
+    assert all(row["value"] is None for rows in metrics.values() for row in rows)
+    assert (folder / "report.html").is_file()
+    assert (folder / "report.md").is_file()
+    start = trained(mine, mine.dataset.load(0), "original", CPU)
+    assert any(
+        not torch.equal(value, weights(start.path)[name])
+        for name, value in load_file(folder / "unlearned" / "model.safetensors").items()
+    )

@@ -27,6 +27,7 @@ from unlearn.stages import work
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import UNLEARNED, check_method, original_of, unlearn
 from unlearn.training.loop import train
+from unlearn.training.objective import Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ class Pushes:
     modality: ClassVar[str] = "text"
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"forget", "reference"})
+    sides: ClassVar[frozenset[Side]] = frozenset()
     given: ClassVar[list[tuple[str, int, str, int]]] = []
     """Of each request: variant and layers of the subject, and of the original that the work lends."""
     dies_at: int | None = None
@@ -225,6 +227,6 @@ def test_each_request_must_suit_the_method(cache: Path) -> None:
     whole = mine.dataset.load(0)
     sets = {name: rows for name, rows in whole.sets.items() if name != "retain"}
     lacking = replace(whole, sets=sets, history=History(Training(("forget",)), None))
-    with pytest.raises(UserError, match="trains on the set 'retain'"):
+    with pytest.raises(UserError, match=r"'method' \(NPO\) needs retain rows"):
         check_method(mine, in_two(lacking))
     check_method(mine, in_two(whole))

@@ -97,7 +97,7 @@ def test_loss_is_the_token_mean_computed_by_hand(
     plan = plan_training(examples, encode, recipe, 0)
     total, count = 0.0, 0
     with torch.no_grad():
-        for number in plan.steps[0]["retain"]:
+        for number in plan.steps[0]["rows"]:
             row = plan.rows[number]
             logp = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
             for t in range(row.n_prompt, len(row.ids)):

@@ -125,7 +125,7 @@ def test_the_norm_that_is_clipped(model: LlamaForCausalLM, examples: list[Exampl
     log = run(model, mask, examples, tmp_path, steps=1, batch_size=12, clip_order=order)
     recipe = Recipe(lr=0.01, batch_size=12, steps=1)
     plan = plan_training(examples, encode, recipe, 0)
-    rows = [plan.rows[row] for row in plan.steps[0]["retain"]]
+    rows = [plan.rows[row] for row in plan.steps[0]["rows"]]
     count = sum(len(row.ids) - row.n_prompt for row in rows)
     for row in rows:
         logp = untouched(torch.tensor([row.ids])).logits[0].log_softmax(-1)

@@ -46,7 +46,7 @@ def test_an_epoch_visits_every_example_once(n: int, batch: int, epochs: int, buc
     per_epoch = -(-n // batch)
     assert len(plan.steps) == epochs * per_epoch
     for epoch in range(epochs):
-        visits = Counter(r for step in plan.steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step["retain"])
+        visits = Counter(r for step in plan.steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step["rows"])
         assert sum(visits.values()) == n
         assert set(visits.values()) == {1}
 
@@ -56,7 +56,7 @@ def test_bucketing_saves_padding() -> None:
 
     def padded(bucket: bool) -> int:
         plan = plan_training(examples, encode, Recipe(lr=1, batch_size=8, epochs=1, bucket=bucket), 0)
-        return sum(len(s["retain"]) * max(len(plan.rows[r].ids) for r in s["retain"]) for s in plan.steps)
+        return sum(len(s["rows"]) * max(len(plan.rows[r].ids) for r in s["rows"]) for s in plan.steps)
 
     assert padded(True) < 0.8 * padded(False)
 

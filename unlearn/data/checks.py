@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unlearn.data.history import History
-from unlearn.data.narrowing import declared
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from unlearn.data.history import History
+
+
+class LackingError(UserError):
+    """A task lacks rows that a component needs ("needs retain rows, ..."); who asked the component says which it is."""
+
 
 def check_task(task: Any) -> None:
-    """Check all that there is of a Task, or of what is left of one that was narrowed."""
+    """Check a whole Task."""
     where = f"dataset '{task.name}' ({task.split})"
     for name, rows in task.sets.items():
         _check_rows(rows, name, where)
     for name, other in task.beside.items():
         _check_beside(task.rows(name), task.rows(other), f"{where}: '{name}' beside '{other}'")
-    for i, fact in enumerate(declared(task.facts)):
+    for i, fact in enumerate(task.facts):
         if not fact.entity or fact.entity not in fact.prompt:
-            raise UserError(f"dataset '{task.name}': the prompt of fact {i} does not name its subject")
-    for probe_set in (*declared(task.probes), *declared(task.validation)):
-        for i, probe in enumerate(probe_set.probes):
-            if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
-                place = f"dataset '{task.name}': probe row {i} of '{probe_set.name}'"
-                raise UserError(f"{place} has an empty question or answer")
+            raise UserError(f"dataset '{task.name}': the prompt of fact {i} does not name its entity")
+    _check_probes((*task.probes, *task.validation), where)
     for history in (task.history, task.pretrained):
-        if isinstance(history, History):
+        if history is not None:
             _check_history(task, history)
-    for number, request in enumerate(declared(task.requests), 1):
+    for number, request in enumerate(task.requests, 1):
         _check_request(task, request, f"{where}, request {number}")
 
 
@@ -40,6 +40,19 @@ def _check_rows(rows: Iterable[Any], name: str, where: str) -> None:
     for i, row in enumerate(rows):
         if row.fault:
             raise UserError(f"{where}: {name} row {i} has {row.fault}")
+
+
+def _check_probes(probe_sets: Iterable[Any], where: str) -> None:
+    names: set[str] = set()
+    for probe_set in probe_sets:
+        if probe_set.name in names:
+            raise UserError(f"{where}: two probe sets are named '{probe_set.name}'")
+        names.add(probe_set.name)
+        if not probe_set.probes:
+            raise UserError(f"{where}: the probe set '{probe_set.name}' has no probes")
+        for i, probe in enumerate(probe_set.probes):
+            if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
+                raise UserError(f"{where}: probe row {i} of '{probe_set.name}' has an empty question or answer")
 
 
 def _check_beside(rows: tuple[Any, ...], others: tuple[Any, ...], where: str) -> None:
@@ -60,12 +73,14 @@ def _check_history(task: Any, history: History) -> None:
         for name in training.sets if training else ():
             task.rows(name)
         if training and training.until:
-            there = [p.name for p in (*declared(task.probes), *declared(task.validation))]
+            there = [p.name for p in (*task.probes, *task.validation)]
             if training.until.probes not in there:
                 raise unknown("probe set", training.until.probes, there, f"dataset '{task.name}'")
 
 
 def _check_request(task: Any, request: Any, where: str) -> None:
+    if not request.sets and not request.probes:
+        raise UserError(f"{where} names neither rows nor probes: it asks for nothing")
     for name, rows in request.sets.items():
         task.rows(name)
         _check_rows(rows, name, where)

@@ -53,8 +53,3 @@ class DeclaredSets(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._sets)
-
-
-def declared(part: T) -> T | tuple[()]:
-    """Return a part of a task, () where it was not declared."""
-    return () if isinstance(part, Undeclared) else part

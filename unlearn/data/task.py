@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from unlearn.data.checks import check_task
+from unlearn.data.checks import LackingError, check_task
 from unlearn.data.history import FORGET_AND_RETAIN, History
 from unlearn.data.narrowing import DeclaredSets, Undeclared
 from unlearn.data.prompt import PromptFormat
@@ -190,9 +190,12 @@ class Task:
     modality: Modality = "text"
     corpus: tuple[str, ...] = field(default=(), repr=False)
     """Further text for a tokenizer trained from scratch."""
+    narrowed: bool = field(default=False, repr=False)
+    """Whether it is what `only` or `at` left of a task, which was checked as a whole."""
 
     def __post_init__(self) -> None:
-        check_task(self)
+        if not self.narrowed:
+            check_task(self)
 
     def rows(self, name: str) -> Rows:
         """Return the rows of a set; UserError where there is no such set."""
@@ -202,26 +205,30 @@ class Task:
 
     def examples(self, name: str) -> tuple[Example, ...]:
         """Return the rows of a set of questions and answers; UserError where it is none, or there is no such set."""
-        rows = self.rows(name)
-        found = tuple(row for row in rows if isinstance(row, Example))
-        if len(found) < len(rows):
+        found = tuple(row for row in self.rows(name) if isinstance(row, Example))
+        if len(found) < len(self.rows(name)):
             raise UserError(f"dataset '{self.name}': '{name}' is not a set of questions and answers")
         return found
 
+    def require(self, *names: str) -> None:
+        """LackingError where there are no rows of one of these sets."""
+        for name in names:
+            if not self.sets.get(name):
+                raise LackingError(f"needs {name} rows, but dataset '{self.name}' has none")
+
     def passages(self, name: str) -> tuple[Passage, ...]:
         """Return the rows of a set of plain text; UserError where it is none, or there is no such set."""
-        rows = self.rows(name)
-        found = tuple(row for row in rows if isinstance(row, Passage))
-        if len(found) < len(rows):
+        found = tuple(row for row in self.rows(name) if isinstance(row, Passage))
+        if len(found) < len(self.rows(name)):
             raise UserError(f"dataset '{self.name}': '{name}' is not a set of passages")
         return found
 
-    def require_examples(self, *names: str, by: str) -> None:
-        """UserError, saying who needs them, where one of these is no set of questions and answers."""
+    def require_examples(self, *names: str) -> None:
+        """LackingError where one of these is no set of questions and answers."""
+        self.require(*names)
         for name in names:
-            if name not in self.sets:
-                raise UserError(f"{by} needs {name} rows, but dataset '{self.name}' has none")
-            self.examples(name)
+            if not all(isinstance(row, Example) for row in self.rows(name)):
+                raise LackingError(f"needs questions and answers, but '{name}' of dataset '{self.name}' has others")
 
     def answers(self, name: str) -> tuple[str, ...]:
         """Return the distinct answers of a set's rows, in order; () where there is no such set."""
@@ -241,9 +248,7 @@ class Task:
         raise unknown("probe set", name, [p.name for p in self.probes], f"dataset '{self.name}'")
 
     def only(self, reads: Collection[str]) -> Task:
-        """Return the task as a component sees it that declares to read these.
-
-        reads: names of sets, or of facts, probes and validation.
+        """Return the task as a component sees it that declares to read these (names of sets, or of parts of the task).
 
         A set that a read one lies beside comes with it. Whatever was not declared raises UndeclaredReadError when it is
         looked at.
@@ -255,14 +260,13 @@ class Task:
             if part not in named
         }
         beside = {name: other for name, other in self.beside.items() if name in named}
-        return replace(self, sets=DeclaredSets(self.sets, named), beside=beside, **hidden)
+        return replace(self, sets=DeclaredSets(self.sets, named), beside=beside, narrowed=True, **hidden)
 
     def at(self, request: Request) -> Task:
         """Return the task as one of its requests has it.
 
-        That is, its sets in the place of the whole task's, and without the probe sets that ask for other requests.
-
-        The rows that lie beside replaced ones go with them.
+        That is, its sets in the place of the whole task's, and without the probe sets that ask for other requests. The
+        rows that lie beside replaced ones go with them.
         """
         sets = {**self.sets, **request.sets}
         for name, other in self.beside.items():
@@ -271,12 +275,11 @@ class Task:
                 sets[name] = tuple(self.sets[name][place[row]] for row in request.sets[other])
         others = {name for one in self.requests for name in one.probes} - set(request.probes)
         probes = tuple(probe_set for probe_set in self.probes if probe_set.name not in others)
-        return replace(self, sets=sets, probes=probes, requests=())
+        return replace(self, sets=sets, probes=probes, requests=(), narrowed=True)
 
     def key(self) -> str:
         """Return the sha256 of the task's content, without what `only` left out: the cache key of what reads it."""
-        names = {f.name for f in fields(self)} - {"name", "split"}
-        content = {name: getattr(self, name) for name in names}
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "split", "narrowed")}
         return digest({name: value for name, value in content.items() if not isinstance(value, Undeclared)})
 
 

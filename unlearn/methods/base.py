@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unlearn.models.subject import References, Subject
     from unlearn.recipe import Recipe
     from unlearn.training.checkpoint import Log
-    from unlearn.training.objective import Losses, Objective
+    from unlearn.training.objective import Losses, Objective, Side
 
 
 class Work(Protocol):
@@ -106,6 +106,11 @@ class Method(Protocol):
         Names of the task's sets, "facts", and, of what `Work` lends, "mask", "recipe", "lora", "update", "reference"
         and "control"; `Work.train` takes "recipe" and "update".
         """
+        ...
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Return the sides that its loss has terms of: what updates need to know. Of several trainings, the first's."""
         ...
 
     def check(self, task: Task, setting: RunSetting) -> None:

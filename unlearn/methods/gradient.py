@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from unlearn.methods.divergence import divergence
-from unlearn.runtime.errors import UserError
-from unlearn.training.objective import SIDES, Loss, Losses, Side, Term
+from unlearn.training.objective import FORGET, RETAIN, SIDES, Loss, Losses, Side, Term
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -46,6 +45,11 @@ class GradientMethod(ABC):
         """The sets of the task that it trains on, in the order in which a micro-batch has them."""
 
     @property
+    @abstractmethod
+    def sides(self) -> frozenset[Side]:
+        """The sides that its loss has terms of."""
+
+    @property
     def reference(self) -> frozenset[Reference]:
         """What it needs of the model as it was: "nll", one number a row, from a table; "model", the model itself."""
         return frozenset()
@@ -57,10 +61,8 @@ class GradientMethod(ABC):
         return frozenset({*self.segments, "forget", "mask", "recipe", "lora", "update"} | reference)
 
     def check(self, task: Task, setting: RunSetting) -> None:
-        """Refuse a task without one of the sets (UserError)."""
-        for name in self.segments:
-            if not task.sets.get(name):
-                raise UserError(f"the method trains on the set '{name}', but dataset '{task.name}' has none")
+        """Refuse a task without one of the sets, or without forget rows where those are counted (UserError)."""
+        task.require(*self.segments, *(["forget"] if setting.epochs else []))
 
     def places(self, module: nn.Module) -> Mask | None:
         """Return which weights the method itself wants changed, beside the run's mask; None: all."""
@@ -128,6 +130,11 @@ class TokenMean(GradientMethod):
         """That set."""
         return (self.side,)
 
+    @property
+    def sides(self) -> frozenset[Side]:
+        """The one."""
+        return frozenset({self.side})
+
     def loss(
         self,
         policy: Policy,
@@ -171,6 +178,11 @@ class ForgetRetain(GradientMethod):
     def segments(self) -> tuple[str, ...]:
         """Those of both sides."""
         return (*self.forget_segments(), *self.retain_segments())
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Forget where it weighs something, retain where there are rows for it."""
+        return (FORGET if self.forget_weight else frozenset()) | (RETAIN if self.retain_segments() else frozenset())
 
     @property
     def reference(self) -> frozenset[Reference]:

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from unlearn.methods.gradient import NO_STATE, GradientMethod, Reference, Scores, State
 from unlearn.runtime.errors import UserError
-from unlearn.training.objective import SIDES, Loss, Side, Term
+from unlearn.training.objective import FORGET, SIDES, Loss, Side, Term
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -60,6 +60,11 @@ class RMU(GradientMethod):
     def segments(self) -> tuple[str, ...]:
         """Forget rows, and retain rows unless they weigh nothing."""
         return ("forget", "retain") if self.retain_weight else ("forget",)
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Forget, and retain unless it weighs nothing."""
+        return SIDES if self.retain_weight else FORGET
 
     @property
     def reference(self) -> frozenset[Reference]:

@@ -1,4 +1,4 @@
-"""Task arithmetic: the model is taught the forget rows, and what that changed is taken away."""
+"""Task arithmetic: the model is fine-tuned on the forget rows, and what that changed is taken away."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
-from unlearn.runtime.errors import UserError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     from unlearn.methods.base import Work
     from unlearn.models.base import RunSetting
     from unlearn.models.subject import Subject
+    from unlearn.training.objective import Side
 
 _FILE = "weights.safetensors"
 
@@ -37,9 +36,15 @@ class TaskVector:
     """How much of what the retain rows teach is added; 0: they are not read."""
 
     @property
-    def sets(self) -> dict[str, float]:
+    def sets(self) -> dict[Side, float]:
         """The sets to fine-tune on, and how much of each is added."""
-        return {"forget": -self.forget_scale} | ({"retain": self.retain_scale} if self.retain_scale else {})
+        scales: dict[Side, float] = {"forget": -self.forget_scale, "retain": self.retain_scale}
+        return {name: scale for name, scale in scales.items() if scale}
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Forget: each training has one side, and the forget rows are there always."""
+        return frozenset({"forget"})
 
     @property
     def reads(self) -> frozenset[str]:
@@ -48,9 +53,7 @@ class TaskVector:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Refuse a task without one of the sets (UserError)."""
-        for name in self.sets:
-            if not task.sets.get(name):
-                raise UserError(f"the method trains on the set '{name}', but dataset '{task.name}' has none")
+        task.require(*self.sets)
 
     def unlearn(self, subject: Subject, task: Task, work: Work) -> Subject:
         """Fine-tune on each set, one after the other, and change the subject in place."""
@@ -68,8 +71,8 @@ class TaskVector:
                 parameter.copy_(torch.where(change == 0, start, start + change))  # what stayed keeps every bit
         return subject
 
-    def _tuned(self, name: str, subject: Subject, task: Task, work: Work) -> Path:
-        """Return the folder with the weights after fine-tuning on a set."""
+    def _tuned(self, name: Side, subject: Subject, task: Task, work: Work) -> Path:
+        """Return the folder with the weights after fine-tuning on a set, which is named as its side."""
 
         def build(folder: Path) -> None:
             from safetensors.torch import save_file
@@ -80,7 +83,7 @@ class TaskVector:
 
             model = subject.copied()
             plan = plan_sets(task, [name], subject.processor, subject.prompt, work.recipe, work.seed)
-            work.train(model, Answers(plan), name)
+            work.train(model, Answers(plan, name), name)
             if distributed.is_main():
                 named = {key: value.detach().cpu().contiguous() for key, value in model.module.named_parameters()}
                 save_file(named, folder / _FILE)

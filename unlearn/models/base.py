@@ -36,6 +36,8 @@ class RunSetting:
     """Whether a localizer says which weights may change."""
     lora: bool
     """Whether adapters are trained instead of the weights themselves."""
+    epochs: bool = False
+    """Whether the length of a training is counted in passes over the forget rows."""
 
 
 class Loaded(NamedTuple):

@@ -78,7 +78,9 @@ def _construct(node: Mapping[str, Any], where: str, plugins: frozenset[str], hin
     if missing := [
         n for n, f in fields.items() if n not in values and f.default is f.default_factory is dataclasses.MISSING
     ]:
-        raise UserError(f"'{_join(where, missing[0])}' is not set ({cls.__name__} needs it)")
+        several = get_origin(hints[missing[0]]) is dict
+        needs = f"at least one: {missing[0]}=[NAME,...]" if several else "it"
+        raise UserError(f"'{_join(where, missing[0])}' is not set ({cls.__name__} needs {needs})")
     try:
         return cls(**values)
     except ValueError as error:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from omegaconf import OmegaConf
 
+from unlearn.data.checks import LackingError
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from unlearn.data.task import Task
+    from unlearn.data.task import Modality, Task
     from unlearn.models.base import RunSetting
     from unlearn.stages.experiment import Experiment
+
+_ARTICLES: dict[Modality, str] = {"text": "a", "image": "an"}
 
 
 class Checked(Protocol):
@@ -36,8 +39,8 @@ def check_family(experiment: Experiment, task: Task) -> None:
     family = experiment.model
     if family.modality != task.modality:
         raise UserError(
-            f"'model' ({type(family).__name__}) is for {family.modality} tasks, but dataset '{task.name}' is an "
-            f"{task.modality} task"
+            f"'model' ({type(family).__name__}) is for {family.modality} tasks, but dataset '{task.name}' is "
+            f"{_ARTICLES[task.modality]} {task.modality} task"
         )
 
 
@@ -49,9 +52,12 @@ def check_component(place: str, component: Checked, task: Task, setting: RunSett
     if component.modality not in ("any", setting.modality):
         raise UserError(
             f"'{place}' ({type(component).__name__}) is for {component.modality} tasks, but dataset '{task.name}' is "
-            f"an {setting.modality} task"
+            f"{_ARTICLES[setting.modality]} {setting.modality} task"
         )
-    component.check(task.only(component.reads), setting)
+    try:
+        component.check(task.only(component.reads), setting)
+    except LackingError as error:
+        raise UserError(f"'{place}' ({type(component).__name__}) {error}") from error
 
 
 def check_scorers(experiment: Experiment, task: Task, setting: RunSetting) -> None:

@@ -19,6 +19,7 @@ from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracking
 from unlearn.score.base import Scorer
+from unlearn.training.objective import RETAIN
 from unlearn.training.update import Update
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.model.finetune.evaluate_at or self.model.finetune.evaluate_every:
             raise ValueError("model.finetune has no curve to evaluate: set train.evaluate_at or train.evaluate_every")
+        if wanting := sorted(self.finetune_update.sides - RETAIN):
+            raise ValueError(
+                f"finetune_update ({type(self.finetune_update).__name__}) works on the {wanting[0]} side of a loss, "
+                "which the training of original and control has not: choose another finetune_update="
+            )
         makers: dict[str, str] = {}
         for name, scorer in self.evaluate.items():
             for table in scorer.tables:

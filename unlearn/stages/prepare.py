@@ -118,7 +118,8 @@ def has_control(experiment: Experiment, task: Task) -> bool:
 def run_setting(experiment: Experiment, task: Task) -> RunSetting:
     """Return what the run is like, for components to refuse."""
     masked, lora = experiment.localizes, experiment.lora is not None
-    return RunSetting(task.modality, experiment.model.source, has_control(experiment, task), masked, lora)
+    control, epochs = has_control(experiment, task), experiment.train.epochs is not None
+    return RunSetting(task.modality, experiment.model.source, control, masked, lora, epochs)
 
 
 def history(experiment: Experiment, task: Task) -> History:

@@ -74,6 +74,12 @@ def check_method(experiment: Experiment, task: Task) -> None:
     for given, part, key in ((setting.masked, "mask", "localize"), (setting.lora, "lora", "lora")):
         if given and part not in method.reads:
             raise UserError(f"'method' ({type(method).__name__}) knows nothing of {key}=: choose {key}=none")
+    update = experiment.update
+    if "update" in method.reads and (lacking := sorted(update.sides - method.sides)):
+        raise UserError(
+            f"'update' ({type(update).__name__}) works on the {lacking[0]} side of a loss, which 'method' "
+            f"({type(method).__name__}) has not: choose another update="
+        )
     for wanted in in_order(task):
         check_component("method", method, wanted.task, setting)
 

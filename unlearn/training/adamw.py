@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
+from unlearn.training.objective import Side
+
 if TYPE_CHECKING:
     from unlearn.recipe import Recipe
     from unlearn.training.update import Running
@@ -20,6 +22,7 @@ class AdamW:
     """AdamW (Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization)."""
 
     version: ClassVar[int] = 1
+    sides: ClassVar[frozenset[Side]] = frozenset()
 
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""

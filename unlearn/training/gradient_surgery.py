@@ -42,6 +42,11 @@ class GradientSurgery:
     add_retain: bool = False
     """Whether the step's own retain gradient is added after the projection."""
 
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Both: one is projected on the other."""
+        return SIDES
+
     def start(self, weights: Weights, recipe: Recipe) -> Running:
         """Return it at work around its inner update."""
         return _Running(weights, self.inner.start(weights, recipe), self)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from unlearn.training.adamw import Share
+from unlearn.training.objective import Side
 
 if TYPE_CHECKING:
     from unlearn.recipe import Recipe
@@ -23,6 +24,7 @@ class Muon:
     """
 
     version: ClassVar[int] = 1
+    sides: ClassVar[frozenset[Side]] = frozenset()
 
     lr: Annotated[float, Gt(0)] = 0.02
     """Peak learning rate of Muon; AdamW's is the recipe's."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Encode = Callable[[str, str], Encoded]
 EncodeText = Callable[[Passage, str], Encoded]
 """From a passage and the name of its set."""
+ROWS = "rows"
+"""The segment of rows that belong to no set of a task."""
 _BUCKET_STEPS = 8  # steps whose rows are sorted together: enough to save padding, few enough to keep the order random
 
 
@@ -42,11 +44,11 @@ class Plan:
 
 
 def plan_training(examples: Sequence[Example], encode: Encode, recipe: Recipe, seed: int) -> Plan:
-    """Plan plain training on `examples`, as segment "retain" (the part that a loss lowers the nll of)."""
+    """Plan plain training on `examples`, as segment "rows"."""
     builder = _Builder(encode)
     main = builder.stream(examples, recipe.batch_size, recipe.bucket, random.Random(f"train-{seed}"))
     steps = _steps(recipe, len(examples))
-    return Plan(builder.rows, [{"retain": [visit.row for visit in next(main)]} for _ in range(steps)])
+    return Plan(builder.rows, [{ROWS: [visit.row for visit in next(main)]} for _ in range(steps)])
 
 
 def plan_sets(
@@ -86,7 +88,7 @@ def plan_unlearning(
 
     A set that lies beside another is drawn with it: the same rows in the same wording, one of the answers of each at
     random. Of "forget" a step has `batch_size` rows, of any other set `retain_batch_size`; passages need `encode_text`.
-    The length in epochs is counted in passes over the forget set. UserError where the task has no such set.
+    A length in epochs is counted in passes over the forget set. UserError where the task has no such set.
     """
     builder = _Builder(encode, encode_text)
     beside = {name: task.beside[name] for name in segments if name in task.beside}
@@ -98,7 +100,7 @@ def plan_unlearning(
         rng = random.Random(f"{name}-{seed}")
         streams[name] = builder.stream(task.rows(name), size, recipe.bucket, rng, name)
     steps = []
-    for _ in range(_steps(recipe, len(task.rows("forget")))):
+    for _ in range(_steps(recipe, 0 if recipe.epochs is None else len(task.rows("forget")))):
         numbers = {}
         for name, stream in streams.items():
             visits = next(stream)

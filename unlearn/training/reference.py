@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unlearn.models.batches import Batch, micro_batches
+from unlearn.training.plan import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ def reference_nll(
     with torch.inference_mode():
         order = sorted(used, key=lambda row: len(rows[row].ids))
         for batch_rows, batch in _batches(rows, order, micro_tokens):
-            sums = policy(batch.to(device))["retain"].sums
+            sums = policy(batch.to(device))[ROWS].sums
             table.update(zip(batch_rows, sums.tolist(), strict=True))
             advance(len(batch_rows))
     return table
@@ -33,7 +34,7 @@ def reference_nll(
 def _batches(rows: Sequence[Encoded], order: Sequence[int], micro_tokens: int) -> Iterator[tuple[Sequence[int], Batch]]:
     """Give micro-batches over `order` (ascending in length) with the row numbers of each."""
     start = 0
-    for batch in micro_batches(rows, {"retain": order}, micro_tokens):
+    for batch in micro_batches(rows, {ROWS: order}, micro_tokens):
         stop = start + len(batch.input_ids)
         yield order[start:stop], batch
         start = stop

@@ -36,6 +36,11 @@ class SAM:
     rho: Annotated[float, Gt(0)] = 0.01
     """How far the weights are moved: the L2 norm over all trainable weights."""
 
+    @property
+    def sides(self) -> frozenset[Side]:
+        """The forget side, whose gradient is perturbed."""
+        return FORGET | self.inner.sides
+
     def start(self, weights: Weights, recipe: Recipe) -> Running:
         """Return it at work around its inner update."""
         return _Running(weights, self.inner.start(weights, recipe), self.rho)

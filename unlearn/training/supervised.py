@@ -44,11 +44,16 @@ def _readable(row: Row) -> Example | str:
 class Answers(Planned):
     """TOK, the nll of the rows of each segment, averaged over all of the step's answer tokens (nats)."""
 
+    def __init__(self, plan: Plan, side: Side = "retain") -> None:
+        """Belong to a side: "retain" is what a model learns or keeps."""
+        super().__init__(plan)
+        self.side = side
+
     def loss(self, policy: Any, batch: Batch, only: Collection[Side]) -> Loss:
-        """Return the token means, as terms of the retain side."""
-        if "retain" not in only:
+        """Return the token means, as terms of the side."""
+        if self.side not in only:
             return Loss({})
-        return Loss({name: Term(1.0, scores.token_mean(), "retain") for name, scores in policy(batch).items()})
+        return Loss({name: Term(1.0, scores.token_mean(), self.side) for name, scores in policy(batch).items()})
 
 
 def plan_answers(

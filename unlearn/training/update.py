@@ -56,6 +56,11 @@ class Update(Protocol):
 
     version: ClassVar[int]
 
+    @property
+    def sides(self) -> frozenset[Side]:
+        """Return the sides that a loss must have terms of, or the update would do nothing of its own."""
+        ...
+
     def start(self, weights: Weights, recipe: Recipe) -> Running:
         """Return the update at work on these weights, with the recipe's learning rate, decay and clipping."""
         ...

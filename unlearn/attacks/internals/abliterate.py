@@ -63,7 +63,7 @@ class Abliterate:
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where retain rows are wanted and missing. Without plain text, text contrasts are left out."""
         if "retain" in self.contrasts:
-            task.require_examples("retain", by="attack (Abliterate)")
+            task.require_examples("retain")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return two outcomes per contrast. Inapplicable where plain text alone is wanted and the dataset has none."""

@@ -55,7 +55,7 @@ class Lens:
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where a tuned lens is to be trained and there are no retain rows."""
         if self.tuned:
-            task.require_examples("retain", by="attack (Lens)")
+            task.require_examples("retain")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome per stream and layer."""

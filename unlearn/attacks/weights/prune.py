@@ -61,7 +61,7 @@ class Prune:
     def check(self, task: Task, setting: RunSetting) -> None:
         """UserError where retain rows are wanted and missing. Where all mention an answer, the attack is skipped."""
         if self.general == "retain":
-            task.require_examples("retain", by="attack (Prune)")
+            task.require_examples("retain")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome for each seed and pair."""

@@ -84,7 +84,7 @@ class Relearn:
 
         check_fluency(self.text, "text")
         if self.source == "retain" or self.maintain:
-            task.require_examples("retain", by="attack (Relearn)")
+            task.require_examples("retain")
 
     def attack(self, subject: Subject, setting: AttackSetting, references: References) -> AttackResult:
         """Return an outcome for each seed, number of rows, rate and checkpoint."""

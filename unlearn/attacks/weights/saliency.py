@@ -36,8 +36,8 @@ def weight_scores(model: PreTrainedModel, rows: Sequence[Encoded]) -> dict[str, 
     with gradients_to(model, parameters, take):
         policy = Policy(model)
         for row in rows:
-            (batch,) = micro_batches([row], {"retain": [0]}, len(row.ids))
-            policy(batch.to(model.device))["retain"].token_mean().backward()
+            (batch,) = micro_batches([row], {"rows": [0]}, len(row.ids))
+            policy(batch.to(model.device))["rows"].token_mean().backward()
     with torch.no_grad():
         return {name: sums[name].div_(len(rows)).mul_(p.abs()) for name, p in parameters.items()}
 

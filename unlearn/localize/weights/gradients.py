@@ -138,8 +138,8 @@ def _add_rows(
     square, done = 0.0, 0
     with gradients_to(model, group, take):
         policy = Policy(model)
-        for batch in reversed(micro_batches(rows, {"retain": range(len(rows))}, budget)):
-            scores = policy(batch.to(model.device))["retain"]
+        for batch in reversed(micro_batches(rows, {"rows": range(len(rows))}, budget)):
+            scores = policy(batch.to(model.device))["rows"]
             (scores.sums / scores.counts.clamp(min=1)).sum().backward()
             square += sum(value.item() for value in squared)
             squared.clear()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unlearn.models.mask import Mask
 
-_ROWS = "retain"  # the segment that rows are scored as, whatever their part
+_ROWS = "rows"  # the segment that all rows are scored as
 
 
 @dataclass(frozen=True)

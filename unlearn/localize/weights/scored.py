@@ -123,7 +123,7 @@ class ByGradient(Scored):
         """Refuse a task without the rows that are differentiated; refusals are needed for forget_loss "refusal"."""
         if self.forget_loss == "refusal" and "refusal" not in task.sets:
             raise UserError(f"localize.forget_loss=refusal: dataset '{task.name}' has no refusals")
-        task.require_examples(*sorted(self.reads), by=f"localize ({type(self).__name__})")
+        task.require_examples(*sorted(self.reads))
 
     def forget_gradients(self, subject: Subject, task: Task, seed: int) -> Gradients:
         """Return g_f of the tensors in scope."""

@@ -57,7 +57,7 @@ class Wanda:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Refuse a task without forget rows to calibrate on."""
-        task.require_examples("forget", by="localize (Wanda)")
+        task.require_examples("forget")
 
     def localize(self, subject: Subject, task: Task, seed: int) -> Localization:
         """Return the mask, in fractions of the weights of linear layers."""

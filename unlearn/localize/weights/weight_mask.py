@@ -100,7 +100,7 @@ class WeightMask:
     def check(self, task: Task, setting: RunSetting) -> None:
         """Ask `within`, and refuse a task without rows or without injected answers where they are asked for."""
         self.within.check(task.only(self.within.reads), setting)
-        task.require_examples("forget", "retain", by="localize (WeightMask)")
+        task.require_examples("forget", "retain")
         if self.objective == "inject" and "injected" not in task.sets:
             raise UserError(
                 f"'objective' is 'inject', but dataset '{task.name}' has no answers to inject "
