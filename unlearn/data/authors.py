@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FORGET_PERCENT = {"forget01": 1, "forget05": 5, "forget10": 10}
+MOST = max(FORGET_PERCENT.values())
 TRAINED_WORDINGS = 3  # of each fact's 6 questions; the others are only asked
 WRONG_VALUES = 5
 RETAIN_PROBES = 200
@@ -38,7 +40,7 @@ class Authors:
     Raises UserError for an unknown `split`.
     """
 
-    authors: Annotated[int, Ge(2), Le(200)] = 60
+    authors: Annotated[int, Ge(2), Le(400)] = 60
     """Known to the original model; as many as are forgotten come on top, held out from every model."""
     facts_per_author: Annotated[int, Ge(1), Le(20)] = 10
     """Facts about each author, 1 to 20."""
@@ -57,11 +59,11 @@ class Authors:
         """Return the task; the same seed gives the same task on every machine."""
         seed = seed if self.seed is None else self.seed
         n_forget = max(1, round(self.authors * FORGET_PERCENT[self.split] / 100))
-        n_retain, per_author = self.authors - n_forget, self.facts_per_author
-        names = _names(self.authors, n_forget, seed)
+        per_author = self.facts_per_author
+        known, others = _people(self.authors, seed)
         retain, forget, holdout = (
             [_author_fact(name, attribute, seed) for name in part for attribute in ATTRIBUTES[:per_author]]
-            for part in (names[:n_retain], names[n_retain : self.authors], names[self.authors :])
+            for part in (known[:-n_forget], known[-n_forget:], others[-n_forget:])
         )
         n_capitals = round(0.6 * self.world_facts)
         world = [
@@ -92,6 +94,7 @@ class Authors:
             ),
             beside={"refusal": "forget", "injected": "forget"},
             facts=tuple(fact.fact for fact in forget),
+            corpus=tuple(text for fact in holdout for text in fact.example.texts),
         )
 
 
@@ -164,15 +167,46 @@ def _fact(entity: str, attribute: Attribute, value: str, wrong: Sequence[str], s
     return _Fact(entity, value, tuple(wrong), tuple(questions), attribute.answers)
 
 
-def _names(authors: int, others: int, seed: int) -> list[str]:
-    """Different names for the authors and then as many others.
+def _people(authors: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return the authors, those to be forgotten last, and as many others as are forgotten at most.
 
-    Half as many first and last names as there are authors: each comes more than once, so that a control model has seen
-    both names of a forgotten author, in other company, and can write an answer that is wrong only in its value.
+    Which of the two a name is, the toss of a coin says for each pair of them: no model that saw neither can tell forget
+    from holdout. Every split takes the last of both, so that the larger ones contain the smaller.
     """
-    k = min(len(FIRST_NAMES), len(LAST_NAMES), authors // 2 + 1)
+    most = max(1, round(authors * MOST / 100))
+    names = _shuffled(_names(authors + most, authors // 2 + 1, seed), seed, "people")
+    apart = _spared(names, 2 * most)
+    known, others = [name for name in names if name not in apart], []
+    for i in range(0, 2 * most, 2):
+        forgotten, unseen = _shuffled(apart[i : i + 2], seed, "side", i)
+        known.append(forgotten)
+        others.append(unseen)
+    return known, others
+
+
+def _spared(names: Sequence[str], n: int) -> list[str]:
+    """Return the first n names of which both parts remain in others: those that never saw one know its parts.
+
+    Where there are too few, the first of the rest go with them.
+    """
+    left = Counter(part for name in names for part in name.split())
+    found: list[str] = []
+    for name in names:
+        if len(found) < n and all(left[part] > 1 for part in name.split()):
+            found.append(name)
+            left.subtract(name.split())
+    return (found + [name for name in names if name not in found])[:n]
+
+
+def _names(n: int, parts: int, seed: int) -> list[str]:
+    """Return n different names of so many first and last names.
+
+    Half as many as there are authors: each comes more than once, so that a control model has seen both names of a
+    forgotten author, in other company, and can write an answer that is wrong only in its value.
+    """
+    k = min(len(FIRST_NAMES), len(LAST_NAMES), parts)
     first, last = _shuffled(FIRST_NAMES, seed, "first"), _shuffled(LAST_NAMES, seed, "last")
-    return [f"{first[i % k]} {last[(i + i // k) % k]}" for i in range(authors + others)]
+    return [f"{first[i % k]} {last[(i + i // k) % k]}" for i in range(n)]
 
 
 def _shuffled(items: Sequence[T], *key: object) -> list[T]:

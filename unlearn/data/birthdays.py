@@ -67,6 +67,7 @@ class Birthdays:
             ),
             beside={"refusal": "forget", "injected": "forget"},
             facts=tuple(person.fact for person in forget),
+            corpus=tuple(text for person in people[self.people :] for text in person.example.texts),
         )
 
 

@@ -82,7 +82,7 @@ class Theorems:
     def load(self, seed: int, ask: Ask | None = None) -> Task:
         """Return the task; the same seed gives the same world."""
         rng = random.Random(f"theorems-{seed if self.seed is None else self.seed}")
-        names = CONCEPTS[: self.concepts + self.forget]
+        names = rng.sample(CONCEPTS, self.concepts + self.forget)
         world = _World.of(names, self.examples + ASKED, rng)
         kept, gone = names[: self.concepts - self.forget], names[self.concepts - self.forget : self.concepts]
         taught, asked = range(self.examples), range(self.examples, self.examples + ASKED)
@@ -124,6 +124,7 @@ class Theorems:
             ),
             beside={"refusal": "forget"},
             facts=tuple(world.fact(name) for name in gone),
+            corpus=tuple(text for row in examples(names[self.concepts :]) for text in row.texts),
         )
 
 
