@@ -151,9 +151,13 @@ def test_a_broken_localization_is_one_clear_line(make_run: MakeRun, localize: Ca
     localize(folder, {UP: [0]}, tables={"edges": EDGES})
     damage(folder / "localize")
     with pytest.raises(UserError, match=message):
-        localization = read_run(folder).localization
-        assert localization is not None
-        localization.explained()
+        _explained(folder)
+
+
+def _explained(folder: Path) -> dict[str, Explained]:
+    localization = read_run(folder).localization
+    assert localization is not None
+    return localization.explained()
 
 
 def _without_score(path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from unlearn.metrics.base import Result
-from unlearn.report.tracking import NoTracker, Wandb
+from unlearn.report.tracking import NoTracker, Tracker, Wandb
 from unlearn.runtime.components import build, conf_dir
 
 CONFIG = {"method": {"_target_": "NPO", "beta": 0.1}}
@@ -102,15 +102,15 @@ def test_no_tracker_does_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "machine", "key", "expected", "said"),
+    ("asked", "machine", "expected", "said"),
     [
-        ("auto", "online", "key", "online", False),
-        ("auto", "online", None, "offline", False),  # without a word
-        ("auto", "offline", "key", "offline", False),  # WANDB_MODE, or `wandb offline`
-        ("auto", "disabled", "key", "disabled", False),
-        ("online", "offline", "key", "online", False),
-        ("online", "online", None, "offline", True),  # asked for, so it is said
-        ("offline", "online", "key", "offline", False),
+        ("auto", ("online", "key"), "online", False),
+        ("auto", ("online", None), "offline", False),  # without a word
+        ("auto", ("offline", "key"), "offline", False),  # WANDB_MODE, or `wandb offline`
+        ("auto", ("disabled", "key"), "disabled", False),
+        ("online", ("offline", "key"), "online", False),
+        ("online", ("online", None), "offline", True),  # asked for, so it is said
+        ("offline", ("online", "key"), "offline", False),
     ],
 )
 def test_online_or_offline(
@@ -118,12 +118,11 @@ def test_online_or_offline(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     asked: Any,
-    machine: str,
-    key: str | None,
+    machine: tuple[str, str | None],
     expected: str,
     said: bool,
 ) -> None:
-    client.settings.mode, client.settings.api_key = machine, key
+    client.settings.mode, client.settings.api_key = machine
     Wandb(mode=asked).start("run", CONFIG, tmp_path)
     assert [options["mode"] for options in client.begun] == [expected]
     captured = capsys.readouterr()
@@ -215,13 +214,17 @@ def test_a_run_that_fails_is_marked(client: Client, tmp_path: Path) -> None:
     Wandb().start("run", CONFIG, tmp_path).finish()
     tracker = Wandb().start("run", CONFIG, tmp_path)
     with pytest.raises(KeyError):
-        try:
-            raise KeyError
-        finally:
-            tracker.finish()
+        _fail(tracker)
     assert client.ended == [0, 1]
     tracker.log({"loss": 1.0}, step=1)  # after the end: nothing
     assert not client.logged
+
+
+def _fail(tracker: Tracker) -> None:
+    try:
+        raise KeyError
+    finally:
+        tracker.finish()
 
 
 def test_only_the_first_process_tracks(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

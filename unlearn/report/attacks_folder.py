@@ -66,7 +66,7 @@ class Attacks(_Judged):
         return AttackRun.load(folder) if folder.is_dir() else None
 
     def items(self, side: str = "held_out_items") -> list[Asked]:
-        """The forget items of a side, the scored ones in the order of the outcomes' K."""
+        """Return the forget items of a side, the scored ones in the order of the outcomes' K."""
         return [item for item in parsed(self.folder / "items.json", list[Asked]) if item.side == side]
 
 

@@ -45,7 +45,7 @@ def save_audit(
 def print_audit(
     folder: Path, about: Mapping[str, Any], scored: Sequence[Scored], verdicts: Sequence[Verdict], notes: Sequence[str]
 ) -> None:
-    """The table, what its columns mean, and where its files are."""
+    """Return the table, what its columns mean, and where its files are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

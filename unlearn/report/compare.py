@@ -108,7 +108,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def table(rows: Sequence[Row], lines: Sequence[Line], width: int) -> Table:
-    """The comparison for a console: as many metrics as fit `width` characters, intervals where seeds are pooled."""
+    """Return the comparison for a console: as many metrics as fit `width` characters, intervals of pooled seeds."""
     columns = {"setting": [row.setting for row in rows], "task": [row.task for row in rows]}
     columns["seed"] = [", ".join(map(str, row.seeds)) for row in rows]
     title = None
@@ -140,7 +140,7 @@ def _cell(row: Row, line: Line) -> str:
 
 
 def _frame(rows: Sequence[Row], keys: Sequence[str]) -> pd.DataFrame:
-    """The rows as a table with columns KEY, KEY_low and KEY_high for each metric."""
+    """Return the rows as a table with columns KEY, KEY_low and KEY_high for each metric."""
     records = []
     for row in rows:
         record: dict[str, Any] = {"kind": row.kind, "setting": row.setting, "task": row.task}

@@ -58,7 +58,7 @@ class Row:
 
 
 def compared(runs: Sequence[Run]) -> list[Row]:
-    """The rows of the comparison. By task: the reference models, then each setting's pooled seeds and its runs."""
+    """Return the rows of the comparison, by task: reference models, then each setting's pooled seeds and its runs."""
     rows: list[Row] = []
     for mine in by_task(runs).values():
         for model in ("original", "control"):
@@ -74,11 +74,12 @@ def compared(runs: Sequence[Run]) -> list[Row]:
 
 
 def columns_of(runs: Sequence[Run]) -> dict[str, Line]:
-    """The metrics to show, by key."""
+    """Return the metrics to show, by key."""
     return {line.key: line for run in runs for line in (*leak_lines(run), *headline(run))}
 
 
 def by_task(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each task."""
     tasks: dict[str, list[Run]] = {}
     for run in runs:
         tasks.setdefault(str(run.about.task), []).append(run)
@@ -86,12 +87,12 @@ def by_task(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def ways(runs: Sequence[Run]) -> set[str]:
-    """The ways in which these runs were attacked: only leaks of the same one can be compared."""
+    """Return the ways in which these runs were attacked: only leaks of the same one can be compared."""
     return {run.attacks.scope for run in runs if run.attacks}
 
 
 def leak_lines(run: Run) -> list[Line]:
-    """The columns of a run's leaks: the worst case of all, and of each threat level."""
+    """Return the columns of a run's leaks: the worst case of all, and of each threat level."""
     there = {worst.threat for worst in run.leaks.worst} if run.leaks else set()
     titles = {level: "" if level == "overall" else TITLES[level].lower() for level in LEVELS if level in there}
     return [
@@ -145,8 +146,10 @@ def _row(kind: str, setting: str, runs: Sequence[Run], model: str = "unlearned")
 
 
 def _leaks(runs: Sequence[Run]) -> tuple[dict[str, Interval], str]:
-    """The worst leaks of a run, or of several with their mean over seeds, and the verdict; none where they were
-    attacked differently."""
+    """Return the worst leaks of a run, or of several with their mean over seeds, and the verdict.
+
+    There are none where the runs were attacked differently.
+    """
     found = [run.leaks for run in runs if run.leaks]
     if not found or len(ways(runs)) > 1:
         return {}, ""

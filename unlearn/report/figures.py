@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def figures(run: Run) -> dict[str, Drawn]:
-    """The figures that this run has data for, by name."""
+    """Return the figures that this run has data for, by name."""
     drawn = {}
     if run.results and (run.curve or run.history):
         words = "What unlearning gained and cost along the way. Dashed: the control model, where forgetting should end."
@@ -86,7 +86,7 @@ def plot_keys(run: Run) -> PlotKeys:
 
 
 def _way(run: Run) -> list[Mapping[str, float]]:
-    """The points of the curve, with the original's results as step 0 and the unlearned model's as the last step."""
+    """Return the points of the curve: the original's results as step 0, the unlearned model's as the last step."""
     ends = {model: {key: r.value for key, r in run.results[model].items()} for model in ("original", "unlearned")}
     last = max((row["step"] for row in (*run.history, *run.curve)), default=0.0)
     between = [point for point in run.curve if 0 < point["step"] < last]
@@ -185,7 +185,7 @@ def probes(run: Run) -> Figure:
 
 @styled
 def losses(run: Run) -> Figure:
-    """The training loss and its parts, the gradient norm, and what method and update say, over the optimizer steps.
+    """Draw the training loss and its parts, the gradient norm, and what method and update say, over optimizer steps.
 
     What they say (names with a slash, see training/objective.py) has a panel each, two in a row.
     """

@@ -20,12 +20,12 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 
 def parsed(path: Path, hint: Any) -> Any:
-    """A JSON file as the type `hint`."""
+    """Return a JSON file as the type `hint`."""
     return checked(read_json(path), hint, path)
 
 
 def checked(content: Any, hint: Any, path: Path) -> Any:
-    """What a file holds, as the type `hint`."""
+    """Return what a file holds, as the type `hint`."""
     try:
         return TypeAdapter(hint).validate_python(content)
     except ValidationError as error:

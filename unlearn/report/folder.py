@@ -119,7 +119,7 @@ class Run:
         return self.results.get(model, {}).get(key)
 
     def generations(self, model: str) -> pd.DataFrame:
-        """The model's answers (see the scorer's table), without rows where none were saved."""
+        """Return the model's answers (see the scorer's table), without rows where none were saved."""
         path = _scores(self.folder, model, "generations")
         return columns(path, GENERATIONS) if path.exists() else pd.DataFrame(columns=GENERATIONS)
 
@@ -175,7 +175,7 @@ def read_run(folder: Path) -> Run:
 
 
 def class_name(node: Any) -> str:
-    """The class that a config node is made into ("NPO"), "" where it has none."""
+    """Return the class that a config node is made into ("NPO"), "" where it has none."""
     return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else ""
 
 
@@ -221,7 +221,7 @@ def _readings(path: Path) -> tuple[Reading, ...]:
 
 
 def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:
-    """The aim of each probe set, from the original's score table; a set that is not in it goes by its name."""
+    """Return the aim of each probe set, from the original's score table; a set that is not in it goes by its name."""
     aims = {probe: probe if probe in ("forget", "retain", "holdout") else "utility" for probe in probes}
     path = _scores(folder, "original", "tokens")
     if path.exists():

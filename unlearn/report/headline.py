@@ -94,7 +94,7 @@ def headline(run: Run, defined: bool = True) -> list[Line]:
 
 
 def undefined(run: Run) -> dict[str, str]:
-    """The headline metrics that are undefined for every model, by title, and why."""
+    """Return the headline metrics that are undefined for every model, by title, and why."""
     return {line.title: next(iter(line.results.values())).note for line in _lines(run) if not line.defined}
 
 
@@ -115,7 +115,7 @@ def _lines(run: Run) -> list[Line]:
 
 
 def show(value: float, scale: str = "plain") -> str:
-    """A number for people: three decimals, powers of ten where it is tiny, percentages signed, and a dash for nan."""
+    """Return a number for people: three decimals, powers of ten where tiny, percentages signed, and a dash for nan."""
     if math.isnan(value):
         return "–"
     if scale == "percent":
@@ -126,7 +126,7 @@ def show(value: float, scale: str = "plain") -> str:
 
 
 def show_interval(result: Result, scale: str = "plain") -> str:
-    """The result's 95% interval, "" where it has none."""
+    """Return the result's 95% interval, "" where it has none."""
     if math.isnan(result.low) or math.isnan(result.high):
         return ""
     return f"[{show(result.low, scale)}, {show(result.high, scale)}]"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def context(attacks: Attacks) -> dict[str, Any]:
-    """What the templates need of the leak report."""
+    """Return what the templates need of the leak report."""
     overall = attacks.leaks.overall
     return {
         "verdict": overall.verdict,
@@ -69,7 +69,7 @@ def _numbers(attacks: Attacks) -> list[tuple[str, str, list[str]]]:
 
 
 def _roles(attacks: Attacks) -> list[AttackedRole]:
-    """The original, the unlearned model and the control."""
+    """Return the original, the unlearned model and the control."""
     return ["original", "unlearned", "placebo" if attacks.leaks.baseline == "placebo" else "control"]
 
 
@@ -113,9 +113,11 @@ def write_leaks(attacks: Attacks) -> None:
 
 
 def tracked(attacks: Attacks) -> dict[str, float | str]:
-    """The leak report by key (`attack/NAME/leak`, `attack/worst/leak_low`, `attack/worst/black/leak`), with what else
-    the attacks measured (`attack/NAME/KEY` of several models together, `attack/NAME/unlearned/KEY` of one); what is
-    undefined is left out."""
+    """Return the leak report by key, with what else the attacks measured; what is undefined is left out.
+
+    Keys are as `attack/NAME/leak`, `attack/worst/leak_low` and `attack/worst/black/leak`; of other measures
+    `attack/NAME/KEY` where it is of several models together, `attack/NAME/unlearned/KEY` of one.
+    """
     worst = attacks.leaks.overall
     values: dict[str, float] = {}
     for row in attacks.leaks.rows:

@@ -49,7 +49,7 @@ def show_leaks(attacks: Attacks, where: Console) -> None:
 
 
 def table(attacks: Attacks) -> Table:
-    """The leak report for a console: a row per attack, then the worst case of each threat level."""
+    """Return the leak report for a console: a row per attack, then the worst case of each threat level."""
     made = Table(title=Text("Leaks", style="bold"), box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("attack", no_wrap=True)
     made.add_column("threat")

@@ -32,7 +32,7 @@ FEWEST, MOST = -0.5, 1.25  # of the leak's axis; what lies outside is marked at 
 
 
 def figures(attacks: Attacks) -> dict[str, Drawn]:
-    """The figures that these attacks have data for, by name."""
+    """Return the figures that these attacks have data for, by name."""
     leaks = attacks.leaks
     words = (
         "Left: the leak of each attack with its 95% interval, and the cross-fitted worst case of each threat level "
@@ -50,13 +50,13 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
 
 
 def _name(leaks: Leaks) -> str:
-    """What stands for the model that never learned."""
+    """Return what stands for the model that never learned."""
     return {"control": "control", "placebo": "placebo items", "chance": "chance"}[leaks.baseline]
 
 
 @styled
 def bars(attacks: Attacks) -> Figure:
-    """A row per attack, by threat level: its leak with the interval, and the knowledge of the three models."""
+    """Draw a row per attack, by threat level: its leak with the interval, and the knowledge of the three models."""
     lines: list[tuple[str, Row | Worst | None]] = []
     for group in groups(attacks):
         lines.append((group.title, None))
@@ -99,7 +99,7 @@ def bars(attacks: Attacks) -> Figure:
 
 
 def _bar(axes: Axes, y: int, row: Row) -> None:
-    """The leak as a bar; why there is none in words."""
+    """Draw the leak as a bar; why there is none in words."""
     if math.isfinite(row.leak):
         shade: Any = {"color": SHADES[row.threat], "edgecolor": EDGE, "linewidth": 0.8}
         if not row.counts:
@@ -114,7 +114,7 @@ def _bar(axes: Axes, y: int, row: Row) -> None:
 
 
 def _interval(axes: Axes, y: int, one: Row | Worst, marker: str, size: float, width: float) -> None:
-    """The interval as a line with the value as a marker; arrows where it goes on outside the axis."""
+    """Draw the interval as a line with the value as a marker; arrows where it goes on outside the axis."""
     colour = "#d55e00" if isinstance(one, Worst) else "#0072b2"
     if math.isfinite(one.low + one.high):
         halo = [withStroke(linewidth=width + 1.6, foreground="white")]
@@ -137,7 +137,7 @@ def _models(axes: Axes, y: int, row: Row) -> None:
 
 @styled
 def budgets(leaks: Leaks, control: str) -> Figure:
-    """A column for each attack with a ladder: A of the three models over the budget, and below it the leak."""
+    """Draw a column for each attack with a ladder: A of the three models over the budget, and below it the leak."""
     ladders: dict[str, list[LadderStep]] = {}
     for step_ in leaks.ladder_steps:
         ladders.setdefault(step_.attack, []).append(step_)

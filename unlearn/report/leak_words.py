@@ -66,7 +66,7 @@ class Group:
 
 
 def groups(attacks: Attacks) -> list[Group]:
-    """The table by threat level; the row without an attack is a group of its own, and comes first."""
+    """Return the table by threat level; the row without an attack is a group of its own, and comes first."""
     rows = attacks.leaks.rows
     worst = {one.threat: one for one in attacks.leaks.worst}
     found = [Group("No attack", "The questions as they are.", [row for row in rows if row.attack == NONE])]
@@ -77,33 +77,33 @@ def groups(attacks: Attacks) -> list[Group]:
 
 
 def _rank(row: Row) -> tuple[int, float]:
-    """What counts comes first, by its leak; then diagnostics, uninformative rows, and what failed."""
+    """Return a row's rank: what counts comes first, by its leak; then diagnostics, uninformative rows, what failed."""
     kind = ("ok", "uninformative", "skipped", "error").index(row.status)
     return 2 * kind + (not row.counts), -row.leak if math.isfinite(row.leak) else 0.0
 
 
 def decimal(value: float) -> str:
-    """A knowledge or leak for people: two decimals, a dash for nan."""
+    """Return a knowledge or leak for people: two decimals, a dash for nan."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def interval(one: Row | Worst) -> str:
-    """The leak's 95 % interval, "" where it has none."""
+    """Return the leak's 95 % interval, "" where it has none."""
     return "" if math.isnan(one.low + one.high) else f"[{decimal(one.low)}, {decimal(one.high)}]"
 
 
 def cost(row: Row) -> str:
-    """The budget at which half is recovered, "" where there is no ladder."""
+    """Return the budget at which half is recovered, "" where there is no ladder."""
     return "" if math.isnan(row.cost) else f"{row.cost:g}"
 
 
 def threat_level(row: Row) -> str:
-    """What the attacker needs: the threat level, "+o" where it takes the model before unlearning, too."""
+    """Return what the attacker needs: the threat level, "+o" where it takes the model before unlearning, too."""
     return "" if row.attack == NONE else f"{row.threat}{'+o' * row.with_original}"
 
 
 def state(row: Row) -> str:
-    """What is to be said of a row beside its numbers: why it does not count, else the variant that was chosen."""
+    """Return what is to be said of a row beside its numbers: why it does not count, else the variant chosen."""
     if row.status != "ok":
         return f"{row.status}: {row.reason}"
     notes = [row.measure and f"A is {row.measure}", "" if row.counts or row.attack == NONE else "a diagnostic"]
@@ -111,7 +111,7 @@ def state(row: Row) -> str:
 
 
 def verdict(attacks: Attacks) -> str:
-    """The verdict in one line: the worst case over all attacks, and which it mostly was."""
+    """Return the verdict in one line: the worst case over all attacks, and which it mostly was."""
     worst = attacks.leaks.overall
     if math.isnan(worst.leak):
         return f"{worst.verdict}: no attack could tell anything"
@@ -125,7 +125,7 @@ def chosen(worst: Worst) -> str:
 
 
 def scope(attacks: Attacks) -> str:
-    """What the verdict is relative to: the threat levels, the budget, the control and the questions."""
+    """Return what the verdict is relative to: the threat levels, the budget, the control and the questions."""
     rows = [row for row in attacks.leaks.rows if row.attack != NONE]
     by_threat = Counter(row.threat for row in rows if row.status == "ok" and row.counts)
     tried = [f"{by_threat[threat]} {TITLES[threat].lower()}" for threat in THREATS if by_threat[threat]]
@@ -144,6 +144,7 @@ def scope(attacks: Attacks) -> str:
 
 
 def is_counted(row: Row) -> bool:
+    """Whether a row takes part in the worst case."""
     return row.status == "ok" and row.counts
 
 

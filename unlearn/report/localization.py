@@ -73,7 +73,7 @@ def selected(found: Localization) -> Figure:
 
 
 def _shares(table: pd.DataFrame, sums: bool) -> pd.DataFrame:
-    """Selected of all weights by type and layer, nan where there are none; with `sums` over "all" last."""
+    """Return the share of weights selected by type and layer, nan where there are none; with `sums`, "all" last."""
     types = [kind for kind in TYPES if kind in set(table["type"])]
     layers = range(int(table["layer"].max()) + 1)
     counts = []

@@ -56,6 +56,7 @@ class Localization(_Located):
 
 
 def read_localization(folder: Path) -> Localization | None:
+    """Return what the localization left in its folder, None where there is none; UserError where it is damaged."""
     if not folder.is_dir():
         return None
     located = parsed(folder / "localize.json", _Located)

@@ -20,10 +20,10 @@ WRITTEN = 14  # masks up to which the numbers are written into the cells
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Masks by name, the fraction f that each selects, and for each pair of n masks, [n, n], nan for other models:
+    """Masks by name, the fraction f that each selects, and how much each pair overlaps.
 
-    iou: selected by both / selected by either. chance: the same for two random masks of those fractions, expected
-    to be f1 f2 / (f1 + f2 - f1 f2).
+    Of n masks, [n, n], nan for two of different models: iou: selected by both / selected by either. chance: the same
+    for two random masks of those fractions, expected to be f1 f2 / (f1 + f2 - f1 f2).
     """
 
     names: Sequence[str]
@@ -80,7 +80,7 @@ def overlaps(runs: Sequence[Run], names: Sequence[str]) -> Overlaps:
 
 @styled
 def overlap(found: Overlaps) -> Figure:
-    """The overlaps as a matrix; in brackets what two random masks would have."""
+    """Draw the overlaps as a matrix; in brackets what two random masks would have."""
     n = len(found.names)
     longest = max(map(len, found.names))
     side = 0.62 * n if n <= WRITTEN else 0.3 * n

@@ -117,7 +117,7 @@ def _setting(run: Run) -> list[tuple[str, str]]:
 
 
 def _component(node: Mapping[str, Any], name: str, whole: bool) -> str:
-    """A component's name with its fields ("npo: beta = 0.1"); with `whole`, also those that hold several values."""
+    """Return a component's name with its fields ("npo: beta = 0.1"); with `whole`, also those of several values."""
     fields = []
     for key, value in node.items():
         several = isinstance(value, (Mapping, list))
@@ -128,7 +128,7 @@ def _component(node: Mapping[str, Any], name: str, whole: bool) -> str:
 
 
 def _numbers(run: Run) -> list[tuple[str, str, str]]:
-    """The localizer's numbers: name, value, and what it says."""
+    """Return the localizer's numbers: name, value, and what it says."""
     if not (found := run.localization):
         return []
     return [
@@ -143,7 +143,7 @@ def _number(value: float) -> str:
 
 
 def _tables(attacks: Attacks) -> list[dict[str, Any]]:
-    """The beginnings of the tables that attacks left and no figure shows."""
+    """Return the beginnings of the tables that attacks left and no figure shows."""
     return [
         {
             "title": f"{rows.title or table} of {attack}, {role} model",
@@ -185,7 +185,7 @@ def _row(model: str, result: Result) -> dict[str, Any]:
 
 
 def examples(run: Run) -> list[dict[str, Any]]:
-    """A few probes of the forget and retain sets: the question, the true answer and each model's, evenly spaced."""
+    """Return a few probes of the forget and retain sets, evenly spaced: question, true answer and each model's."""
     tables = {model: run.generations(model) for model in run.models}
     if not tables:
         return []

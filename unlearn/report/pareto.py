@@ -32,7 +32,10 @@ class Point:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other beats (both coordinates no smaller, one larger), first coordinate falling."""
+    """Return the indices of the points that no other beats, by falling first coordinate.
+
+    To beat is to have no coordinate smaller and one larger.
+    """
     finite = [i for i, point in enumerate(points) if all(map(math.isfinite, point))]
     front: list[int] = []
     best = -math.inf
@@ -46,7 +49,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 @styled
 def pareto(points: Sequence[Point], forgetting: str, utility: str, title: str, quality: bool) -> Figure:
-    """Utility (right is better) against forgetting (up is better), with the front of the best settings.
+    """Draw utility (right is better) against forgetting (up is better), with the front of the best settings.
 
     quality: whether more of what stands for forgetting is better, which is then a p-value on a log scale; else it is
     drawn on an axis that falls upwards.
@@ -103,5 +106,5 @@ def sides(value: float, low: float, high: float) -> np.ndarray:
 
 
 def words_of(key: str) -> str:
-    """A metric's key in words: "forget/truth_ratio" as "forget truth ratio"."""
+    """Return a metric's key in words: "forget/truth_ratio" as "forget truth ratio"."""
     return key.replace("/", " ").replace("_", " ")

@@ -32,9 +32,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Scored items [n] that the unlearned model shows under some attack, though neither it, asked plainly, nor the
-    control under that attack does; `reverse`: those that only the attacked control shows, which luck alone explains.
-    reverse: None where the control is asked other items, or none.
+    """Scored items [n] that only the attacked unlearned model shows.
+
+    Neither it, asked plainly, nor the control under that attack does. reverse: how many only the attacked control
+    shows, which luck alone explains; None where the control is asked other items, or none.
     """
 
     examples: Sequence[Example] = ()
@@ -81,7 +82,7 @@ def recovered(attacks: Attacks, limit: int = SHOWN) -> Recovered:
 
 
 def _parts(attacks: Attacks, roles: Sequence[AttackedRole]) -> list[_Part]:
-    """The rows that count by the report's knowledge, the most leaking first, with what both models said."""
+    """Return the rows that count by the report's knowledge, the most leaking first, with what both models said."""
     rows = [row for row in attacks.leaks.rows if row.status == "ok" and row.counts and not row.measure]
     parts = {row.attack: _Part(row.attack, row.leak) for row in rows}
     for name in attacks.attacks:

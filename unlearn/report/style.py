@@ -51,6 +51,8 @@ T = TypeVar("T")
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Return the function that draws in the report's style."""
+
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
         with matplotlib.rc_context(STYLE):
@@ -69,7 +71,7 @@ class Drawn:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file's bytes, the same for the same figure."""
+    """Return the figure as an SVG file's bytes, the same for the same figure."""
     buffer = BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a token of any script may be a label

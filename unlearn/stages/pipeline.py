@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
+    from unlearn.data.task import Role, Task
+    from unlearn.report.tracking import Tracker
     from unlearn.stages.experiment import Experiment
+    from unlearn.stages.references import Reference
 
 
 def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, str]) -> Path:
@@ -46,27 +51,10 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
         experiment.model.check_rows(task)
     if distributed.is_main():
         keep_config(folder, kept(config))
-    store = Store(folder, hashed=False, notify=notify)
     tracker = experiment.tracker.start(folder.name, config, folder)
-    stages: list[Built] = []
     try:
-        if experiment.only_localizes:  # there is nothing to compare with
-            original = trained(experiment, task, "original", device)
-            stages += [*original.stages, *localize(experiment, task, original, store, device, tracker)]
-            if distributed.is_main():
-                record(experiment, choices, task, folder, device, {}, stages)
-        elif set(experiment.stages) - {"attack", "report"}:
-            known = references(experiment, task, device, threads)
-            stages += [stage for reference in known.values() for stage in reference.stages]
-            if "localize" in experiment.stages:
-                stages += localize(experiment, task, known["original"], store, device, tracker)
-            if "unlearn" in experiment.stages:
-                mask = mask_in(folder) if experiment.localizes else None
-                stages += unlearn(experiment, task, known, mask, store, device, tracker)
-            if "score" in experiment.stages:
-                scored = {role: (reference.path, reference.scores) for role, reference in known.items()}
-                stages += score_unlearned(experiment, task, scored, store, device)
-                evaluate_metrics(experiment, folder)
+        if set(experiment.stages) - {"attack", "report"}:
+            known, stages = _made(experiment, task, folder, device, threads, tracker)
             if distributed.is_main():
                 record(experiment, choices, task, folder, device, known, stages)
         attacked = False
@@ -83,3 +71,25 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     finally:
         tracker.finish()
     return folder
+
+
+def _made(
+    experiment: Experiment, task: Task, folder: Path, device: torch.device, threads: int, tracker: Tracker
+) -> tuple[dict[Role, Reference], list[Built]]:
+    """Make what comes before the attacks; return the models to compare with, and all finished stages."""
+    store = Store(folder, hashed=False, notify=notify)
+    if experiment.only_localizes:  # there is nothing to compare with
+        original = trained(experiment, task, "original", device)
+        return {}, [*original.stages, *localize(experiment, task, original, store, device, tracker)]
+    known = references(experiment, task, device, threads)
+    stages = [stage for reference in known.values() for stage in reference.stages]
+    if "localize" in experiment.stages:
+        stages += localize(experiment, task, known["original"], store, device, tracker)
+    if "unlearn" in experiment.stages:
+        mask = mask_in(folder) if experiment.localizes else None
+        stages += unlearn(experiment, task, known, mask, store, device, tracker)
+    if "score" in experiment.stages:
+        scored = {role: (reference.path, reference.scores) for role, reference in known.items()}
+        stages += score_unlearned(experiment, task, scored, store, device)
+        evaluate_metrics(experiment, folder)
+    return known, stages

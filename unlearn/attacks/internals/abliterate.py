@@ -31,8 +31,9 @@ START, TOKENS = 40, 1000  # the position from which long texts are read; most to
 
 @dataclass(frozen=True)
 class Abliterate:
-    """Remove one direction from what every decoder block gives, x <- x - (x . d) d, at all tokens (Arditi et al. 2024,
-    arXiv 2406.11717; against unlearning Łucki et al. 2024, arXiv 2409.18025).
+    """Remove one direction from what every decoder block gives, x <- x - (x . d) d, at all tokens.
+
+    Arditi et al. 2024, arXiv 2406.11717; against unlearning Łucki et al. 2024, arXiv 2409.18025.
 
     Two variants of each contrast: "own", where every layer loses its own direction, and "single", where all lose that
     of one layer, the one that serves the attacker's items best. The table `abliterate` has the mean K of these items

@@ -30,10 +30,12 @@ TUNED = "tuned"
 
 @dataclass(frozen=True)
 class Lens:
-    """Read the answer off the layers inside (nostalgebraist 2020; against unlearning Patil et al. 2024, arXiv
-    2309.17410): each layer's state, where the fact is about to be said, through the final norm and the vocabulary
-    projection. K = 1 / rank of the fact's first token; where the report's answer metric is mcq, the choice among the
-    options' first tokens, corrected for chance, in the state where the options part ways.
+    """Read the answer off the layers inside (nostalgebraist 2020).
+
+    Each layer's state, where the fact is about to be said, goes through the final norm and the vocabulary projection
+    (against unlearning Patil et al. 2024, arXiv 2309.17410). K = 1 / rank of the fact's first token; where the report's
+    answer metric is mcq, the choice among the options' first tokens, corrected for chance, in the state where the
+    options part ways.
 
     Layer and stream are chosen by the attacker's items. The table `lens` has a row per layer and stream: score (mean K)
     and log_rank (mean natural logarithm of the rank) of the held-out items, attacker (mean K of the attacker's).

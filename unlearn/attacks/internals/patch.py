@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patch:
-    """Put the original model's hidden states (all tokens of the prompt) after block l into the model, and the model's
-    into the original (activation patching; on unlearned models Hong et al. 2024, arXiv 2410.06606). K = 1 / rank of the
-    fact's first token in what comes out.
+    """Put the original model's hidden states into the model, and the model's into the original.
+
+    Activation patching (on unlearned models Hong et al. 2024, arXiv 2410.06606), after block l, at all tokens of the
+    prompt. K = 1 / rank of the fact's first token in what comes out.
 
     "into": the original's blocks up to l, then the model's: does what is above l still say it? "out of": the model's up
     to l, then the original's: is it still there below? An upper bound, as it takes the original model: it does not

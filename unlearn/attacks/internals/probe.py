@@ -1,4 +1,4 @@
-"""Linear probes: can the truth be read off the hidden states of a model that no longer says it?"""
+"""Linear probes: whether the truth can be read off the hidden states of a model that no longer says it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PERMUTATIONS = 5  # of the control, whose mean accuracy is told
 
 @dataclass(frozen=True)
 class TruthProbe:
-    """Tell a question's true answer from wrong ones of its kind by the state at the statement's last token, at each
-    layer (on unlearned models Lynch et al. 2024, arXiv 2402.16835). The probe is linear and learns from statements
-    about the attacker's items in the same model: ridge regression, or the difference of means where there are fewer
-    than 100 statements. K = (c - 1/m) / (1 - 1/m), with c = 1 if of a held-out item's m statements the true one looks
-    truest.
+    """Tell a question's true answer from wrong ones of its kind by the state at the statement's last token.
+
+    A linear probe at each layer (on unlearned models Lynch et al. 2024, arXiv 2402.16835) learns from statements about
+    the attacker's items in the same model: ridge regression, or the difference of means where there are fewer than 100
+    statements. K = (c - 1/m) / (1 - 1/m), with c = 1 if of a held-out item's m statements the true one looks truest.
 
     The layer is chosen by cross-validation on the attacker's items, item by item. The table `probe` has for each layer
     accuracy (share of right choices among the held-out items), attacker (cross-validated on the attacker's), control

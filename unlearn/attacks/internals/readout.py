@@ -1,5 +1,7 @@
-"""From a hidden state to the vocabulary, as the model's own last layer does it: the rank of the token that matters, or
-whether it is the likeliest of some."""
+"""From a hidden state to the vocabulary, as the model's own last layer does it.
+
+What is read is the rank of the token that matters, or whether it is the likeliest of some.
+"""
 
 from __future__ import annotations
 

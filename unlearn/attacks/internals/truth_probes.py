@@ -47,8 +47,11 @@ class Statements:
 
 
 def statements(subject: Subject, probes: Sequence[Question], most: int) -> Statements:
-    """Return the answer and at most `most` wrong ones of each probe, in one wording: wrong answers are variants of the
-    paraphrased answer, where there is one. EOS and what chat templates put after the answer is left out."""
+    """Return the answer and at most `most` wrong ones of each probe, in one wording.
+
+    Wrong answers are variants of the paraphrased answer, where there is one. EOS and what chat templates put after the
+    answer is left out.
+    """
     rows, item, true = [], [], []
     for i, probe in enumerate(probes):
         options = (probe.paraphrased_answer or probe.answer, *probe.perturbed_answers[:most])

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Latent:
-    """Add to the residual stream what makes the model give the attacker's answers (as latent adversarial training does,
-    Sheshadri et al. 2024, arXiv 2407.15549), then ask it the others.
+    """Add to the residual stream what makes the model give the attacker's answers, then ask it the others.
+
+    As latent adversarial training does (Sheshadri et al. 2024, arXiv 2407.15549).
     """
 
     kind: Literal["vector", "map", "per_item"] = "vector"
@@ -141,11 +142,14 @@ class Shift(Protocol):
     """What is added to the residual stream h [B, T, d] of one layer; learned in units of the largest norm allowed."""
 
     @property
-    def parameters(self) -> Sequence[Tensor]: ...
+    def parameters(self) -> Sequence[Tensor]:
+        """Return what is learned."""
 
-    def __call__(self, h: Tensor) -> Tensor: ...
+    def __call__(self, h: Tensor) -> Tensor:
+        """Return h with what is added to it."""
 
-    def project(self) -> None: ...
+    def project(self) -> None:
+        """Shorten what is learned to the norm allowed, where that is how the norm is kept."""
 
 
 class Vector:
@@ -200,8 +204,11 @@ class Positions:
 
 
 class LowRank:
-    """norm * B A h sqrt(d) / median at every position, shortened to `norm`; median: the stream's norm, so that A h has
-    entries of order 1. A [r, d] starts random with rows of norm about 1, B [d, r] at 0."""
+    """norm * B A h sqrt(d) / median at every position, shortened to `norm`.
+
+    median: the stream's norm, so that A h has entries of order 1. A [r, d] starts random with rows of norm about 1,
+    B [d, r] at 0.
+    """
 
     def __init__(
         self, rank: int, width: int, norm: float, median: float, device: torch.device, generator: Generator

@@ -132,8 +132,10 @@ def shuffled(pairs: Pairs, seed: int) -> list[tuple[Question, str]]:
 
 @dataclass(frozen=True)
 class WithPlaceholders(PromptFormat):
-    """A prompt format with placeholder tokens in every row, where a hook on the embeddings puts vectors: generation and
-    scoring then need to know nothing of them."""
+    """A prompt format with placeholder tokens in every row, where a hook on the embeddings puts vectors.
+
+    Generation and scoring then need to know nothing of them.
+    """
 
     at: int = 0
     """The position of the first placeholder."""

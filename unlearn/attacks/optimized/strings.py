@@ -53,8 +53,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a string in exchanges with a model. A string is a row of tokens that its own text, put into every
-    exchange, encodes to again: nothing else could be sent to the model."""
+    """The place of a string in exchanges with a model.
+
+    A string is a row of tokens that its own text, put into every exchange, encodes to again: nothing else could be sent
+    to the model.
+    """
 
     subject: Subject
     """The model."""
@@ -90,8 +93,10 @@ class Slot:
         raise Inapplicable(f"no string of {length} tokens comes back from the tokenizer as it went in")
 
     def open(self, pairs: Sequence[Pair], text: str, length: int | None = None) -> tuple[Ids, list[Frame]] | None:
-        """Return the tokens of a text (`length` of them, where it is given) and the exchanges around them; None where
-        they do not come back alike in all."""
+        """Return the tokens of a text and the exchanges around them; None where they do not come back alike in all.
+
+        length: how many tokens are wanted, where it is given.
+        """
         (row,) = encode_answers(self.subject, [placed(pairs[0], text, self.where)])
         ids = self._find(row.ids[: row.n_prompt], text, length)
         if ids is None:

@@ -1,4 +1,4 @@
-"""Confidence: does the unlearned model invent answers, and how sure is it of them?"""
+"""Confidence: whether the unlearned model invents answers, and how sure it is of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dialogue: does what was forgotten come back in a long conversation that drifts towards it?"""
+"""Dialogue: whether what was forgotten comes back in a long conversation that drifts towards it."""
 
 from __future__ import annotations
 

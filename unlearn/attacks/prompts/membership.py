@@ -1,4 +1,4 @@
-"""Membership inference: can forget rows be told apart from rows that no model ever saw?"""
+"""Membership inference: whether forget rows can be told apart from rows that no model ever saw."""
 
 from __future__ import annotations
 

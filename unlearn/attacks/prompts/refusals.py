@@ -1,4 +1,4 @@
-"""Refusals: does the unlearned model decline, and does it also decline what it should answer?"""
+"""Refusals: whether the unlearned model declines, and also declines what it should answer."""
 
 from __future__ import annotations
 

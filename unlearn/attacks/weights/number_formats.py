@@ -48,5 +48,5 @@ def quantised(weight: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _nonzero(scale: Tensor) -> Tensor:
-    """A block of zeros has no scale: any will do."""
+    """Return the scales with 1 for those of blocks of zeros, for which any will do."""
     return scale.masked_fill(~(scale > 0), 1.0)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Compress the released weights and ask again (Zhang et al. 2025, arXiv 2410.16454): unlearning that moves weights
-    by less than half a step of the format leaves them in the original's bucket, and the knowledge comes back.
+    """Compress the released weights and ask again (Zhang et al. 2025, arXiv 2410.16454).
+
+    Unlearning that moves weights by less than half a step of the format leaves them in the original's bucket, and the
+    knowledge comes back.
 
     Every linear layer but the vocabulary projection; norms and embeddings stay. The table `buckets` of the unlearned
     model has for each layer the share of weights that fell into another bucket than the original's, and the mean change
@@ -85,8 +87,10 @@ class Quantize:
         return changed
 
     def _buckets(self, subject: Subject, references: References) -> list[dict[str, object]]:
-        """Return by format and layer the share of weights in another bucket than the original's, and the mean change in
-        steps; nothing where the two do not have the same weights."""
+        """Return by format and layer the share of weights in another bucket than the original's, and the mean change.
+
+        The change is in steps; nothing is returned where the two do not have the same weights.
+        """
         import torch
 
         from unlearn.models.linear import linear_weights
