@@ -21,7 +21,6 @@ from unlearn.localize.combine import Union
 from unlearn.models.mask import Mask
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.components import build, conf_dir
-from unlearn.stages import work as lending
 from unlearn.stages.attack import _attempt, _items, _setting
 from unlearn.stages.score import score, score_key
 from unlearn.stages.work import UnlearningWork
@@ -180,7 +179,6 @@ def test_localizers_and_those_within_them(tmp_path: Path) -> None:
 )
 def test_a_method(part: str, look: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = experiment(tmp_path)
-    monkeypatch.setattr(lending, "load_tokenizer", lambda path: None)
     monkeypatch.setattr(UnlearningWork, "_load", lambda self, role: SUBJECT)
     everything = frozenset({"reference", "control", "mask", "recipe", "lora", "update"})
     known: Any = {role: SimpleNamespace(path=role, key={}) for role in ("original", "control")}
