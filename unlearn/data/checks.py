@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from unlearn.data.words import blank
 from unlearn.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -34,6 +36,30 @@ def check_task(task: Any) -> None:
         _check_request(task, request, f"{where}, request {number}")
 
 
+def check_overlap(task: Any) -> None:
+    """UserError where a row to forget is also one to retain, of the task or of one of its requests."""
+    parts = [("", task.sets), *((f", request {i}", request.sets) for i, request in enumerate(task.requests, 1))]
+    for name, sets in parts:
+        retain = sets.get("retain") or task.sets.get("retain", ())
+        places = {text: i for i, row in reversed(list(enumerate(retain))) for text in _exchanges(row)}
+        for i, row in enumerate(sets.get("forget", ())):
+            if found := [places[text] for text in _exchanges(row) if text in places]:
+                raise UserError(
+                    f"dataset '{task.name}'{name}: forget row {i} is also retain row {found[0]}: take it out of one of "
+                    "them, or insist with overlap=allow"
+                )
+
+
+def _exchanges(row: Any) -> list[tuple[str, str]]:
+    """Return a row's questions with their answers, or its text, in composed characters and with single spaces."""
+    questions, answers = getattr(row, "questions", ("",)), getattr(row, "answers", row.texts)
+    return [(_spaced(question), _spaced(answer)) for question in questions for answer in answers]
+
+
+def _spaced(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def _check_rows(rows: Iterable[Any], name: str, where: str) -> None:
     if not rows:
         raise UserError(f"{where} has no {name} rows")
@@ -51,7 +77,7 @@ def _check_probes(probe_sets: Iterable[Any], where: str) -> None:
         if not probe_set.probes:
             raise UserError(f"{where}: the probe set '{probe_set.name}' has no probes")
         for i, probe in enumerate(probe_set.probes):
-            if not all(text.strip() for text in (probe.question, probe.answer, *probe.perturbed_answers)):
+            if any(map(blank, (probe.question, probe.answer, *probe.perturbed_answers))):
                 raise UserError(f"{where}: probe row {i} of '{probe_set.name}' has an empty question or answer")
 
 

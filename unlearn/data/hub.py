@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from unlearn.data.words import blank
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.paths import local, prefer_local
 
@@ -43,12 +46,13 @@ def read_rows(
         # the library's own cache knows a local folder by its name alone: another one, or a changed one, would be missed
         cache = {"cache_dir": scratch} if place.exists() else {}
         try:
-            rows = datasets.load_dataset(str(place) if place.exists() else path, config, split=split, **cache)
+            names, result = _read(str(place) if place.exists() else path, config, split, columns, cache)
+        except UserError:
+            raise
         except Exception as error:  # the library raises a dozen kinds
             if optional and ("BuilderConfig" in str(error) or "not found" in str(error)):
                 return None
             raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
-        names, result = rows.column_names, rows.to_list()
     for name in columns:
         if name not in names:
             guess = nearest(name, names)
@@ -60,15 +64,57 @@ def read_rows(
     return result
 
 
+def _read(
+    source: str, config: str | None, split: str, columns: Mapping[str, type], cache: Mapping[str, str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return column names and rows as they are written: the library guesses dates in JSON and numbers in CSV."""
+    from datasets import DownloadManager, Features, Value, load_dataset_builder
+
+    builder = load_dataset_builder(source, config, **cache)
+    kind = type(builder.config).__name__
+    if kind == "JsonConfig" and builder.config.field is None:
+        files = DownloadManager().download_and_extract(builder.config.data_files[split])
+        result = [row for file in files for row in _objects(file)]
+        return list(dict.fromkeys(name for row in result for name in row)), result
+    if kind == "CsvConfig":
+        texts = Features({name: Value("string") for name in columns})
+        builder = load_dataset_builder(source, config, features=texts, keep_default_na=False, **cache)
+    builder.download_and_prepare()
+    rows = builder.as_dataset(split)
+    return rows.column_names, rows.to_list()
+
+
+def _objects(file: str) -> list[dict[str, Any]]:
+    """Return the objects of a JSON file, one a line or in one list; UserError where a line is none."""
+    text = Path(file).read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        return [_object(row, f"{file}, entry {i}") for i, row in enumerate(json.loads(text))]
+    found = []
+    for i, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}, line {i} is no JSON ({error})") from error
+            found.append(_object(row, f"{file}, line {i}"))
+    return found
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is {str(row)[:60]!r}, not a JSON object")
+    return row
+
+
 def read_lines(path: str) -> list[str]:
     """Return the non-empty lines of a UTF-8 text file; UserError where there are none."""
     try:
         lines = [line.strip() for line in local(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    if not any(lines):
+    if all(map(blank, lines)):
         raise UserError(f"{path} is empty: one text a line is wanted")
-    return [line for line in lines if line]
+    return [line for line in lines if not blank(line)]
 
 
 def _reason(error: BaseException) -> str:
@@ -82,5 +128,5 @@ def _check(value: Any, kind: type, where: str) -> None:
     texts = value if kind is list else [value]
     if not isinstance(value, kind) or not texts or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where} is {str(value)[:60]!r}, not {_KINDS[kind]}")
-    if not all(text.strip() for text in texts):
+    if any(map(blank, texts)):
         raise UserError(f"{where} is empty")

@@ -12,6 +12,7 @@ from unlearn.data.checks import LackingError, check_task
 from unlearn.data.history import FORGET_AND_RETAIN, History
 from unlearn.data.narrowing import DeclaredSets, Undeclared
 from unlearn.data.prompt import PromptFormat
+from unlearn.data.words import blank
 from unlearn.runtime.errors import UserError, unknown
 
 Role = Literal["original", "unlearned", "control"]
@@ -40,7 +41,7 @@ class Example:
     @property
     def fault(self) -> str:
         """What is wrong with the row, "" where nothing is."""
-        whole = self.questions and self.answers and all(text.strip() for text in self.texts)
+        whole = self.questions and self.answers and not any(map(blank, self.texts))
         return "" if whole else "an empty question or answer"
 
 
@@ -62,7 +63,7 @@ class Passage:
     @property
     def fault(self) -> str:
         """What is wrong with the row, "" where nothing is."""
-        if not self.text.strip():
+        if blank(self.text):
             return "no text"
         for start, end in self.spans:
             if start >= end:
@@ -91,7 +92,7 @@ class ImageExample:
     @property
     def fault(self) -> str:
         """What is wrong with the row, "" where nothing is."""
-        return "" if self.prompt.strip() else "no prompt"
+        return "no prompt" if blank(self.prompt) else ""
 
 
 Row = Example | Passage | ImageExample

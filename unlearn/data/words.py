@@ -15,6 +15,7 @@ _WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|{_LETTER}+", regex.V1)
 _RUN = regex.compile(rf"(?:[{_UNSPACED}]\p{{M}}*)+|{_LETTER}+", regex.V1)
 _ONE = regex.compile(rf"[{_UNSPACED}]\p{{M}}*", regex.V1)
 _JOINED = regex.compile(rf"[{_UNSPACED}\p{{Hangul}}]", regex.V1)
+_SEEN = regex.compile(r"[^\s\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]", regex.V1)
 _NOT_LATIN = regex.compile(
     r"[[\p{L}--[\p{Latin}\p{Script=Common}]][\p{Nd}--[0-9]]ー][\p{L}\p{M}\p{Nd}--\p{Latin}]*", regex.V1
 )
@@ -64,6 +65,11 @@ def _base(text: str) -> str:
 def contains(text: str, value: str) -> bool:
     """Return whether `value` appears in `text` as whole words, whatever the case."""
     return whole(folded(value)).search(folded(text)) is not None
+
+
+def blank(text: str) -> bool:
+    """Return whether nothing of the text can be seen: white space, joiners, fillers."""
+    return _SEEN.search(text) is None
 
 
 def spaced(text: str) -> bool:

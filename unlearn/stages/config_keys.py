@@ -23,6 +23,7 @@ KEYS: Mapping[str, Decides] = {
     "metric": "models",
     "seed": "models",
     "lora": "models",
+    "overlap": "models",
     "control_model": "models",
     "attack": "attacks",
     "leak": "attacks",
@@ -44,7 +45,7 @@ RERUN_KEYS = tuple(key for key, decides in KEYS.items() if decides != "models" a
 AUDIT_KEYS = tuple(
     key
     for key in KEYS
-    if key not in ("localize", "method", "control_model", "attack", "leak", "stages", "run", "tracker")
+    if key not in ("localize", "method", "overlap", "control_model", "attack", "leak", "stages", "run", "tracker")
 )
 """What an audit of metrics takes beside its own `audit`."""
 

@@ -86,6 +86,8 @@ class Experiment:
     """Original and control models and their scores, shared by all runs."""
     lora: Lora | None = None
     """Adapters to unlearn with; None: all weights."""
+    overlap: Literal["refuse", "allow"] = "refuse"
+    """What is done about a row that is both to forget and to retain, but for spaces and how characters are composed."""
     control_model: Literal["auto", "none"] = "auto"
     """auto: the published one, else trained here; none: do without (and without forget quality)."""
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"

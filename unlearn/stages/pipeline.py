@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unlearn.data.checks import check_overlap
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store
@@ -36,6 +37,8 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     """
     folder = run_folder(experiment, kept(config), choices)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
+    if experiment.overlap == "refuse":
+        check_overlap(task)
     check_method(experiment, task)
     check_family(experiment, task)
     setting = run_setting(experiment, task)
