@@ -147,6 +147,7 @@ class Ascend:
     modality: ClassVar[str] = "text"
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"forget", "mask", "recipe", "update"})
+    sides: ClassVar[frozenset[Side]] = frozenset({"forget"})
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Refuse nothing."""

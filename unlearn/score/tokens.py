@@ -60,7 +60,7 @@ class Tokens:
 
         tokenizer, asked = subject.processor, ask_all(task, self.question)
         encoded = encode_answers(subject, [(a, text) for a in asked for _, _, text in a.candidates])
-        labelled = [str(tokenizer.decode(row.ids[row.n_prompt :], skip_special_tokens=True)) for row in encoded]
+        labelled = [str(tokenizer.decode(list(row.ids[row.n_prompt :]), skip_special_tokens=True)) for row in encoded]
         rest = iter(encoded)
         groups = [[next(rest) for _ in a.candidates] for a in asked]
         shared, pad = self.share_prefix, pad_id(tokenizer)
