@@ -46,7 +46,8 @@ class Recipe:
     """Under a mask: clip the masked gradient ("mask_first"), or the whole one ("clip_first"). The second is that of the
     code released with WAGLE."""
     weights: Literal["float32", "bfloat16"] = "float32"
-    """Of what is trained: "float32", or "bfloat16" to reproduce pure-bf16 runs. In these small updates are lost."""
+    """Of what is trained: "float32", or "bfloat16" to reproduce pure-bf16 runs. In these small updates are lost,
+    though AdamW's moments are in float32."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the arithmetic; "bf16" is autocast, "auto" means bf16 on a GPU and fp32 on a CPU."""
     gradient_checkpointing: bool = False

@@ -28,7 +28,7 @@ class Generations:
     """
 
     modality: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tables: ClassVar[tuple[str, ...]] = ("generations",)
     reads: ClassVar[frozenset[str]] = frozenset({"probes"})
     along: ClassVar[bool] = False

@@ -19,9 +19,9 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW (Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization)."""
+    """AdamW (Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization), its moments in float32."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sides: ClassVar[frozenset[Side]] = frozenset()
 
     betas: tuple[Share, Share] = (0.9, 0.999)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from unlearn.training.objective import Objective
 
+FEW = 0.1  # share of weights in half precision: where fewer moved, that is told
 Evaluate = Callable[[int], dict[str, float]]
 
 
@@ -76,6 +77,7 @@ class _Training:
         self.weights = Weights(self.model, setup.mask)
         if not self.weights.trainable:
             raise UserError("nothing to train: no weight is trainable (what does localize= select?)")
+        self.before = self.weights.held()
         self.gradients = StepGradients(policy, objective, self.weights, setup.recipe, setup.seed)
         self.running: Running = setup.update.start(self.weights, setup.recipe)
 
@@ -110,10 +112,20 @@ class _Training:
                 self._save(step, log)
                 saved = time.monotonic()
         self.running.finish()
+        self._say_what_moved()
         model.eval()
         if recipe.gradient_checkpointing:
             model.activation_checkpointing_disable()
         return log
+
+    def _say_what_moved(self) -> None:
+        """Tell where hardly any weight in half precision took a step that was not rounded away."""
+        moved, total = self.weights.moved(self.before)
+        if moved < FEW * total:
+            self.watch.notify(
+                f"only {100 * moved / total:.2g} % of {total:,} weights moved at all: in bfloat16 small steps are lost "
+                "(weights=float32 keeps them, a higher lr makes them larger)"
+            )
 
     def _evaluate(self, step: int, log: Log) -> None:
         """Add a point to the trade-off curve."""

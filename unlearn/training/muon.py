@@ -23,7 +23,7 @@ class Muon:
     Matrices of which a mask selects a part go to AdamW, since Muon's update mixes the weights of a matrix.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sides: ClassVar[frozenset[Side]] = frozenset()
 
     lr: Annotated[float, Gt(0)] = 0.02

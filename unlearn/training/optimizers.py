@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unlearn.training.half_adamw import HalfAdamW
+
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
@@ -87,7 +89,11 @@ def adamw(weights: Weights, named: Parameters, recipe: Recipe, betas: tuple[floa
         {"params": [p for p in named.values() if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return [torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=True)] if groups else []
+    if not groups:
+        return []
+    if any(p.dtype != torch.float32 for p in named.values()):
+        return [HalfAdamW(groups, recipe.lr, betas)]
+    return [torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=True)]
 
 
 def muon(named: Parameters, recipe: Recipe, lr: float, momentum: float) -> list[Optimizer]:

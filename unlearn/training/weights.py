@@ -62,6 +62,22 @@ class Weights:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(~unpack(packed, tuple(parameter.shape)), 0.0)
 
+    def held(self) -> dict[str, Tensor]:
+        """Return a copy of those weights that are in half precision, on the CPU."""
+        halves = {name: p for name, p in self.trainable.items() if p.dtype in (torch.bfloat16, torch.float16)}
+        return {name: p.detach().to("cpu", copy=True) for name, p in halves.items()}
+
+    def moved(self, before: Mapping[str, Tensor]) -> tuple[int, int]:
+        """Return how many of the selected weights are others than before, and how many there are."""
+        moved = total = 0
+        for name, old in before.items():
+            parameter = self.trainable[name]
+            differs = parameter.detach().cpu() != old
+            packed = self._packed.get(parameter)
+            moved += int(differs.sum())
+            total += differs.numel() if packed is None else int(unpack(packed, tuple(parameter.shape)).sum())
+        return moved, total
+
     @torch.no_grad()
     def decay(self, optimizers: Sequence[Optimizer]) -> None:
         """Decay the selected weights of tensors selected in part, decoupled: w <- w (1 - lr * rate)."""
