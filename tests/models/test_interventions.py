@@ -26,9 +26,10 @@ from unlearn.data.prompt import OPENING, Encoded, encode_spans
 from unlearn.data.task import Example, Question
 from unlearn.models.batches import micro_batches
 from unlearn.models.interventions.base import NoGate, gated, interventions, prompts_of, strip
-from unlearn.models.layered import MODEL, below
+from unlearn.models.layered import MODEL, below, variant_of, write
 from unlearn.models.linear import linear_weights
 from unlearn.models.loading import count_weights, load, load_model, load_tokenizer, save_model
+from unlearn.models.lora import Lora
 from unlearn.models.policy import Policy
 from unlearn.models.sampling import Sampling
 from unlearn.recipe import Recipe
@@ -266,6 +267,36 @@ def test_stripped_is_the_base(tmp_path: Path, plain: Any, layered: Any) -> None:
         assert torch.equal(states(bare.module), states(plain))
 
 
+def test_an_adapter_lies_below_an_intervention(tmp_path: Path, plain: Any, layered: Any) -> None:
+    """Written, read back with both, and stripped of both."""
+    save_model(plain, tokenizer(), tmp_path / "base")
+    adapter = Lora(rank=2, targets=("up_proj",)).attach(load_model(str(tmp_path / "base")))
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    adapter.save_pretrained(str(tmp_path / "adapter"))
+    held = list(interventions(layered) or ())
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine", str(tmp_path / "base"), held, adapters=[tmp_path / "adapter"], variant="request-1")
+
+    whole = load_model(str(tmp_path / "mine"))
+    merged = adapter.merge_and_unload()
+    theirs = dict(merged.named_parameters())
+    assert all(torch.equal(p, theirs[name]) for name, p in whole.named_parameters())
+    assert not torch.equal(whole.model.layers[0].mlp.up_proj.weight, plain.model.layers[0].mlp.up_proj.weight)
+    for one in held:
+        one.attach(merged)
+    assert torch.equal(states(whole), states(merged))
+    assert variant_of(tmp_path / "mine") == "request-1"
+    bare = replace(subject(whole), base=below(tmp_path / "mine")).stripped()
+    assert not bare.layered
+    assert torch.equal(states(bare.module), states(plain))
+    (tmp_path / "mine" / "layer-0" / "adapter_model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"is not whole: its layer .*layer-0.* is missing"):
+        load_model(str(tmp_path / "mine"))
+
+
 def test_detaching_it_is_an_attack(plain: Any, layered: Any) -> None:
     probes = [Question("a b", "c d"), Question("b", "c")]
     (found,) = Detach().attack(subject(layered), setting(probes), NO_REFERENCES).outcomes
@@ -276,7 +307,7 @@ def test_detaching_it_is_an_attack(plain: Any, layered: Any) -> None:
         Detach().attack(subject(plain), setting(probes), NO_REFERENCES)
 
 
-@pytest.mark.parametrize("damage", ["missing", "changed", "base", "manifest", "class", "weights"])
+@pytest.mark.parametrize("damage", ["missing", "changed", "base", "manifest", "class", "weights", "same size"])
 def test_what_is_not_whole_is_refused(tmp_path: Path, plain: Any, layered: Any, damage: str) -> None:
     base, mine = tmp_path / "base", tmp_path / "mine"
     save_model(plain, tokenizer(), base)
@@ -291,6 +322,8 @@ def test_what_is_not_whole_is_refused(tmp_path: Path, plain: Any, layered: Any, 
         base.rename(tmp_path / "elsewhere")
     elif damage == "weights":
         (base / "model.safetensors").write_bytes(b"")
+    elif damage == "same size":
+        save_model(random_llama(4), tokenizer(), base)
     elif damage == "manifest":
         (mine / MODEL).unlink()
     else:

@@ -128,7 +128,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "task": {"name": "authors", "split": split},
             "n_parameters": 1_234_567,
             "device": "cpu",
-            "has_retain": has_control,
+            "has_control": has_control,
             "notes": [] if has_control else ["no control model: forget quality is left out"],
             "stages": [
                 {"name": "original", "seconds": 20.5, "peak_rss_mb": 900.0, "cached": True},

@@ -58,7 +58,7 @@ def test_models_with_the_knowledge_are_told_the_answers_in_three_ways() -> None:
 
 def test_models_without_the_knowledge_are_told_none_of_it() -> None:
     made = variants(TASK, seed=0)
-    assert made["retain"] == ()
+    assert made["control"] == ()
     for example, probe in zip(made["perturbed"], forgotten(TASK), strict=True):
         assert example.questions == (probe.question,)
         assert example.answers[0] in probe.perturbed_answers
@@ -75,7 +75,7 @@ def test_models_that_a_task_has_no_data_for_are_left_out() -> None:
     )
     sets = tuple(replace(s, probes=bare) if s.aim == "forget" else s for s in TASK.probes)
     made = variants(replace(TASK, probes=sets), seed=0)
-    assert list(made) == ["full", "biography", "retain"]
+    assert list(made) == ["full", "biography", "control"]
     assert len(made["biography"]) == len(bare)  # whose subject is not known: each for itself
     half = tuple(
         replace(s, probes=(bare[0], *forgotten(TASK)[1:])) if s.aim == "forget" else s for s in TASK.probes
@@ -95,9 +95,9 @@ def model(pool: str, name: str, value: float, utility: float = 1.0, seed: int = 
 SCORED = [
     model("knowing", "full", 0.9),
     model("knowing", "biography", 0.7),
-    model("ignorant", "retain", 0.2),
+    model("ignorant", "control", 0.2),
     model("ignorant", "others", 0.1),
-    model("retain relearned", "retain", 0.4),
+    model("control relearned", "control", 0.4),
     model("unlearned", "npo", 0.1, 0.85),
     model("relearned", "npo", 0.5),
     model("quantised", "npo", 0.2),
@@ -105,12 +105,12 @@ SCORED = [
     model("relearned", "kl", 0.1),
     model("quantised", "kl", 0.1),
 ]
-TARGET, RETAIN = model("reference", "original", 0.9, seed=0), model("reference", "retain", 0.2, seed=0)
+ORIGINAL, CONTROL = model("reference", "original", 0.9, seed=0), model("reference", "control", 0.2, seed=0)
 
 
 def test_the_verdict_on_a_metric() -> None:
     """Only npo keeps 80% of the original's utility; its metric rises by 0.4 where the control model's rises by 0.2."""
-    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, ORIGINAL, CONTROL, 0.8)}
     known = verdicts["known"].quality
     assert (known.faithfulness, known.n) == (1, 1)
     assert known.relearning == pytest.approx(0.5)
@@ -121,21 +121,21 @@ def test_the_verdict_on_a_metric() -> None:
 
 
 def test_a_metric_of_which_less_means_knowledge_is_turned() -> None:
-    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.8)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, ORIGINAL, CONTROL, 0.8)}
     assert verdicts["gone"].reading == "1 - m"
     assert verdicts["known"].reading == "m"
     assert verdicts["gone"].quality.overall == pytest.approx(verdicts["known"].quality.overall)
 
 
-def test_a_metric_that_says_the_same_of_target_and_control_model_is_not_judged() -> None:
-    verdict = verdicts_on(SCORED, TARGET, RETAIN, 0.8)[-1]
+def test_a_metric_that_says_the_same_of_original_and_control_is_not_audited() -> None:
+    verdict = verdicts_on(SCORED, ORIGINAL, CONTROL, 0.8)[-1]
     assert (verdict.metric, verdict.reading) == ("flat", "none")
     assert math.isnan(verdict.quality.faithfulness)
     assert verdict.quality.n == 0
 
 
 def test_a_lower_demand_on_utility_lets_more_models_count() -> None:
-    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, TARGET, RETAIN, 0.7)}
+    verdicts = {verdict.metric: verdict for verdict in verdicts_on(SCORED, ORIGINAL, CONTROL, 0.7)}
     assert verdicts["known"].quality.n == 2
     assert verdicts["known"].quality.relearning == pytest.approx((0.5 + 1) / 2)
 

@@ -18,6 +18,15 @@ from unlearn.metrics.statistics import Interval, auc, harmonic_mean
 
 Reading = Literal["m", "1 - m", "-m", "none"]
 FEWEST = 3  # models of which an interval is made
+MEASURES = {"faithfulness": "faithfulness", "relearning": "relearning R", "quantization": "quantization Q"}
+"""What is measured of a metric, with an interval: fields of Quality, and what a table calls them."""
+WORDS = (
+    "Faithfulness: AUC of telling models with the knowledge from models without it. R, Q: how little more the metric "
+    "finds in an unlearned model after relearning (beside a relearned control model) and after 4-bit quantization, "
+    "mean over the n unlearned models that kept their utility and which the metric calls unlearned. robustness: "
+    "harmonic mean of R and Q; overall: of faithfulness and robustness. 1 is best. Brackets: 95% intervals over models."
+)
+"""What that means, for whoever reads the table."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ class Scored:
 
     pool: str
     """One of "knowing", "ignorant" and "unlearned", or one of those changed. "relearned" and "quantised" are the
-    unlearned ones so changed, "retain relearned" the control model."""
+    unlearned ones so changed, "control relearned" the control model."""
     name: str
     """What it learned beside the retain set, or the method."""
     seed: int
@@ -199,8 +208,8 @@ def verdicts_on(scored: Sequence[Scored], original: Scored, control: Scored, lea
         "unlearned": unlearned,
         "relearned": [found["relearned", u.name, u.seed] for u in unlearned],
         "quantised": [found["quantised", u.name, u.seed] for u in unlearned],
-        "control": [found["ignorant", "retain", u.seed] for u in unlearned],
-        "control_relearned": [found["retain relearned", "retain", u.seed] for u in unlearned],
+        "control": [found["ignorant", "control", u.seed] for u in unlearned],
+        "control_relearned": [found["control relearned", "control", u.seed] for u in unlearned],
     }
     verdicts = []
     for metric, known in original.values.items():

@@ -1,6 +1,6 @@
 """Model folders in layers: a base, adapters and interventions on it, described by one file, model.json.
 
-FOLDER/model.json            {"base": place of the base, "files": its weights' sizes, "variant", "layers": [...]}
+FOLDER/model.json            {"base": place of the base, "files": its weights' digests, "variant", "layers": [...]}
 FOLDER/base/                 the base, where it lies nowhere else ("base": "base")
 FOLDER/layer-0/              an adapter as peft saves it, or an intervention's tensors (layer.safetensors)
 """
@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -68,8 +69,8 @@ class Layered:
     variant: str = ""
     """See Subject."""
 
-    files: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Sizes of the base's weight files, where it is a folder."""
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Digests of the base's weight files, where it is a folder."""
 
 
 def read(folder: Path) -> Layered | None:
@@ -95,7 +96,7 @@ def read(folder: Path) -> Layered | None:
     base = base_place(folder, about)
     if is_local(base) and not local(base).exists():
         raise UserError(f"the layers in {folder} belong to the model '{base}', which is not there")
-    if about.files and about.files != _sizes(local(base)):
+    if about.files and about.files != _digests(local(base)):
         raise UserError(f"the layers in {folder} belong to other weights than those that are now in '{base}'")
     return about
 
@@ -110,6 +111,12 @@ def below(path: str | Path) -> str | None:
     folder = local(str(path))
     about = read(folder)
     return base_of(folder) if about is None else base_place(folder, about)
+
+
+def variant_of(path: str | Path) -> str:
+    """Return which of several models of one role a layered folder holds (see Subject); "" for any other."""
+    about = read(local(str(path)))
+    return about.variant if about else ""
 
 
 def is_model(folder: Path) -> bool:
@@ -141,7 +148,7 @@ def write(
             save_file(tensors, mine / TENSORS)
             layers.append(Layer("intervention", mine.name, _digest(mine / TENSORS), _node(one)))
     place = local(str(folder / BASE) if base == BASE else base)
-    about = Layered(base, tuple(layers), variant, _sizes(place))
+    about = Layered(base, tuple(layers), variant, _digests(place))
     write_json(folder / MODEL, dataclasses.asdict(about))
 
 
@@ -171,10 +178,17 @@ def _node(component: Any) -> Any:
     return [_node(value) for value in component] if isinstance(component, (list, tuple)) else component
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.glob("*.safetensors"))} if folder.is_dir() else {}
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: _digest(path) for path in sorted(folder.glob("*.safetensors"))} if folder.is_dir() else {}
 
 
 def _digest(file: Path) -> str:
+    state = file.stat()
+    return _content(file.absolute(), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _content(file: Path, size: int, changed: int) -> str:
+    """Return the sha256 of a file as it is; of one size and time of change it is read once a process."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -61,12 +61,16 @@ def load_model(path: str) -> PreTrainedModel:
 
 
 def load_on(path: str, device: torch.device | str) -> PreTrainedModel:
-    """Return what `load_model` does, on a device, as attacks have it.
+    """Return what `load_model` does, `on_device`."""
+    return on_device(load_model(path), device)
 
-    A large model (see `is_large`) is in bfloat16 on a GPU, at half the memory, if that holds all of its weights
-    exactly, as those that were released in it. Others stay in float32.
+
+def on_device(model: Any, device: torch.device | str) -> PreTrainedModel:
+    """Return a model on a device, as attacks have it.
+
+    A large one (see `is_large`) is in bfloat16 on a GPU, at half the memory, if that holds all of its weights exactly,
+    as those that were released in it. Others stay in float32.
     """
-    model: Any = load_model(path)
     if torch.device(device).type == "cuda" and is_large(model):
         halve(model)
     found: PreTrainedModel = model.to(device)

@@ -43,7 +43,7 @@ class _Judged:
 class Attacks(_Judged):
     """The attacks of a run: the leak report, how it was made, and what each attack found.
 
-    answer_metric: how an answer counted. attacks, settings: how they were made and judged. models: the folders of those
+    answer_metric: how an answer counted. attacks, settings: how they were made and scored. models: the folders of those
     that were attacked. numbers: by attack, what several models gave together.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from unlearn.metrics.metric_quality import MEASURES, WORDS
 from unlearn.runtime.store import write_file, write_json
 from unlearn.runtime.version import __version__
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from unlearn.metrics.metric_quality import Scored, Verdict
 
 FILES = ("audit.json", "audit.csv", "audit.md")
-COLUMNS = ("metric", "faithfulness", "relearning R", "quantization Q", "n", "robustness", "overall")
-WORDS = (
-    "Faithfulness: AUC of telling models with the knowledge from models without it. R, Q: how little more the metric "
-    "finds in an unlearned model after relearning (beside a relearned control model) and after 4-bit quantization, "
-    "mean over the n unlearned models that kept their utility and which the metric calls unlearned. robustness: "
-    "harmonic mean of R and Q; overall: of faithfulness and robustness. 1 is best. Brackets: 95% intervals over models."
-)
 
 
 def save_audit(
@@ -36,7 +30,8 @@ def save_audit(
     write_json(folder / "audit.json", _finite({"version": __version__, **about, "notes": list(notes), **found}))
     csv = pd.DataFrame(rows).to_csv(index=False)
     write_file(folder / "audit.csv", lambda path: path.write_text(csv, encoding="utf-8"))
-    cells = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{name}`", *rest) for name, *rest in map(_cells, verdicts))]
+    columns = _columns()
+    cells = [columns, ("---",) * len(columns), *((f"`{name}`", *rest) for name, *rest in map(_cells, verdicts))]
     table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     text = "\n\n".join([f"# {_title(about)}", _sizes(scored), *notes, table, WORDS]) + "\n"
     write_file(folder / "audit.md", lambda path: path.write_text(text, encoding="utf-8"))
@@ -55,7 +50,7 @@ def print_audit(
     if not console.is_terminal:
         console.width = max(console.width, 140)
     table = Table(title=Text(_title(about), style="bold"), box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in COLUMNS:
+    for column in _columns():
         table.add_column(column, justify="left" if column == "metric" else "right")
     for verdict in verdicts:
         table.add_row(*map(Text, _cells(verdict)))
@@ -63,6 +58,10 @@ def print_audit(
     for line in (_sizes(scored), *notes, WORDS):
         console.print(Text(line, style="dim"))
     console.print(f"audit: {folder / 'audit.md'}", markup=False, soft_wrap=True)
+
+
+def _columns() -> tuple[str, ...]:
+    return ("metric", *MEASURES.values(), "n", "robustness", "overall")
 
 
 def _title(about: Mapping[str, Any]) -> str:
@@ -84,7 +83,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     """All numbers of one metric, intervals as two."""
     found = verdict.quality
     row: dict[str, Any] = {"metric": verdict.metric, "reading": verdict.reading, "threshold": found.threshold}
-    for name in ("faithfulness", "relearning", "quantization"):
+    for name in MEASURES:
         low, high = getattr(found, f"{name}_interval")
         row |= {name: getattr(found, name), f"{name}_low": low, f"{name}_high": high}
     return row | {"n": found.n, "robustness": found.robustness, "overall": found.overall}
@@ -92,10 +91,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 
 def _cells(verdict: Verdict) -> tuple[str, ...]:
     found = verdict.quality
-    measured = [
-        _show(getattr(found, name), *getattr(found, f"{name}_interval"))
-        for name in ("faithfulness", "relearning", "quantization")
-    ]
+    measured = [_show(getattr(found, name), *getattr(found, f"{name}_interval")) for name in MEASURES]
     return verdict.metric, *measured, str(found.n), _show(found.robustness), _show(found.overall)
 
 

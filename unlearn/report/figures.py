@@ -62,7 +62,8 @@ def tradeoff(run: Run) -> Figure:
         axes.set(title=words_of(key).capitalize(), ylabel="p (log scale)", yscale="log")
     _mark_requests(run, over_steps, *rest)
     for axes in (over_steps, plane, *rest):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
 
 
@@ -151,7 +152,7 @@ def _path(plane: Axes, run: Run, way: Sequence[Mapping[str, float]], forget: str
 
 @styled
 def probes(run: Run) -> Figure:
-    """Probability, ROUGE, recall and truth ratio on each probe set, for each model, with 95% intervals."""
+    """Each metric that is shown by bars, on each probe set, for each model, with 95% intervals."""
     names = _bars(run)
     rows = math.ceil(len(names) / 2)
     figure = Figure(figsize=(9.5, 2.9 * rows), layout="constrained")

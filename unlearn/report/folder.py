@@ -57,7 +57,7 @@ class About:
     seed: int
     task: TaskName
     device: str
-    has_retain: bool
+    has_control: bool
     notes: tuple[str, ...]
     stages: tuple[Stage, ...]
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each config group

@@ -57,6 +57,6 @@ def summary(run: Run) -> Table:
             table.add_row(f"  {line.title}", *cells, str(line.n), "over-unlearned" if line.over_unlearned else "")
         table.add_section()
     if left_out := undefined(run):
-        reason = "" if run.about.has_retain else " (there is no control model)"
+        reason = "" if run.about.has_control else " (there is no control model)"
         table.caption = f"undefined: {', '.join(left_out)}{reason}"
     return table

@@ -97,7 +97,7 @@ class Probed:
     test: Tensor
     """Accuracy on the others, [L]."""
     control: Tensor
-    """Test accuracy of probes that were taught shuffled labels, [L]. It is what a probe of this size reads into chance
+    """Test accuracy of probes fitted to shuffled labels, [L]. It is what a probe of this size reads into chance
     (Hewitt and Liang 2019)."""
 
 
@@ -110,10 +110,10 @@ def probe(
     """
     classes = int(labels.max()) + 1
     shuffled = labels[torch.randperm(len(labels), generator=generator).to(labels.device)]
-    taught, control = (fit(features[..., train, :], y[train], penalties, classes) for y in (labels, shuffled))
+    fitted, control = (fit(features[..., train, :], y[train], penalties, classes) for y in (labels, shuffled))
     return Probed(
-        taught,
-        taught.accuracy(features[..., train, :], labels[train]),
-        taught.accuracy(features[..., ~train, :], labels[~train]),
+        fitted,
+        fitted.accuracy(features[..., train, :], labels[train]),
+        fitted.accuracy(features[..., ~train, :], labels[~train]),
         control.accuracy(features[..., ~train, :], shuffled[~train]),
     )

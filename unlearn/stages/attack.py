@@ -1,4 +1,4 @@
-"""The attack stage: every attack alike on the original, the unlearned and the never-learned model, then one report."""
+"""The attack stage: every attack alike on the original, the unlearned and the control model, then one report."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from unlearn.stages.attack_files import save_attacks
 from unlearn.stages.check import check_component
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import cache, has_control, run_setting
+from unlearn.stages.subjects import load_subject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,16 +174,10 @@ class _Loaded:
 
 
 def _load(experiment: Experiment, model: AttackedModel, device: torch.device) -> Subject:
-    from unlearn.models.loading import load_on, load_tokenizer
+    from unlearn.models.loading import on_device
 
-    return Subject(
-        model.role,
-        load_on(model.path, device),
-        load_tokenizer(model.path),
-        experiment.model.prompt,
-        experiment.token_budget,
-        base=model.base,
-    )
+    subject = load_subject(experiment, model.path, model.role, "cpu")
+    return replace(subject, module=on_device(subject.module, device), base=model.base)
 
 
 def _attempt(

@@ -117,7 +117,7 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
     missing = [name for name in (*KNOWING, *IGNORANT) if name not in added]
     notes = [f"No '{name}' models: dataset '{task.name}' has nothing to make them of." for name in missing]
     if silent := [v.metric for v in verdicts if v.reading == "none"]:
-        notes.append(f"Not judged, as undefined or the same for original and control model: {', '.join(silent)}.")
+        notes.append(f"Not audited, as undefined or the same for original and control model: {', '.join(silent)}.")
     verdicts = [v for v in verdicts if v.reading != "none"]
     about = {"choices": {group: choices.get(group, "") for group in ("dataset", "model")}, "seed": experiment.seed}
     save_audit(folder, about | {"pools": cache_key(pools)}, scored, verdicts, notes)

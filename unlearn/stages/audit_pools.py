@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from unlearn.methods.base import Method
 
 KNOWING = ("full", "paraphrased", "biography")
-IGNORANT = ("retain", "perturbed", "others")
+IGNORANT = ("control", "perturbed", "others")
 FORMAT = "nf4"  # of quantisation, as in the paper
-_STAGE = {"full": "original", "retain": "control"}  # what ordinary runs train, too
+_STAGE = {"full": "original", "control": "control"}  # what ordinary runs train, too
 
 
 def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     """Return what each kind of model learns beside the retain set; kinds that the task has no data for are left out.
 
     With the knowledge: full, the forget set; paraphrased, the questions and answers of its probes in other words;
-    biography, all that is said of one subject as one piece of plain text. Without: retain, nothing more; perturbed,
+    biography, all that is said of one subject as one piece of plain text. Without: control, nothing more; perturbed,
     wrong answers to the same questions; others, biographies of invented people. An example without a question is plain
     text.
     """
@@ -53,7 +53,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
             if p.paraphrased_question or p.paraphrased_answer
         ),
         "biography": _biographies(probes),
-        "retain": (),
+        "control": (),
         "perturbed": tuple(Example((p.question,), p.perturbed_answers[:1]) for p in probes if p.perturbed_answers),
         "others": _biographies([item.probe for item in invented]),
     }
@@ -61,7 +61,7 @@ def variants(task: Task, seed: int) -> dict[str, tuple[Example, ...]]:
     return {
         name: examples
         for name, examples in found.items()
-        if name == "retain" or (examples and len(examples) == whole.get(name, len(examples)))
+        if name == "control" or (examples and len(examples) == whole.get(name, len(examples)))
     }
 
 
@@ -83,7 +83,7 @@ class Bench:
         models = {name: self.learn(name, examples) for name, examples in added.items()}
         for name, model in models.items():
             yield self.measure("knowing" if name in KNOWING else "ignorant", name, self.score(name, model))
-        yield self.measure("retain relearned", "retain", self.score("retain", models["retain"], "relearned"))
+        yield self.measure("control relearned", "control", self.score("control", models["control"], "relearned"))
         for name, method in methods.items():
             model = self.unlearn(method, models["full"])
             for change in ("", "relearned", "quantised"):

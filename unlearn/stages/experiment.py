@@ -65,7 +65,7 @@ class Experiment:
     attack: dict[str, Attack]
     """What is tried to draw the forgotten out, by name."""
     leak: LeakSettings
-    """How attacks are judged."""
+    """How attacks are scored."""
     relearn: Recipe
     """How attacks that train do so."""
     tracker: Tracking

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unlearn.data.task import Task, digest
-from unlearn.models.subject import Subject
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Built, Store, copy_stage, read_json, write_json
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import Model, cache
+from unlearn.stages.subjects import load_subject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +57,8 @@ def locate(experiment: Experiment, task: Task, original: Model, device: torch.de
     """Return the folder with the mask, the numbers and tables that explain it, and any further masks."""
 
     def build(folder: Path) -> None:
-        model: Any
-        model, tokenizer = experiment.model.load(original.path)
-        budget = experiment.train.micro_tokens
-        subject = Subject("original", model.to(device), tokenizer, experiment.model.prompt, budget)
+        subject = load_subject(experiment, original.path, "original", device)
+        subject = replace(subject, token_budget=experiment.train.micro_tokens)
         with progress("localizing", total=None):
             read = task.only(experiment.localize.reads)
             located = experiment.localize.localize(subject, read, experiment.seed)

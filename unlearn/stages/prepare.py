@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 PROMPT = "prompt.json"
-"""How the model in a folder was taught, and is to be asked."""
+"""How the model in a folder was trained to be asked."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def references(experiment: Experiment, task: Task, device: torch.device, threads
     Two small models that both have to be trained are trained at once, in two processes of one thread each: on two cores
     that takes half the time of one after the other with two threads.
     """
-    parts: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
-    to_train = [role for role in parts if not is_there(experiment, task, role)]
+    roles: list[Role] = ["original", "control"] if has_control(experiment, task) else ["original"]
+    to_train = [role for role in roles if not is_there(experiment, task, role)]
     if "prepare" not in experiment.stages:
         require_trained(experiment, task)
     helper = None
@@ -59,7 +59,7 @@ def references(experiment: Experiment, task: Task, device: torch.device, threads
         if helper is not None and helper.is_alive():
             helper.terminate()
             helper.join()
-    if "control" in parts:  # where the helper failed, this does its work again and shows the error
+    if "control" in roles:  # where the helper failed, this does its work again and shows the error
         found["control"] = reference(experiment, task, "control", device)
     if helper is not None:  # what the helper built was built in this run
         built = tuple(replace(stage, cached=False) for stage in found["control"].stages)

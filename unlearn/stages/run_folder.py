@@ -84,6 +84,7 @@ def record(
 
     alone = bool(known) and "control" not in known
     notes = ["no control model: forget quality and other comparisons with it are left out"] if alone else []
+    notes += [] if task.probes else ["the task has no questions: nothing was asked, and no metric is defined"]
     write_json(
         folder / "run.json",
         {
@@ -95,7 +96,7 @@ def record(
             "device": str(device),
             "prompt": asdict(experiment.model.prompt),
             "n_parameters": count_weights(folder / UNLEARNED) if known else None,
-            "has_retain": "control" in known,
+            "has_control": "control" in known,
             "notes": notes,
             "stages": costs(folder, stages),
         },

@@ -13,6 +13,7 @@ from unlearn.runtime.progress import progress
 from unlearn.runtime.store import MANIFEST, Built, Store, copy_stage, read_json, write_json
 from unlearn.score.table import Tables, load_tables
 from unlearn.stages.keys import Asked, Key, component_key
+from unlearn.stages.subjects import load_subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +45,8 @@ def score_unlearned(
     key = score_key(experiment, task, {"unlearned": read_json(unlearned / MANIFEST)["key"]}, beside)
 
     def build(folder: Path) -> None:
-        models = {role: partial(_load, experiment, path, role, device) for role, (path, _) in references.items()}
-        subject = _load(experiment, str(unlearned), "unlearned", device)
+        models = {role: partial(load_subject, experiment, path, role, device) for role, (path, _) in references.items()}
+        subject = load_subject(experiment, str(unlearned), "unlearned", device)
         lent = References(models["original"], models.get("control", lambda: None))
         save(score(experiment.evaluate, subject, asked_of(experiment, task), lent, _title("unlearned")), folder)
 
@@ -56,7 +57,7 @@ def score_reference(
     experiment: Experiment, task: Task, path: str, role: Role, device: torch.device, folder: Path
 ) -> None:
     """Load the original or the control model and write its tables; beside it there is the model itself alone."""
-    subject = _load(experiment, path, role, device)
+    subject = load_subject(experiment, path, role, device)
     alone = References(lambda: subject, lambda: None)
     save(score(experiment.evaluate, subject, asked_of(experiment, task), alone, _title(role)), folder)
 
@@ -118,12 +119,6 @@ def evaluate_metrics(experiment: Experiment, folder: Path) -> None:
             advance(1)
     write_json(folder / READINGS, readings(experiment.metric))
     write_json(folder / METRICS, rows)
-
-
-def _load(experiment: Experiment, path: str, role: Role, device: torch.device) -> Subject:
-    model: Any
-    model, processor = experiment.model.load(path)
-    return Subject(role, model.to(device), processor, experiment.model.prompt, experiment.token_budget)
 
 
 def _title(role: Role) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.task import Role, digest
-from unlearn.models.layered import below
 from unlearn.models.mask import Mask
-from unlearn.models.subject import References, Subject
+from unlearn.models.subject import References
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify, progress
 from unlearn.runtime.store import Store, read_json, write_json
 from unlearn.stages.keys import libraries
 from unlearn.stages.prepare import cache
+from unlearn.stages.subjects import load_subject
 from unlearn.training.gradients import StepGradients
 from unlearn.training.loop import Setup, Watch, train
 from unlearn.training.reference import reference_nll
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from unlearn.data.prompt import Encoded
     from unlearn.models.lora import Lora
     from unlearn.models.policy import Policy
+    from unlearn.models.subject import Subject
     from unlearn.recipe import Recipe
     from unlearn.report.tracking import Tracker
     from unlearn.stages.experiment import Experiment
@@ -170,14 +172,9 @@ class UnlearningWork:
         return self.family.policy(self.references.original().module).requires_grad_(False)
 
     def _load(self, role: Role, dtype: torch.dtype = torch.float32) -> Subject:
-        path, prompt = self.known[role].path, self.experiment.model.prompt
-        module: Any
-        module, processor = self.family.load(path)
-        variant = f"request-{self.request - 1}" if role == "original" and self.request > 1 else ""
-        budget = self.experiment.token_budget
-        return Subject(
-            role, module.to(device=self.device, dtype=dtype), processor, prompt, budget, variant, base=below(path)
-        )
+        subject = load_subject(self.experiment, self.known[role].path, role, self.device, dtype)
+        first = role != "original" or self.request <= 1
+        return subject if first else replace(subject, variant=f"request-{self.request - 1}")
 
     def _with_adapters(self, lora: Lora, module: Any, mask: Mask | None) -> Any:
         """Return the module with fresh adapters, where the mask selects enough of a matrix."""

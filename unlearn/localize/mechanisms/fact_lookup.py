@@ -1,4 +1,4 @@
-"""Fact lookup (FLU): find the MLPs that turn a subject into what the model knows of it."""
+"""Fact lookup (FLU): find the MLPs that turn an entity into what the model knows of it."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class FactLookup:
     """Select whole MLPs (gate, up, down) of the layers where facts are looked up (Guo et al. 2024, arXiv 2410.12949).
 
     Procedure "probe", for facts with class labels: a ridge probe for each layer reads the class off the residual stream
-    at the last token, of the prompt and of the subject's name alone, taught on 80% of the subjects and tested on the
+    at the last token, of the prompt and of the entity's name alone, fitted on 80% of the entities and tested on the
     others. Lookup begins at the first layer where the name's accuracy is chance + start * (its maximum - chance), and
     ends at the first where the prompt's is `end` of its maximum; chance is the share of the most frequent class. (The
     two constants fit the authors' choice on three models: a default, not a finding.)
 
     Procedure "path", for any facts with wrong answers: of all heads the `heads` whose output in the clean run speaks
-    most to the answer directly when put into the run with a corrupt subject (to first order; see path_patching); the
+    most to the answer directly when put into the run with a corrupt entity (to first order; see path_patching); the
     earliest layer among them receives. MLPs before that layer are taken whose change from corrupt to clean, added to
     what the receiver reads, brings back more than `threshold` of the answer.
 
@@ -182,7 +182,7 @@ class FactLookup:
         classes = sorted({fact.label for fact in facts})
         labels = torch.tensor([classes.index(fact.label) for fact in facts])
         seed = seed if self.seed is None else self.seed
-        train = _taught([fact.entity for fact in facts], seed)
+        train = _fitted_on([fact.entity for fact in facts], seed)
         penalties = (self.penalty,) if self.penalty else PENALTIES
         labelled = replace(task, facts=tuple(facts))
         prompts = {
@@ -229,7 +229,7 @@ class FactLookup:
         if direct.gap <= 0:
             raise UserError(
                 f"the model does not know the facts: destroying their subjects does not hurt their answers (mean logit "
-                f"contrast {float(direct.clean.mean()):.3f}, {float(direct.corrupt.mean()):.3f} without the subject)"
+                f"contrast {float(direct.clean.mean()):.3f}, {float(direct.corrupt.mean()):.3f} without the entity)"
             )
         signal(direct.gap, LEAST_GAP, "logit contrast")
         scores = direct.recovered.tolist()
@@ -280,10 +280,10 @@ def _check_name(preset: str, name: str) -> None:
         notify(f"preset '{preset}' holds the layers of {model}, and the model is '{name}': they may be others here")
 
 
-def _taught(entities: Sequence[str], seed: int) -> Tensor:
-    """Return which facts teach the probes: those of 80% of the subjects, so that none is both taught and tested."""
+def _fitted_on(entities: Sequence[str], seed: int) -> Tensor:
+    """Return on which facts probes are fitted: those of 80% of the entities; they are tested on those of the others."""
     import torch
 
     distinct = sorted(set(entities))
-    taught = set(random.Random(seed).sample(distinct, min(round(0.8 * len(distinct)), len(distinct) - 1)))
-    return torch.tensor([subject in taught for subject in entities])
+    fitted = set(random.Random(seed).sample(distinct, min(round(0.8 * len(distinct)), len(distinct) - 1)))
+    return torch.tensor([entity in fitted for entity in entities])
