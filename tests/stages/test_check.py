@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from hydra import compose, initialize_config_dir
 
+from unlearn.attacks.setting.no_attack import NoAttack
 from unlearn.data.history import History, Training
 from unlearn.data.narrowing import UndeclaredReadError
 from unlearn.data.task import Example, ImageExample, Passage, Role, Task
@@ -26,12 +27,14 @@ from unlearn.models.base import RunSetting
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.stages.attack import check_attacks
-from unlearn.stages.check import check_component, check_family, check_metrics, check_scorers
-from unlearn.stages.unlearn import check_method
+from unlearn.stages.check import check_choices, check_component, check_family, check_metrics, check_scorers
+from unlearn.stages.pipeline import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    from unlearn.data.task import Ask
     from unlearn.localize.base import Localizer
     from unlearn.score.table import Tables
     from unlearn.stages.experiment import Experiment
@@ -171,20 +174,45 @@ def test_a_table_that_nobody_gives() -> None:
 )
 def test_an_update_needs_the_sides_that_it_works_on(method: str, update: str, lacks: str) -> None:
     mine = experiment_with(f"method={method}", f"update={update}")
-    task = mine.dataset.load(0)
     if not lacks:
-        check_method(mine, task)
+        check_choices(mine)
         return
     words = rf"'update' \(.*\) works on the {lacks} side of a loss, which 'method' \(.*\) has not"
     with pytest.raises(UserError, match=words):
-        check_method(mine, task)
+        check_choices(mine)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A dataset that asks the model."""
+
+    def load(self, seed: int, ask: Ask | None = None) -> Task:
+        """Ask, which would load it."""
+        raise AssertionError("choices are checked first")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["method=finetune", "update=sam"], "works on the forget side"),
+        (["+attack.mine._target_=unlearn.attacks.setting.no_attack.NoAttack"], "'attack.mine'"),
+    ],
+)
+def test_choices_are_checked_before_the_dataset_asks_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], words: str
+) -> None:
+    monkeypatch.setattr(NoAttack, "modality", "image")
+    mine = replace(experiment_with(*overrides, f"output={tmp_path / 'run'}"), dataset=Asking())
+    with pytest.raises(UserError, match=words):
+        run(mine, {}, {})
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_weighs_nothing_is_no_side() -> None:
     for weight, update, lacks in (("retain_weight", "gradient_surgery", "retain"), ("forget_weight", "sam", "forget")):
         mine = experiment_with("method=grad_diff", f"method.{weight}=0", f"update={update}")
         with pytest.raises(UserError, match=f"works on the {lacks} side"):
-            check_method(mine, mine.dataset.load(0))
+            check_choices(mine)
 
 
 def test_original_and_control_are_trained_without_a_forget_side() -> None:

@@ -23,6 +23,7 @@ from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import Store
 from unlearn.stages import work
+from unlearn.stages.check import check_choices
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import check_method, unlearn
 from unlearn.stages.work import UnlearningWork
@@ -130,7 +131,7 @@ def test_a_method_that_does_not_train_is_not_given_adapters(cache: Path, monkeyp
     mine = experiment(cache, "method=task_vector", "lora=all_linear")
     monkeypatch.setattr(TaskVector, "reads", frozenset({"forget"}))
     with pytest.raises(UserError, match=r"TaskVector\) knows nothing of lora=: choose lora=none"):
-        check_method(mine, mine.dataset.load(0))
+        check_choices(mine)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -23,7 +23,7 @@ from unlearn.runtime.paths import local
 from unlearn.runtime.progress import progress
 from unlearn.score.table import load_tables
 from unlearn.stages.audit_pools import IGNORANT, KNOWING, Bench, variants
-from unlearn.stages.check import check_metrics
+from unlearn.stages.check import check_choices, check_metrics
 from unlearn.stages.config_keys import AUDIT_KEYS, AUDITED, KEYS
 from unlearn.stages.device import hardware
 from unlearn.stages.prepare import ask, has_control
@@ -94,6 +94,8 @@ def audit(experiment: Experiment, pools: Pools, choices: Mapping[str, str]) -> P
         raise UserError("an audit runs in one process: start it without accelerate launch")
     if experiment.seed in pools.seeds:
         raise UserError(f"'audit.seeds' has {experiment.seed}, the seed of the models to compare with: take others")
+    for method in pools.methods.values():
+        check_choices(replace(experiment, method=method))
     folder = _folder(experiment, pools, choices)
     device, threads = hardware(experiment)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, device))

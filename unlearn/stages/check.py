@@ -44,6 +44,29 @@ def check_family(experiment: Experiment, task: Task) -> None:
         )
 
 
+def check_choices(experiment: Experiment) -> None:
+    """UserError where choices do not go together, whatever the task: asked before the task, which may ask a model."""
+    method, update, modality = experiment.method, experiment.update, experiment.model.modality
+    for given, part, key in ((experiment.localizes, "mask", "localize"), (experiment.lora, "lora", "lora")):
+        if given and part not in method.reads:
+            raise UserError(f"'method' ({type(method).__name__}) knows nothing of {key}=: choose {key}=none")
+    if "update" in method.reads and (lacking := sorted(update.sides - method.sides)):
+        raise UserError(
+            f"'update' ({type(update).__name__}) works on the {lacking[0]} side of a loss, which 'method' "
+            f"({type(method).__name__}) has not: choose another update="
+        )
+    chosen: dict[str, Checked] = {"method": method, "localize": experiment.localize}
+    chosen |= {f"evaluate.{name}": scorer for name, scorer in experiment.evaluate.items()}
+    if experiment.attacks:
+        chosen |= {f"attack.{name}": one for name, one in experiment.attack.items()}
+    for place, component in chosen.items():
+        if component.modality not in ("any", modality):
+            raise UserError(
+                f"'{place}' ({type(component).__name__}) is for {component.modality} tasks, but 'model' "
+                f"({type(experiment.model).__name__}) is for {modality} tasks"
+            )
+
+
 def check_component(place: str, component: Checked, task: Task, setting: RunSetting) -> None:
     """UserError where the component is for another kind of models, or itself refuses the task or the run.
 

@@ -8,7 +8,7 @@ from unlearn.data.checks import check_overlap
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store
-from unlearn.stages.check import check_component, check_family, check_scorers
+from unlearn.stages.check import check_choices, check_component, check_family, check_scorers
 from unlearn.stages.device import hardware
 from unlearn.stages.localize import localize, mask_in
 from unlearn.stages.prepare import ask, run_setting, trained
@@ -36,6 +36,7 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     config: the resolved configuration, kept in the folder. choices: the names chosen for each config group.
     """
     folder = run_folder(experiment, kept(config), choices)
+    check_choices(experiment)
     task = experiment.dataset.load(experiment.seed, lambda pairs: ask(experiment, pairs, hardware(experiment)[0]))
     if experiment.overlap == "refuse":
         check_overlap(task)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn.data.task import Role, Task
 from unlearn.runtime import distributed
-from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify
 from unlearn.runtime.store import Built, Store, key_hash
 from unlearn.stages.check import check_component
@@ -71,15 +70,6 @@ def in_order(task: Task) -> list[Wanted]:
 def check_method(experiment: Experiment, task: Task) -> None:
     """Refuse what the method cannot work with (UserError), before anything is loaded."""
     method, setting = experiment.method, run_setting(experiment, task)
-    for given, part, key in ((setting.masked, "mask", "localize"), (setting.lora, "lora", "lora")):
-        if given and part not in method.reads:
-            raise UserError(f"'method' ({type(method).__name__}) knows nothing of {key}=: choose {key}=none")
-    update = experiment.update
-    if "update" in method.reads and (lacking := sorted(update.sides - method.sides)):
-        raise UserError(
-            f"'update' ({type(update).__name__}) works on the {lacking[0]} side of a loss, which 'method' "
-            f"({type(method).__name__}) has not: choose another update="
-        )
     for wanted in in_order(task):
         check_component("method", method, wanted.task, setting)
 
