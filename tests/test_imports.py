@@ -14,14 +14,10 @@ ALLOWED = {
     "recipe": ("runtime",),
     "data": ("runtime", "recipe"),
     "models": ("data", "runtime", "recipe"),
-    "models.base": ("models", "training.objective", "data", "runtime", "recipe"),
-    **{
-        f"models.{family}": ("models", "training.supervised", "training.objective", "data", "runtime", "recipe")
-        for family in ("tiny", "pretrained")
-    },
     "training": ("models", "data", "runtime", "recipe"),
     "score": ("models", "data", "runtime"),
     "metrics": ("score.table", "data", "runtime"),
+    "families": ("training", "models", "data", "runtime", "recipe"),
     "methods": ("training", "models", "data", "runtime", "recipe"),
     "localize": ("training", "score", "metrics.statistics", "models", "data", "runtime", "recipe"),
     "attacks.items": ("data", "runtime"),
@@ -36,8 +32,8 @@ ALLOWED = {
     "leak": ("attacks.base", "metrics", "runtime"),
     "report": ("leak", "metrics", "score.table", "runtime"),
     "stages": (
-        *("report", "leak", "attacks", "methods", "localize", "metrics", "score", "training", "models", "data"),
-        *("recipe", "runtime"),
+        *("report", "leak", "attacks", "methods", "localize", "metrics", "score", "families", "training", "models"),
+        *("data", "recipe", "runtime"),
     ),
     "api": (
         *("cli.arguments", "cli.compose", "stages", "report", "leak", "metrics", "score", "models", "data"),

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Passage, Role, Row, Task
-from unlearn.models.base import Loaded, RunSetting
+from unlearn.families.base import Loaded
 from unlearn.recipe import Recipe
 from unlearn.training.objective import Loss, Losses, Shard, Side, Term
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from unlearn.models.base import RunSetting
     from unlearn.models.subject import Subject
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "

@@ -12,8 +12,8 @@ from scoring import Scoring
 from unlearn.data.editing import LETTERS, first_or_random, maintained, multiple_choice, probabilities
 from unlearn.data.sports_facts import SportsFacts
 from unlearn.data.task import COMPLETION
+from unlearn.families.tiny import TinyLM
 from unlearn.metrics.evaluate import evaluate
-from unlearn.models.tiny import TinyLM
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError

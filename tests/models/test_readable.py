@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from unlearn.data.history import History, Training
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Example, Passage, ProbeSet, Question, Request, Row, Task
-from unlearn.models.pretrained import PretrainedLM
+from unlearn.families.pretrained import PretrainedLM
 from unlearn.models.readable import Limits, check_rows
 from unlearn.recipe import Recipe
 from unlearn.runtime.errors import UserError

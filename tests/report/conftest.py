@@ -115,7 +115,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 row |= result(row["name"], row["probe"], change[key])
         config = {
             "seed": seed,
-            "model": {"_target_": "unlearn.models.tiny.Tiny", "width": 64, "seed": seed},
+            "model": {"_target_": "unlearn.families.tiny.Tiny", "width": 64, "seed": seed},
             "dataset": {"_target_": "unlearn.data.authors.Authors", "split": split, "seed": None},
             "method": {"_target_": "unlearn.methods.npo.NPO", "beta": 0.1} | (method or {}),
             "train": {"_target_": "unlearn.recipe.Recipe", "lr": 1e-5, "epochs": 5},

@@ -104,7 +104,7 @@ def test_all_that_a_union_allows_is_named() -> None:
         ("unlearn.data.authors.Authors", Method, "a Method is wanted, and this has no "),
         ("unlearn.data.authors.Authors", Localizer, "a Localizer is wanted, and this has no check, localize"),
         (
-            "unlearn.models.tiny.TinyLM",
+            "unlearn.families.tiny.TinyLM",
             Tracking,
             "a Tracking is wanted, whose start takes (run_name, config, folder), not (task, seed)",
         ),

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from unlearn.data.history import FORGET_AND_RETAIN, KNOWN, History, Training, Until
 from unlearn.data.task import Ask, Example, Passage, ProbeSet, Question, Role, Row, Task
-from unlearn.models.pretrained import PretrainedLM
-from unlearn.models.tiny import TinyLM
+from unlearn.families.pretrained import PretrainedLM
+from unlearn.families.tiny import TinyLM
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import build, conf_dir
 from unlearn.stages.pipeline import run

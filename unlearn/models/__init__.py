@@ -1,1 +1,1 @@
-"""Causal language models: by name from the hub or a folder, or tiny and from scratch."""
+"""Models: how they are loaded, run, masked, adapted and hooked; what every part of the program shares about them."""

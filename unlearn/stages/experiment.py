@@ -9,12 +9,13 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import StringConstraints
 
 from unlearn.attacks.base import Attack
+from unlearn.families.base import ModelFamily
 from unlearn.leak.settings import LeakSettings
 from unlearn.localize.base import Localizer
 from unlearn.localize.no_localization import NoLocalization
 from unlearn.methods.base import Method
 from unlearn.metrics.base import Metric
-from unlearn.models.base import ModelFamily, Threads
+from unlearn.models.base import Threads
 from unlearn.models.lora import Lora
 from unlearn.recipe import Recipe
 from unlearn.report.tracking import Tracking

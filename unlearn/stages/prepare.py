@@ -176,7 +176,7 @@ def _train(
 ) -> None:
     import torch
 
-    from unlearn.models.base import Loaded
+    from unlearn.families.base import Loaded
     from unlearn.training import checkpoint
 
     family, start = experiment.model, learning.start

@@ -139,7 +139,7 @@ def _key(experiment: Experiment, task: Task, known: References, mask: Mask | Non
 
 def _save(result: Subject, work: UnlearningWork, original: Reference) -> None:
     """Check that nothing changed but what may, since the original, and write the model folder."""
-    from unlearn.models.base import Loaded
+    from unlearn.families.base import Loaded
     from unlearn.models.layered import below
     from unlearn.training import checkpoint
     from unlearn.training.weights import check_unselected

@@ -74,7 +74,7 @@ class GCG:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Raise UserError where the draft model's folder is not there; any task will do."""
-        from unlearn.models.pretrained import check_local
+        from unlearn.models.base import check_local
 
         check_local("draft", self.draft)
 

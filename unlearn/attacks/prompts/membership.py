@@ -74,7 +74,7 @@ class Membership:
 
     def check(self, task: Task, setting: RunSetting) -> None:
         """Accept any task; UserError where the model to compare with is not there."""
-        from unlearn.models.pretrained import check_local
+        from unlearn.models.base import check_local
 
         check_local("attack.mia.against", self.against)
 

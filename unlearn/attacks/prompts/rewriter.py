@@ -10,7 +10,7 @@ from annotated_types import Gt, MinLen
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import digest
-from unlearn.models.pretrained import check_local
+from unlearn.models.base import check_local
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 

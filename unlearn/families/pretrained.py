@@ -10,11 +10,11 @@ from annotated_types import MinLen
 from unlearn.data.history import Training
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Role, Row, Task
-from unlearn.models.base import Loaded, Threads
+from unlearn.families.base import Loaded
+from unlearn.models.base import Threads, check_local
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
-from unlearn.runtime.errors import UserError
-from unlearn.runtime.paths import is_local, local, local_state
+from unlearn.runtime.paths import local_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,20 +124,3 @@ def retain_split(forget_split: str) -> str:
     """Return the name of the complement of a forget split: retain90 for forget10."""
     percent = forget_split.removeprefix("forget")
     return f"retain{100 - int(percent):02d}" if percent.isdigit() else f"retain_{forget_split}"
-
-
-def check_local(key: str, path: str | None) -> None:
-    """UserError where `path` is a local one, or a .gguf file, and holds no model."""
-    if path is None or not (is_local(path) or path.endswith(".gguf")):
-        return
-    place = local(path)
-    if not place.exists():
-        raise UserError(f"'{key}' is {path!r}: there is no such file or folder")
-    if place.is_file() and place.suffix != ".gguf":
-        raise UserError(f"'{key}' is {path!r}: neither a folder nor a .gguf file")
-    if place.is_dir() and (place / "model.json").is_file():  # in layers, which are checked when it is loaded
-        return
-    if place.is_dir() and not (place / "config.json").is_file():
-        raise UserError(f"'{key}' is {path!r}: not a model folder (it holds no config.json)")
-    if place.is_dir() and not any(place.glob("*.safetensors")):
-        raise UserError(f"'{key}' is {path!r}: it holds no *.safetensors (pickled weights, *.bin, are never loaded)")

@@ -10,9 +10,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unlearn.families.pretrained import PretrainedLM, retain_split
 from unlearn.models.loading import count_weights, load, load_model, load_tokenizer, save_model
 from unlearn.models.lora import Lora
-from unlearn.models.pretrained import PretrainedLM, retain_split
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.stages.prepare import model_key

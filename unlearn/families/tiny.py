@@ -10,7 +10,8 @@ from annotated_types import Ge, Gt
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Modality, Role, Row, Task, digest
 from unlearn.data.texts import all_texts
-from unlearn.models.base import Loaded, Threads
+from unlearn.families.base import Loaded
+from unlearn.models.base import Threads
 from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
 
