@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from bigram import PROMPT, WORDS, random_llama, tokenizer
 from helpers import SMALL, unlearn
+from toy_intervention import push
 
 import unlearn as package
+from unlearn.models.loading import save_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OVERRIDES = [*SMALL, "output=run", "metric=[probability,recall]"]
 TOKENS = 40  # of an answer about invented authors
@@ -51,6 +58,37 @@ def test_bad_input_is_raised() -> None:
         package.results("nowhere")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: package.run("method=npo"), "overrides"),
+        (lambda: package.compare("/a"), "folders"),
+        (lambda: package.ask("nowhere", "Who?"), "questions"),
+        (lambda: package.load("nowhere", plugins="mine"), "plugins"),
+    ],
+)
+def test_one_text_is_no_sequence_of_texts(call: Callable[[], Any], name: str) -> None:
+    with pytest.raises(package.UserError, match=rf"^'{name}' is '.*': a list is wanted, as in \["):
+        call()
+
+
+def test_a_plugins_model_is_opened_where_the_call_names_the_plugin(tmp_path: Path) -> None:
+    model, words = random_llama(3), tokenizer()
+    pushed = push(WORDS.index("a"))
+    pushed.refusal = (WORDS.index("e"), WORDS.index("d"))
+    pushed.attach(model)
+    save_model(model, words, tmp_path / "unlearned")
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "run.json").write_text(json.dumps({"prompt": asdict(PROMPT)}))
+    for call in (lambda: package.load(tmp_path), lambda: package.ask(tmp_path, ["a b"])):
+        with pytest.raises(package.UserError, match=r"add plugins=\[toy_intervention\]$"):
+            call()
+    package.load(tmp_path, plugins=["toy_intervention"])
+    assert package.ask(tmp_path, ["a b"], 4, plugins=["toy_intervention"]) == ["e d"]
+    with pytest.raises(package.UserError, match="add plugins="):  # it was allowed for that call alone
+        package.load(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from unlearn.api import Run as Run
     from unlearn.api import ask as ask
     from unlearn.api import compare as compare
+    from unlearn.api import load as load
     from unlearn.api import results as results
     from unlearn.api import run as run
-    from unlearn.models.loading import load as load
     from unlearn.runtime.errors import UserError as UserError
 
 _PUBLIC = {
@@ -28,7 +28,7 @@ _PUBLIC = {
     "UserError": "unlearn.runtime.errors",
     "ask": "unlearn.api",
     "compare": "unlearn.api",
-    "load": "unlearn.models.loading",
+    "load": "unlearn.api",
     "results": "unlearn.api",
     "run": "unlearn.api",
 }

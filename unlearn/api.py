@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.runtime.errors import UserError, plain_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
     from omegaconf import DictConfig
@@ -60,6 +62,7 @@ def run(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> 
     from unlearn.cli.arguments import from_overrides
     from unlearn.cli.compose import composed
 
+    _check_several("overrides", overrides, '["method=npo"]')
     with plain_errors():
         arguments = from_overrides(overrides, config_dir)
         config, choices = composed(arguments)
@@ -91,32 +94,49 @@ def compare(folders: Iterable[str | Path]) -> pd.DataFrame:
     """
     from unlearn.report.compare import comparison, finished
 
+    _check_several("folders", folders, '["outputs/a"]')
     return comparison(finished([Path(folder) for folder in folders]))
+
+
+def load(run: str | Path, plugins: Iterable[str] = ()) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the unlearned model of a finished run, and its tokenizer, ready to use; UserError where there is none.
+
+    plugins: the top-level modules outside the package that may be imported for what the model consists of.
+    """
+    from unlearn.models import loading
+
+    with _allowing(plugins):
+        return loading.load(Path(run))
 
 
 def ask(
     model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase],
     questions: Sequence[str],
     max_new_tokens: int = 100,
+    plugins: Iterable[str] = (),
 ) -> list[str]:
     """Return a model's greedy answers to questions, put as the run that made it puts its own.
 
     model: a run folder, a model folder, or what `load` gave. A model that no run made is asked by its chat template,
-    or as "Question: ... Answer:" where it has none. UserError where there is no model.
+    or as "Question: ... Answer:" where it has none. plugins: see `load`. UserError where there is no
+    model.
     """
     import torch
 
-    from unlearn.models.loading import load, load_model, load_tokenizer
+    from unlearn.models import loading
     from unlearn.score.generate import generate
 
-    with plain_errors():
+    _check_several("questions", questions, '["Where was Ada Berg born?"]')
+    with _allowing(plugins):
         if isinstance(model, tuple):
             loaded, tokenizer = model
             place = Path(str(tokenizer.name_or_path))
         else:
             place = Path(model)
             is_run = (place / "config.yaml").is_file()
-            loaded, tokenizer = load(place) if is_run else (load_model(str(place)), load_tokenizer(str(place)))
+            loaded, tokenizer = (
+                loading.load(place) if is_run else (loading.load_model(str(place)), loading.load_tokenizer(str(place)))
+            )
             moved: Any = loaded
             loaded = moved.to("cuda" if torch.cuda.is_available() else "cpu")
         prompts = _prompt_of(place, tokenizer).encode_prompts(tokenizer, list(questions))
@@ -164,6 +184,22 @@ def _started(
 
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     return pipeline(experiment, resolved, names)
+
+
+@contextmanager
+def _allowing(plugins: Iterable[str]) -> Iterator[None]:
+    """While active, those modules may be imported for components, and what goes wrong is UserError."""
+    from unlearn.runtime.plugins import allowing, checked
+
+    _check_several("plugins", plugins, '["my_module"]')
+    with plain_errors(), allowing(checked(plugins)):
+        yield
+
+
+def _check_several(name: str, given: object, example: str) -> None:
+    """Raise UserError where one text stands for a sequence of them: its letters would be taken one by one."""
+    if isinstance(given, str | PathLike):
+        raise UserError(f"'{name}' is {str(given)!r}: a list is wanted, as in {example}")
 
 
 def _prompt_of(place: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:

@@ -15,8 +15,9 @@ from helpers import SMALL, unlearn
 from unlearn.api import start
 from unlearn.cli.arguments import from_command, from_overrides
 from unlearn.cli.catalog import print_catalog
-from unlearn.cli.compose import check_hydra, composed
+from unlearn.cli.compose import composed
 from unlearn.cli.groups import config_dirs, groups
+from unlearn.cli.hydra_imports import check_hydra
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
@@ -94,6 +95,48 @@ def test_a_file_makes_hydra_import_nothing_either(tmp_path: Path) -> None:
         check_hydra(from_overrides(["experiment=sly", "seed=0,1"], tmp_path), "config")
     check_hydra(from_overrides(["experiment=sly", "plugins=[my_plugin]"], tmp_path), "config")
     check_hydra(from_overrides(["method=npo"], CONF), "config")
+    found = f"hydra.searchpath=['file://{tmp_path}']"
+    further: list[tuple[list[str], Path | None]] = [
+        ([found, "experiment=sly"], None),
+        ([found, "experiment=sly"], CONF),
+    ]
+    further += [([found, "experiment=sly,null"], None), (["experiment=glob(s*)"], tmp_path)]
+    for overrides, folder in further:
+        with pytest.raises(UserError, match=r"'hydra.callbacks.mine._target_' is 'my_plugin"):
+            check_hydra(from_overrides(overrides, folder), "config")
+    check_hydra(from_overrides([found, "experiment=sly", "plugins=[my_plugin]"]), "config")
+    with pytest.raises(UserError, match=r"'hydra.callbacks.mine._target_' is 'my_plugin"):
+        check_hydra(from_overrides([f"experiment={'../' * 20}{tmp_path.relative_to('/')}/experiment/sly"]), "config")
+    for flag in ("--config-path", "--config-name"):
+        with pytest.raises(UserError, match="the root of the configuration is unlearn's own: --config-dir"):
+            from_command(["method=npo", flag, str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("callbacks.x._target_", "evil.Callback"),
+        ("callbacks.x", "{_target_: hydra.utils.get_object, path: evil.it}"),
+        ("launcher._target_", "evil.Launcher"),
+        ("sweeper._target_", "evil.Sweeper"),
+        ("job_logging.handlers.x", "{class: evil.Handler}"),
+        ("job_logging.filters.x", "{evil: {class: evil.Filter}}"),
+        ("hydra_logging.handlers.x", "{class: logging.StreamHandler, stream: 'ext://evil.stream'}"),
+        ("callbacks", "${evil_callbacks}"),
+        ("callbacks.x._target_", "${hydra.job.num}"),
+        ("searchpath", "['pkg://evil.conf']"),
+    ],
+)
+def test_hydra_imports_what_the_command_names(key: str, value: str) -> None:
+    text = f"hydra.searchpath={value}" if key == "searchpath" else f"++hydra.{key}={value}"
+    command = ["++evil_callbacks={x: {_target_: evil.Callback}}", text]
+    with pytest.raises(UserError, match=rf"^'hydra\.{key.partition('.')[0]}.*add plugins=\["):
+        check_hydra(from_overrides(command), "config")
+    assert "evil" not in sys.modules
+
+
+def test_hydras_own_logging_is_no_plugin() -> None:
+    check_hydra(from_overrides(["hydra/job_logging=default", "hydra/hydra_logging=default"]), "config")
 
 
 @pytest.mark.parametrize(

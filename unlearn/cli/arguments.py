@@ -64,6 +64,8 @@ def from_command(arguments: Sequence[str]) -> Arguments:
         _bad_flag(f"unknown flag '{unknown_flags[0]}'")
     if options.experimental_rerun:
         _bad_flag("--experimental-rerun would unpickle a file")
+    if options.config_path is not None or options.config_name is not None:
+        _bad_flag("the root of the configuration is unlearn's own: --config-dir DIR adds choices to it")
     overrides = [*options.overrides, *rest]
     flags = tuple(argument for argument in arguments if argument not in overrides)
     return from_overrides(overrides, options.config_dir, flags)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.cli.groups import choices, config_dirs, groups
-from unlearn.runtime.components import TARGET, conf_dir
+from unlearn.runtime.components import conf_dir
 from unlearn.runtime.errors import UserError, unknown
-from unlearn.runtime.plugins import check_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from unlearn.cli.arguments import Arguments
+
+SEARCH = "hydra.searchpath"
+"""The folders in which Hydra looks for config files, too."""
 
 
 def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, dict[str, str]]:
@@ -31,39 +33,11 @@ def composed(arguments: Arguments, root: str = "config") -> tuple[DictConfig, di
     UserError where there is no such choice, key or file.
     """
     with clear_errors(arguments, root):
-        config = _compose(arguments, root, arguments.overrides, return_hydra_config=True)
+        config = compose(arguments, root, arguments.overrides, return_hydra_config=True)
         chosen = chosen_names(config.hydra)
         with open_dict(config):
             del config["hydra"]
     return config, chosen
-
-
-def check_hydra(arguments: Arguments, root: str) -> None:
-    """Raise UserError where a file from `--config-dir` would have Hydra import a module that the command does not name.
-
-    This is Hydra itself: its launcher, its callbacks.
-    """
-    if arguments.config_dir is None or "-sc" in arguments.flags:  # tab completion runs nothing
-        return
-    parse = OverridesParser.create().parse_override
-    once = [text for text in arguments.overrides if not parse(text).is_sweep_override()]
-    with clear_errors(arguments, root):
-        config = _compose(arguments, root, once, return_hydra_config=True)
-        for place, target in _targets(OmegaConf.to_container(config.hydra, resolve=False), "hydra"):
-            if target.partition(".")[0] not in ("hydra", "hydra_plugins"):
-                check_allowed(target, f"'{place}._target_'", arguments.plugins)
-
-
-def _targets(node: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Yield the place and the `_target_` of every node that has one."""
-    if isinstance(node, dict):
-        if TARGET in node:
-            yield place, str(node[TARGET])
-        for key, value in node.items():
-            yield from _targets(value, f"{place}.{key}")
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _targets(value, f"{place}[{i}]")
 
 
 def chosen_names(hydra_config: Any) -> dict[str, str]:
@@ -88,11 +62,16 @@ def clear_errors(arguments: Arguments, root: str) -> Iterator[None]:
         raise UserError(_one_line(error)) from error
 
 
-def _compose(arguments: Arguments, root: str, overrides: Sequence[str], **options: bool) -> DictConfig:
+def compose(arguments: Arguments, root: str, overrides: Sequence[str], **options: bool) -> DictConfig:
+    """Return the configuration of conf/ROOT.yaml under overrides, with the choices of `arguments.config_dir`."""
     further = []
     if arguments.config_dir is not None:
-        text = str(arguments.config_dir).replace("\\", "\\\\").replace("'", "\\'")
-        further = [f"hydra.searchpath=['file://{text}']"]
+        parse = OverridesParser.create().parse_override
+        theirs: list[Any] = [one.value() for one in map(parse, overrides) if one.key_or_group == SEARCH]
+        overrides = [text for text in overrides if parse(text).key_or_group != SEARCH]
+        folders = [f"file://{arguments.config_dir}", *(theirs[0] if theirs else ())]
+        quoted = [str(folder).replace("\\", "\\\\").replace("'", "\\'") for folder in folders]
+        further = [f"{SEARCH}=[" + ",".join(f"'{folder}'" for folder in quoted) + "]"]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         return hydra.compose(root, overrides=[*overrides, *further], **options)
 
@@ -135,7 +114,7 @@ def _known_keys(arguments: Arguments, root: str) -> set[str]:
     GlobalHydra.instance().clear()
     folders = config_dirs(arguments.config_dir)
     parts = [(override, *override.partition("=")[::2]) for override in arguments.overrides]
-    config = _compose(arguments, root, [text for text, group, name in parts if name in choices(group, folders)])
+    config = compose(arguments, root, [text for text, group, name in parts if name in choices(group, folders)])
     keys: set[str] = set()
 
     def visit(node: Any, prefix: str) -> None:

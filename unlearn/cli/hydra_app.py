@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearn.api import start
 from unlearn.cli.arguments import from_command
-from unlearn.cli.compose import check_hydra, chosen_names, clear_errors
+from unlearn.cli.compose import chosen_names, clear_errors
+from unlearn.cli.hydra_imports import check_hydra
 from unlearn.runtime.components import conf_dir
 from unlearn.runtime.errors import UserError, plain_errors
 

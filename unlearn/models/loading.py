@@ -148,9 +148,9 @@ def save_model(
         layered.write(folder, base if base and weights is None else layered.BASE, list(held), variant=variant)
 
 
-def load(run: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return the unlearned model of a finished run, and its tokenizer, ready to use; UserError where there is none."""
-    folder = Path(run) / "unlearned"
+def load(run: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the unlearned model of a finished run, and its tokenizer; UserError where there is none."""
+    folder = run / "unlearned"
     if not layered.is_model(folder):
         raise UserError(f"{run} holds no unlearned model: not a finished run folder")
     return load_model(str(folder)), load_tokenizer(str(folder))
