@@ -78,7 +78,7 @@ def dropping() -> PreTrainedTokenizerFast:
 def _wrapped(tokenizer: Tokenizer, template: str | None, eos: str, **more: str) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     named = {"bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>", **more}
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named, additional_special_tokens=[*SPECIAL[3:]])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
     wrapped.chat_template = template
     return wrapped
 

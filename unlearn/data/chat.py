@@ -60,9 +60,15 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str |
     return str(text)
 
 
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return the tokenizer's special tokens by id, also those without a role, as what ends a chat model's turns."""
+    marked = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+
 def _end(tokenizer: PreTrainedTokenizerBase, after: str) -> str:
     eos = tokenizer.eos_token
     if eos and eos in after:
         return after[: after.index(eos) + len(eos)]
-    ends = [after.index(token) + len(token) for token in tokenizer.all_special_tokens if token in after]
+    ends = [after.index(token) + len(token) for token in special_tokens(tokenizer).values() if token in after]
     return after[: min(ends)] if ends else ""

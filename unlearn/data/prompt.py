@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from unlearn.data.chat import ChatFrame, chat_frame, render
+from unlearn.data.chat import ChatFrame, chat_frame, render, special_tokens
 from unlearn.data.tokens import overlapping, split_ids, token_ids
 from unlearn.runtime.errors import UserError
 
@@ -80,7 +80,7 @@ class PromptFormat:
         frames = self._frames(tokenizer, [question for question, _ in pairs])
         texts = [(frames[q].prompt, self._row(tokenizer, frames[q], q, answer)) for q, answer in pairs]
         rows = split_ids(tokenizer, texts, special=not self.chat_template)
-        ends = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id}
+        ends = {*special_tokens(tokenizer)} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id}
         return [
             self._labelled(ids[: self._most], n_prompt, answer, tokenizer.eos_token_id, ends)
             for (ids, n_prompt), (_, answer) in zip(rows, pairs, strict=True)
