@@ -37,9 +37,14 @@ def shared(factory: pytest.TempPathFactory) -> Path:
 
 
 def experiment(cache: Path, *overrides: str) -> Experiment:
+    return sized(cache, *SIZES, *overrides)
+
+
+def sized(cache: Path, *overrides: str) -> Experiment:
+    """Return the experiment that the overrides make, of whatever size."""
     torch.set_num_threads(1)  # more are slower for models so small, and by far where other tests run beside
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        built: Experiment = build(compose("config", overrides=[*SIZES, f"cache={cache}", "threads=1", *overrides]))
+        built: Experiment = build(compose("config", overrides=[f"cache={cache}", "threads=1", *overrides]))
     return built
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from unlearn.attacks.setting.split import split_items
 from unlearn.data.authors import Authors
 from unlearn.data.authors_tables import ATTRIBUTES, CAPITALS, WORKS
 from unlearn.runtime.components import build
@@ -214,3 +215,11 @@ def test_a_bad_size_is_refused_by_name():
     node.facts_per_author = 21
     with pytest.raises(UserError, match=r"dataset\.facts_per_author"):
         build(node, "dataset")
+
+
+def test_attackers_of_many_authors_leave_at_least_16_to_be_judged_by():
+    task = Authors(authors=240, facts_per_author=3).load(0)
+    for seed in range(20):
+        items = split_items(task, seed=seed)
+        assert len({item.probe.cluster for item in items.held_out_items}) >= 16
+        assert len(items.held_out_items) >= 40

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scoring import Scoring
 
 from unlearn.data.authors import Authors
 from unlearn.data.birthdays import Birthdays
 from unlearn.data.texts import all_texts
 from unlearn.data.theorems import Theorems
+from unlearn.metrics.mia_loss import MiaLoss
+from unlearn.metrics.mia_min_k import MiaMinK
+from unlearn.metrics.mia_zlib import MiaZlib
 from unlearn.metrics.statistics import auc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unlearn.data.task import Task
 
@@ -80,3 +85,25 @@ def test_the_larger_split_contains_the_smaller() -> None:
     )
     for aim in ("forget", "holdout"):
         assert set(clusters(one, aim)) < set(clusters(five, aim)) < set(clusters(ten, aim))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["authors", "birthdays"])
+def test_membership_of_a_trained_control_centres_on_a_half(dataset: str, tmp_path: Path) -> None:
+    """Over 12 seeds of data and weights, within three Monte-Carlo errors."""
+    from trained import folder_of, sized
+
+    from unlearn.models.loading import load_model, load_tokenizer
+
+    sizes = {"authors": ["dataset.authors=60", "dataset.facts_per_author=3", "dataset.world_facts=5"], "birthdays": []}
+    found = []
+    for seed in range(12):
+        own = [f"dataset={dataset}", f"seed={seed}", *sizes[dataset]]
+        mine = sized(tmp_path / "cache", *own, "model.finetune.epochs=12", "tracker=none")
+        task = mine.dataset.load(seed)
+        folder = folder_of(mine, task, "control")
+        scores = Scoring(generate=False).score(load_model(folder), load_tokenizer(folder), mine.model.prompt, task)
+        found.append([one(scores, {})[0].value for one in (MiaLoss(), MiaMinK(), MiaZlib())])
+    aucs = np.array(found)
+    errors = aucs.std(axis=0, ddof=1) / np.sqrt(len(aucs))
+    assert (np.abs(aucs.mean(axis=0) - 0.5) <= 3 * errors).all(), (aucs.mean(axis=0), errors)
