@@ -74,7 +74,8 @@ def test_every_metric_takes_a_task_of_completions() -> None:
     assert all(math.isfinite(result.value) or result.note for result in found.values())
     for key in ("model_utility", "forget/probability", "injected/recall", "forget_choice/choice", "forget/truth_ratio"):
         assert math.isfinite(found[key].value), key
-    assert (found["forget_choice/choice"].n, found["forget_choice/choice"].note) == (3, "chance 0.25; 3 clusters: t interval")  # athletes
+    said = (3, "chance 0.25; 3 clusters: t interval")  # athletes
+    assert (found["forget_choice/choice"].n, found["forget_choice/choice"].note) == said
     for key in ("forget_quality", "forget/privleak", "forget/mia_loss", "forget/extraction_strength"):
         assert math.isnan(found[key].value), key
     assert "counterfact_scores" not in found
