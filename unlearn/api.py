@@ -205,14 +205,16 @@ def _check_several(name: str, given: object, example: str) -> None:
 def _prompt_of(place: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
     """Return the prompt format of the run that a run or model folder belongs to."""
     from unlearn.data.prompt import PromptFormat
-    from unlearn.runtime.store import read_json
+    from unlearn.runtime.read import read_json
     from unlearn.stages.prepare import PROMPT
+    from unlearn.stages.run_folder import said
 
     for folder in (place, place.parent):
-        if (folder / "run.json").is_file() and (prompt := read_json(folder / "run.json").get("prompt")):
-            return PromptFormat(**prompt)
+        if (prompt := said(folder).prompt) is not None:
+            return prompt
     if (place / PROMPT).is_file():
-        return PromptFormat(**read_json(place / PROMPT))
+        found: PromptFormat = read_json(place / PROMPT, PromptFormat)
+        return found
     if tokenizer.chat_template:
         return PromptFormat()
     return PromptFormat(chat_template=False, user_start="Question: ", user_end="\n", answer_start="Answer: ")

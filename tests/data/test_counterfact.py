@@ -192,7 +192,7 @@ def test_damaged_rows_are_named(tmp_path: Path, rewrite: dict[str, Any], words: 
     ("rows", "words"),
     [
         ([{"case_id": 1}], "row 0: 'requested_rewrite': field required"),
-        (["a text"], "row 0: 'the row'"),
+        (["a text"], "line 1 is 'a text', not a JSON object"),
         ([row(0, paraphrase_prompts=[""])], r"'paraphrase_prompts\.0'"),
     ],
 )
@@ -203,8 +203,11 @@ def test_rows_of_another_shape_are_named(tmp_path: Path, rows: list[Any], words:
 
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "facts.jsonl").write_text('{"case_id": 1}\n{"case_id":')
-    with pytest.raises(UserError, match=r"facts\.jsonl', line 2: not JSON"):
+    with pytest.raises(UserError, match=r"facts\.jsonl, line 2 is no JSON"):
         read_records(str(tmp_path / "facts.jsonl"))
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(UserError, match=r"empty\.jsonl' is empty"):
+        read_records(str(tmp_path / "empty.jsonl"))
     with pytest.raises(UserError, match=r"dataset\.path.*no such file or folder"):
         CounterFact(path=str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(UserError, match="did you mean 'first_64'"):

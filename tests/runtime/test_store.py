@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.store import Store, disk_errors, read_json, write_file, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import Store, disk_errors, write_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

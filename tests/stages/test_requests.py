@@ -22,7 +22,8 @@ from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import build, conf_dir
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.plugins import allowing
-from unlearn.runtime.store import Built, Store, key_hash, read_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import Built, Store, key_hash
 from unlearn.stages import work
 from unlearn.stages.references import Reference, references
 from unlearn.stages.unlearn import UNLEARNED, check_method, original_of, unlearn

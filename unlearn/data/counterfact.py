@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -20,9 +19,7 @@ from unlearn.data.hub import read_rows
 from unlearn.data.task import COMPLETION, Aim, Ask, Example, Fact, ProbeSet, Question, Task
 from unlearn.runtime.errors import UserError, unknown
 from unlearn.runtime.paths import is_local, local
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from unlearn.runtime.read import read_objects
 
 MAX_NEW_TOKENS = 8
 PARTITIONS = {f"first_64_partition_{k}": range(16 * k, 16 * k + 16) for k in range(4)}
@@ -207,26 +204,14 @@ def read_records(path: str, most: int | None = None) -> list[Record]:
     """Return the first `most` records; UserError where one cannot be read or lacks something."""
     place = local(path)
     if place.is_file():
-        rows = _json_rows(place)
+        rows = read_objects(place)
     else:
         rows = read_rows(path, None, {}, split="all")
         if all(isinstance(row.get("case_id"), int) for row in rows):  # the hub's splits are not ROME's order
             rows.sort(key=lambda row: row["case_id"])
+    if not rows:
+        raise UserError(f"dataset '{path}' is empty")
     return [_record(row, i, path) for i, row in enumerate(rows[:most])]
-
-
-def _json_rows(path: Path) -> list[Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    rows = []
-    for i, line in enumerate(text.splitlines()):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            raise UserError(f"dataset '{path}', line {i + 1}: not JSON ({error})") from error
-    return rows
 
 
 def _record(row: Any, i: int, path: str) -> Record:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from unlearn.data.words import blank
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.paths import local, prefer_local
+from unlearn.runtime.read import read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,10 @@ def _read(
     builder = load_dataset_builder(source, config, **cache)
     kind = type(builder.config).__name__
     if kind == "JsonConfig" and builder.config.field is None:
-        files = DownloadManager().download_and_extract(builder.config.data_files[split])
-        result = [row for file in files for row in _objects(file)]
+        parts = builder.config.data_files
+        chosen = [file for part in (parts if split == "all" else [split]) for file in parts[part]]
+        files = DownloadManager().download_and_extract(chosen)
+        result = [row for file in files for row in read_objects(Path(file), columns)]
         return list(dict.fromkeys(name for row in result for name in row)), result
     if kind == "CsvConfig":
         texts = Features({name: Value("string") for name in columns})
@@ -82,28 +84,6 @@ def _read(
     builder.download_and_prepare()
     rows = builder.as_dataset(split)
     return rows.column_names, rows.to_list()
-
-
-def _objects(file: str) -> list[dict[str, Any]]:
-    """Return the objects of a JSON file, one a line or in one list; UserError where a line is none."""
-    text = Path(file).read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        return [_object(row, f"{file}, entry {i}") for i, row in enumerate(json.loads(text))]
-    found = []
-    for i, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}, line {i} is no JSON ({error})") from error
-            found.append(_object(row, f"{file}, line {i}"))
-    return found
-
-
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise UserError(f"{where} is {str(row)[:60]!r}, not a JSON object")
-    return row
 
 
 def read_lines(path: str) -> list[str]:

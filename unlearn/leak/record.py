@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from unlearn.attacks.base import AttackResult, Outcome, Threat
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
-from unlearn.runtime.store import read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from unlearn.leak.leak_row import Row
 from unlearn.leak.leak_table import Leaks
 from unlearn.leak.worst_case import Worst
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.store import read_json, write_file, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import write_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

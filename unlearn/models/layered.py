@@ -20,7 +20,8 @@ from unlearn.models.lora import base_of
 from unlearn.runtime.components import TARGET, build
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import is_local, local
-from unlearn.runtime.store import disk_errors, read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import disk_errors, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,15 +79,9 @@ def read(folder: Path) -> Layered | None:
 
     UserError where that is damaged, where a layer is missing or not what was saved, or the base is not there.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if not (folder / MODEL).is_file():
         return None
-    try:
-        about = TypeAdapter(Layered).validate_python(read_json(folder / MODEL))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{folder / MODEL} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    about: Layered = read_json(folder / MODEL, Layered)
     for layer in about.layers:
         file = folder / layer.folder / layer.file
         if not file.is_file():

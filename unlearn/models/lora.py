@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Lt
 
 from unlearn.runtime.errors import UserError
-from unlearn.runtime.store import read_json
+from unlearn.runtime.read import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from unlearn.leak.leak_row import NONE
 from unlearn.leak.leak_table import Leaks
 from unlearn.leak.record import AttackedRole, AttackRun
 from unlearn.leak.tables import LEAK, load_leaks
-from unlearn.report.files import checked, parsed
+from unlearn.runtime.read import checked, read_json
 
 ATTACKS = "attacks"  # the folder of the leak report and of what each attack found
 
@@ -67,7 +67,7 @@ class Attacks(_Judged):
 
     def items(self, side: str = "held_out_items") -> list[Asked]:
         """Return the forget items of a side, the scored ones in the order of the outcomes' K."""
-        return [item for item in parsed(self.folder / "items.json", list[Asked]) if item.side == side]
+        return [item for item in read_json(self.folder / "items.json", list[Asked]) if item.side == side]
 
 
 def read_attacks(folder: Path) -> Attacks:

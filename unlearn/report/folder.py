@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from unlearn.leak.tables import LEAK
 from unlearn.metrics.base import Reading, Result
 from unlearn.report.attacks_folder import ATTACKS, Attacks, read_attacks
-from unlearn.report.files import Number, columns, parsed
+from unlearn.report.files import Number, columns
 from unlearn.report.localization_folder import LOCALIZE, Localization, read_localization
 from unlearn.runtime.errors import UserError, nearest
+from unlearn.runtime.read import read_json, read_yaml
 from unlearn.score.table import GENERATIONS
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def read_run(folder: Path) -> Run:
     for name in ("metrics.json", "run.json") if scored else ("run.json",):
         if not (folder / name).exists():
             raise UserError(f"the run in {folder} is not finished (there is no {name}): run it again to go on with it")
-    rows = parsed(folder / "metrics.json", dict[str, list[_Row]]) if scored else {}
+    rows = read_json(folder / "metrics.json", dict[str, list[_Row]]) if scored else {}
     for model in ("original", "unlearned") if scored else ():
         if model not in rows:
             raise UserError(f"{folder / 'metrics.json'} has no results of the {model} model")
@@ -161,8 +161,8 @@ def read_run(folder: Path) -> Run:
     probes = dict.fromkeys(r.probe for found in results.values() for r in found.values() if r.probe)
     return Run(
         folder=folder,
-        config=_config(folder / "config.yaml"),
-        about=parsed(folder / "run.json", About),
+        config=read_yaml(folder / "config.yaml"),
+        about=read_json(folder / "run.json", About),
         results=results,
         aims=_roles(folder, probes),
         history=history,
@@ -177,16 +177,6 @@ def read_run(folder: Path) -> Run:
 def class_name(node: Any) -> str:
     """Return the class that a config node is made into ("NPO"), "" where it has none."""
     return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else ""
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception as error:  # of the file, of YAML or of OmegaConf
-        raise UserError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is damaged: it holds no configuration")
-    return {str(key): value for key, value in config.items()}
 
 
 def _logs(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]], list[float]]:
@@ -209,7 +199,7 @@ def _logs(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]],
 
 def _log(path: Path) -> list[dict[str, float]]:
     """Rows of numbers in the order of their steps; none where there is no such file."""
-    rows = parsed(path, list[dict[str, Number]]) if path.exists() else []
+    rows = read_json(path, list[dict[str, Number]]) if path.exists() else []
     for i, row in enumerate(rows):
         if "step" not in row:
             raise UserError(f"{path} is damaged: row {i} has no step")
@@ -217,7 +207,7 @@ def _log(path: Path) -> list[dict[str, float]]:
 
 
 def _readings(path: Path) -> tuple[Reading, ...]:
-    return tuple(parsed(path, list[Reading])) if path.exists() else ()
+    return tuple(read_json(path, list[Reading])) if path.exists() else ()
 
 
 def _roles(folder: Path, probes: Iterable[str]) -> dict[str, str]:

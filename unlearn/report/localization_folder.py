@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unlearn.report.files import Number, parsed
+from unlearn.report.files import Number
 from unlearn.runtime.explained import Explained
+from unlearn.runtime.read import read_json
 
 LOCALIZE = "localize"  # the folder of the mask and of what explains it
 
@@ -59,5 +60,5 @@ def read_localization(folder: Path) -> Localization | None:
     """Return what the localization left in its folder, None where there is none; UserError where it is damaged."""
     if not folder.is_dir():
         return None
-    located = parsed(folder / "localize.json", _Located)
+    located = read_json(folder / "localize.json", _Located)
     return Localization(**vars(located), folder=folder)

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
+from unlearn.runtime.read import read_json
 from unlearn.runtime.resources import Meter
 
 if TYPE_CHECKING:
@@ -68,14 +69,26 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; UserError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished stage says of itself."""
+
+    key: str
+    """Hash of what it was made from."""
+    inputs: dict[str, Any]
+    """What it was made from."""
+    files: dict[str, str]
+    """Size and content of each of its files."""
+    seconds: float
+    """Wall time of the build."""
+    peak_rss_mb: float
+    """Peak resident memory of the build."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return what the finished stage in a folder says of itself; UserError where that is missing or damaged."""
+    manifest: Manifest = read_json(folder / MANIFEST, Manifest)
+    return manifest
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class Store:
         with self._locked(folder):
             found = distributed.from_main(self._find(folder, key) if distributed.is_main() else None)
             if found is not None:
-                return Built(name, folder, found["seconds"], found["peak_rss_mb"], cached=True)
+                return Built(name, folder, found.seconds, found.peak_rss_mb, cached=True)
             partial = folder.with_name(f"{folder.name}.partial")
             with Meter() as meter, disk_errors(self.root):
                 if distributed.is_main():
@@ -137,16 +150,16 @@ class Store:
             distributed.wait()
         return Built(name, folder, meter.seconds, meter.peak_rss_mb, cached=False)
 
-    def _find(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _find(self, folder: Path, key: Mapping[str, Any]) -> Manifest | None:
         """Return the manifest of a whole stage. A damaged one is removed, saying so, and will be built again."""
         if not folder.exists():
             return None
         try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            damaged = next((f for f, mark in manifest["files"].items() if _mark(folder / f) != mark), None)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            manifest, damaged = {}, MANIFEST
-        if damaged is None and manifest["key"] != key_hash(key):
+            manifest = read_manifest(folder)
+            damaged = next((f for f, mark in manifest.files.items() if _mark(folder / f) != mark), None)
+        except (UserError, OSError, ValueError):
+            damaged = MANIFEST
+        if damaged is None and manifest.key != key_hash(key):
             if not self.hashed:
                 raise UserError(
                     f"{folder} was made from other inputs than this run's: choose another output=, or delete it"

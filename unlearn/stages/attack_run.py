@@ -8,7 +8,8 @@ from unlearn.models.layered import below
 from unlearn.runtime import distributed
 from unlearn.runtime.paths import local_state
 from unlearn.runtime.progress import notify
-from unlearn.runtime.store import MANIFEST, key_hash, read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import key_hash, read_manifest, write_json
 from unlearn.stages.attack import AttackedModel, attack
 from unlearn.stages.prepare import has_control, require_trained, trained
 from unlearn.stages.run_folder import attacked_model, costs, record
@@ -43,9 +44,9 @@ def attack_run(
         if beneath and beneath != original.path:
             notify(f"the layers belong to {beneath}, which is not the original to compare with ({original.path})")
     else:
-        made = read_json(model / MANIFEST)
-        key = {"unlearned": made["key"]}
-        if key_hash(original_of(made["inputs"]["model"])) != key_hash(original.key):
+        made = read_manifest(model)
+        key = {"unlearned": made.key}
+        if key_hash(original_of(made.inputs.get("model", {}))) != key_hash(original.key):
             notify("the original is not the one that was unlearned: it was trained again, or comes from elsewhere")
     models: dict[Role, AttackedModel] = {
         "original": AttackedModel("original", original.path, original.key),
@@ -56,7 +57,7 @@ def attack_run(
         models["control"] = AttackedModel("control", control.path, control.key)
     stage = attack(experiment, task, models, folder, device)
     if (folder / "run.json").is_file():
-        about = read_json(folder / "run.json")
+        about = read_json(folder / "run.json", dict[str, Any])
         write_json(folder / "run.json", about | {"stages": costs(folder, [stage])})
     else:
         record(experiment, choices, task, folder, device, {}, [stage])

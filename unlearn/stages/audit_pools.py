@@ -14,7 +14,7 @@ from unlearn.metrics.metric_quality import Scored
 from unlearn.metrics.model_utility import ModelUtility
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.components import cache_key
-from unlearn.runtime.store import MANIFEST, read_json
+from unlearn.runtime.store import read_manifest
 from unlearn.score.table import Tables, load_tables, probe_names
 from unlearn.stages.experiment import Experiment
 from unlearn.stages.prepare import Learning, Model, cache, fit, learned
@@ -101,7 +101,7 @@ class Bench:
         known: Any = {"original": original}
         made = unlearn(experiment, self.task, known, None, cache(experiment), self.device, Tracker())
         last = made[-1].folder
-        return Model(str(last), {"unlearned": read_json(last / MANIFEST)["key"]}, tuple(made))
+        return Model(str(last), {"unlearned": read_manifest(last).key}, tuple(made))
 
     def score(self, name: str, model: Model, change: str = "") -> Path:
         """Return the tables of a model, "relearned" or "quantised" before it is asked where `change` says so."""

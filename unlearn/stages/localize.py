@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from unlearn.data.task import Task, digest
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.progress import notify, progress
-from unlearn.runtime.store import Built, Store, copy_stage, read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import Built, Store, copy_stage, write_json
 from unlearn.stages.keys import Asked, component_key
 from unlearn.stages.prepare import Model, cache
 from unlearn.stages.subjects import load_subject

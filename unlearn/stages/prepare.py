@@ -13,7 +13,8 @@ from unlearn.runtime.components import cache_key
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify, progress
-from unlearn.runtime.store import Built, Store, read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import Built, Store, write_json
 from unlearn.stages.keys import Key, libraries, path_key, training_key
 from unlearn.stages.stopping import Stop
 from unlearn.training.update import Update
@@ -98,7 +99,7 @@ def ask(experiment: Experiment, pairs: Sequence[tuple[str, str]], device: torch.
 
     key = {"model": path_key(path), "prompt": cache_key(COMPLETION), "pairs": digest(pairs), "libraries": libraries()}
     built = cache(experiment).stage("known", key, build)
-    found: list[float] = read_json(built.folder / "known.json")
+    found: list[float] = read_json(built.folder / "known.json", list[float])
     return found
 
 

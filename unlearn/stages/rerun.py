@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from unlearn.models.layered import is_model
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
-from unlearn.runtime.store import read_json
+from unlearn.runtime.read import read_yaml
 from unlearn.stages.config_keys import RERUN_KEYS
+from unlearn.stages.run_folder import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,12 +39,7 @@ def again(config: DictConfig, choices: Mapping[str, str], given: Iterable[str]) 
     for key in given:
         if (root := key.partition(".")[0].partition("@")[0]) not in RERUN_KEYS:
             raise UserError(f"'{root}' is decided by the run in {folder}: set only {', '.join(RERUN_KEYS)}")
-    try:
-        earlier: Any = OmegaConf.load(folder / "config.yaml")
-    except Exception as error:
-        raise UserError(f"cannot read {folder / 'config.yaml'}: {error}") from error
+    theirs = read_yaml(folder / "config.yaml")
     mine: Any = OmegaConf.to_container(config, resolve=False)
-    theirs: Any = OmegaConf.to_container(earlier)
     merged = OmegaConf.create({**theirs, **{key: mine[key] for key in RERUN_KEYS}, "output": str(folder)})
-    about = read_json(folder / "run.json")
-    return merged, {str(k): str(v) for k, v in about.get("choices", {}).items()}
+    return merged, said(folder).choices

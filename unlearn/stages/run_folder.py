@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task, digest
 from unlearn.models.layered import is_model
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
-from unlearn.runtime.store import MANIFEST, Built, read_json, write_file, write_json
+from unlearn.runtime.read import read_json, read_yaml
+from unlearn.runtime.store import MANIFEST, Built, write_file, write_json
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
 from unlearn.stages.unlearn import REQUESTS, UNLEARNED, References
@@ -31,6 +33,35 @@ _MADE_BEFORE = (
 )
 # without any of these a folder holds nothing worth keeping
 _STARTED = ("localize", REQUESTS, UNLEARNED, f"{UNLEARNED}.partial", "scores")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage cost: wall time [s], peak resident memory [MB]; `cached`: made by an earlier run."""
+
+    name: str
+    seconds: float
+    peak_rss_mb: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Said:
+    """What later commands need of run.json."""
+
+    choices: dict[str, str] = field(default_factory=dict)
+    """The name chosen for each config group."""
+    stages: tuple[Cost, ...] = ()
+    """What has been made."""
+    prompt: PromptFormat | None = None
+    """How the run put its questions."""
+
+
+def said(folder: Path) -> Said:
+    """Return what a run folder says of itself, nothing where it has no run.json; UserError where that is damaged."""
+    path = folder / "run.json"
+    found: Said = read_json(path, Said) if path.is_file() else Said()
+    return found
 
 
 def kept(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,8 +136,7 @@ def record(
 
 def costs(folder: Path, stages: Sequence[Built]) -> list[dict[str, Any]]:
     """Return what each stage cost; what this folder's earlier runs built keeps its entry when found done."""
-    earlier = read_json(folder / "run.json")["stages"] if (folder / "run.json").is_file() else []
-    costs = {stage["name"]: stage for stage in earlier}
+    costs = {stage["name"]: stage for stage in map(asdict, said(folder).stages)}
     for s in stages:
         if not (s.cached and s.name in costs):
             costs[s.name] = {"name": s.name, "seconds": s.seconds, "peak_rss_mb": s.peak_rss_mb, "cached": s.cached}
@@ -115,14 +145,9 @@ def costs(folder: Path, stages: Sequence[Built]) -> list[dict[str, Any]]:
 
 def _check_free(folder: Path, kept: Mapping[str, Any]) -> None:
     """Raise UserError where the folder holds something else than this run."""
-    from omegaconf import OmegaConf
-
     path = folder / "config.yaml"
     if path.is_file():
-        try:
-            earlier = OmegaConf.to_container(OmegaConf.load(path))
-        except Exception as error:
-            raise UserError(f"cannot read {path}: {error}") from error
+        earlier = read_yaml(path)
         started = any((folder / name).exists() for name in _STARTED)
         if started and (difference := _difference(earlier, kept)) is not None:
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unlearn.models.subject import References, Subject
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import progress
-from unlearn.runtime.store import MANIFEST, Built, Store, copy_stage, read_json, write_json
+from unlearn.runtime.store import Built, Store, copy_stage, read_manifest, write_json
 from unlearn.score.table import Tables, load_tables
 from unlearn.stages.keys import Asked, Key, component_key
 from unlearn.stages.subjects import load_subject
@@ -42,7 +42,7 @@ def score_unlearned(
     beside = {"reference": references["original"][1].name, "control": None}
     if "control" in references:
         beside["control"] = references["control"][1].name
-    key = score_key(experiment, task, {"unlearned": read_json(unlearned / MANIFEST)["key"]}, beside)
+    key = score_key(experiment, task, {"unlearned": read_manifest(unlearned).key}, beside)
 
     def build(folder: Path) -> None:
         models = {role: partial(load_subject, experiment, path, role, device) for role, (path, _) in references.items()}

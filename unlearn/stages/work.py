@@ -13,7 +13,8 @@ from unlearn.models.mask import Mask
 from unlearn.models.subject import References
 from unlearn.runtime import distributed
 from unlearn.runtime.progress import notify, progress
-from unlearn.runtime.store import Store, read_json, write_json
+from unlearn.runtime.read import read_json
+from unlearn.runtime.store import Store, write_json
 from unlearn.stages.keys import libraries
 from unlearn.stages.prepare import cache
 from unlearn.stages.subjects import load_subject
