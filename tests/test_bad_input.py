@@ -280,14 +280,14 @@ FILES = [
     ),
     Case("empty answer", TOFU, ("row 0", "'answer' is empty"), tofu(forget10='{"question": "q", "answer": " "}\n')),
     Case("number as answer", TOFU, ("row 0", "is '7', not text"), tofu(forget10='{"question": "q", "answer": 7}\n')),
-    Case("line that is no JSON", TOFU, ("config 'retain90'", "JSON"), tofu(retain90='{"question": "q", "ans\n')),
+    Case("line that is no JSON", TOFU, ("retain90.jsonl, line 1", "JSON"), tofu(retain90='{"question": "q", "ans\n')),
     Case("empty file", TOFU, ("config 'forget10'", "perhaps it is empty"), tofu(forget10="")),
     Case("refusals", f"{TOFU} dataset.refusals=no.txt", ("'dataset.refusals'", "no such file"), tofu()),
     Case("empty refusals", f"{TOFU} dataset.refusals=no.txt", "no.txt is empty", text_file("no.txt", " \n")),
     Case(
         "method without its refusals",
         "run method=po dataset._target_=mute.Mute plugins=[mute]",
-        "'refusal'",
+        "needs refusal rows",
         no_refusals,
     ),
     Case("output that is a file", "run output=here", "here is not a run folder", text_file("here", "")),
@@ -393,7 +393,9 @@ def begun(folder: Path) -> set[str]:
             "raise max_tokens (5)",
         ),
         Case(
-            "hub model out of reach", f"{PRETRAINED} output=outputs/first control_model=none", "cannot load the model"
+            "hub model out of reach",
+            f"{PRETRAINED} output=outputs/first control_model=none",
+            "cannot load the tokenizer",
         ),
     ]
 )
@@ -429,9 +431,16 @@ def test_model_folders(damage: SetUp | None, words: tuple[str, ...], workshop: P
     if damage:
         damage(tmp_path / "model" / "model.safetensors")
     before = cache_key(tmp_path / "model")
-    refused(unlearn(*PRETRAINED.split(), "control_model=none", "model.path=model", "output=run", cwd=tmp_path), words)
+    given = [
+        "control_model=none",
+        "model.path=model",
+        "output=run",
+        *(["prompt@model.prompt=question_answer"] if damage else []),
+    ]
+    refused(unlearn(*PRETRAINED.split(), *given, cwd=tmp_path), words)
     assert cache_key(tmp_path / "model") == before
-    assert begun(tmp_path) == {"run/config.yaml"} | {f"model/{name}" for name in before}
+    started = {"run/config.yaml"} if damage else set()  # that it can't be asked is known before anything is begun
+    assert begun(tmp_path) == started | {f"model/{name}" for name in before}
     assert not half_written(tmp_path)
 
 

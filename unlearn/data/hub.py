@@ -56,7 +56,8 @@ def read_rows(
     for name in columns:
         if name not in names:
             guess = nearest(name, names)
-            hint = f"there is '{guess}'" if guess else f"there are: {', '.join(names)}"
+            columns_there = f"there are: {', '.join(names)}" if names else "there are none: perhaps it is empty"
+            hint = f"there is '{guess}'" if guess else columns_there
             raise UserError(f"{where}: no column '{name}' ({hint})")
     for i, row in enumerate(result):
         for name, kind in columns.items():
