@@ -80,6 +80,22 @@ def test_a_damaged_line_is_named(folder: Path, tmp_path: Path, line: str) -> Non
         Rewriter(str(folder), PLAIN, str(file), 5).write(subject(), ["q"])
 
 
+def test_texts_that_the_model_did_not_write_are_in_the_cache_key(folder: Path, tmp_path: Path) -> None:
+    plain = Rewriter(str(folder), PLAIN, max_new_tokens=5)
+    one = dataclasses.replace(plain, file=str(tmp_path / "kept.jsonl"))
+    one.write(subject(), ["Say a"])
+    assert cache_key(one) == cache_key(plain)  # its own
+    row = json.loads((tmp_path / "kept.jsonl").read_text())
+    keys = [cache_key(plain)]
+    for text in ("another text", "a third"):
+        (tmp_path / "kept.jsonl").write_text(json.dumps({**row, "text": text}) + "\n")
+        keys.append(cache_key(one))
+        assert one.write(subject(), ["Say a"]) == [text]
+    assert len(set(map(repr, keys))) == 3
+    (tmp_path / "kept.jsonl").write_text(json.dumps({**row, "text": "a third", "tokens": 6}) + "\n")
+    assert cache_key(one) == cache_key(plain)  # of another length
+
+
 def test_where_texts_are_kept_changes_no_cache_key(folder: Path) -> None:
     one = Rewriter(str(folder), PLAIN, "a.jsonl")
     assert cache_key(one) == cache_key(dataclasses.replace(one, file="b.jsonl"))

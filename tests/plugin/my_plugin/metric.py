@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class AnswerLength:
     """How long greedy answers are."""
 
-    unit: str = "words"
-    """words or characters."""
+    unit: Literal["words", "characters"] = "words"
+    """What is counted: words or characters."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"generations"})
     reading: ClassVar[tuple[Reading, ...]] = (
@@ -30,10 +31,11 @@ class AnswerLength:
 
     def __call__(self, tables: Tables, references: Mapping[Role, Tables]) -> list[Result]:
         """Return the mean length of the answers to each probe set."""
-        return [
-            Result.mean("answer_length", str(probe), np.array([self._length(text) for text in rows["generation"]]))
-            for probe, rows in tables["generations"].groupby("probe", sort=False)
-        ]
+        results = []
+        for probe, rows in tables["generations"].groupby("probe", sort=False):
+            lengths = np.array([self._length(text) for text in rows["generation"]])
+            results.append(Result.mean("answer_length", str(probe), lengths, rows["cluster"], (0, math.inf)))
+        return results
 
     def _length(self, text: str) -> float:
         return float(len(text.split() if self.unit == "words" else text))
