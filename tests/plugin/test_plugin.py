@@ -28,12 +28,13 @@ CHOICES = {
     "method": "bounded",
     "metric": "answer_length",
     "localize": "named",
+    "update": "momentum",
     "dataset": "capitals",
     "attack": "shout",
     "evaluate": "doubt",
 }
 USED = ["metric=[recall,answer_length,mean_doubt]", "evaluate=[tokens,generations,doubt]"]
-USED += ["localize=named", "method=bounded", "dataset=capitals", "attack=[shout]"]
+USED += ["localize=named", "method=bounded", "update=momentum", "dataset=capitals", "attack=[shout]"]
 TINY = [text for text in SMALL if not text.startswith(("dataset.", "attack="))]
 LISTS = ("metric", "attack", "evaluate")
 

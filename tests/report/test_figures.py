@@ -43,6 +43,15 @@ def _lines(axes: Any) -> dict[str, Any]:
     return {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
 
 
+def test_no_tradeoff_where_no_metric_is_an_axis(make_run: MakeRun, recwarn: pytest.WarningsRecorder) -> None:
+    run = read_run(make_run())
+    assert "tradeoff" in figures.figures(run)
+    assert "tradeoff" not in figures.figures(replace(run, readings=()))
+    one = tuple(reading for reading in run.readings if reading.name == "probability")
+    figures.tradeoff(replace(run, readings=tuple(replace(reading, axis="forgetting") for reading in one)))
+    assert not [warning for warning in recwarn if "No artists with labels" in str(warning.message)]
+
+
 def test_tradeoff_runs_from_the_original_to_the_unlearned_model(make_run: MakeRun) -> None:
     run = read_run(make_run())
     over_steps: Any

@@ -97,10 +97,10 @@ def test_what_no_model_has_is_named_apart(make_run: MakeRun) -> None:
         (1.0, "plain", "1.000"),
         (0.0, "plain", "0.000"),
         (3.21e-13, "log", "3e-13"),
-        (-0.0004, "plain", "-4e-04"),
+        (-0.0004, "plain", "−4e-04"),
         (12345.6, "plain", "12,346"),
         (38.04, "percent", "+38.0"),
-        (-100.0, "percent", "-100.0"),
+        (-100.0, "percent", "−100.0"),
         (NAN, "plain", "–"),
     ],
 )

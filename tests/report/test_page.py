@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 
 from unlearn.report.folder import MODELS, read_run
-from unlearn.report.page import cost, examples, write_report
+from unlearn.report.page import _setting, cost, examples, write_report
 from unlearn.report.tracking import Tracker
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Chart, Explained
@@ -153,6 +155,29 @@ def test_without_curve_history_and_answers(make_run: MakeRun) -> None:
     assert "No generated answers were saved." in page.text
     assert "No generated answers were saved." in md
     assert "nan" not in md
+
+
+def test_what_changes_the_weights_is_in_the_setting(make_run: MakeRun) -> None:
+    run = read_run(make_run())
+    sam = {"_target_": "x.SAM", "rho": 0.02, "inner": {"_target_": "x.AdamW", "betas": [0.9, 0.95]}}
+    config = {**run.config, "update": sam, "lora": {"_target_": "x.Lora", "rank": 16}, "finetune_update": sam["inner"]}
+    found = dict(_setting(replace(run, config=config)))
+    assert found["update"] == "SAM: rho = 0.02, inner = (AdamW: betas = [0.9, 0.95])"
+    assert found["lora"] == "Lora: rank = 16"
+    assert found["finetune update"] == "AdamW: betas = [0.9, 0.95]"
+
+
+def test_no_scope_where_no_attack_counted(make_run: MakeRun, attack: Callable[..., Any]) -> None:
+    folder = make_run()
+    attack(folder)
+    assert "Scope: " in _pages(folder)[0].text
+    file = folder / "attacks/leak.json"
+    saved = json.loads(file.read_text())
+    for row in saved["rows"]:
+        row["counts"] = False
+    file.write_text(json.dumps(saved))
+    page, md = _pages(folder)
+    assert "Scope: " not in page.text + md
 
 
 def test_examples_are_evenly_spaced_and_complete(make_run: MakeRun) -> None:

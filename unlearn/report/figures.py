@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def figures(run: Run) -> dict[str, Drawn]:
     """Return the figures that this run has data for, by name."""
     drawn = {}
-    if run.results and (run.curve or run.history):
+    if run.results and (run.curve or run.history) and _drawable(run):
         words = "What unlearning gained and cost along the way. Dashed: the control model, where forgetting should end."
         drawn["tradeoff"] = Drawn("Trade-off", words, tradeoff(run))
     if any(_bars(run)):
@@ -65,6 +65,12 @@ def tradeoff(run: Run) -> Figure:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
+
+
+def _drawable(run: Run) -> bool:
+    """Return whether the run has a metric that can be an axis."""
+    axis = plot_keys(run)
+    return bool(_curve_keys(run, axis) or axis.logarithmic)
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,12 @@ def show(value: float, scale: str = "plain") -> str:
     if math.isnan(value):
         return "–"
     if scale == "percent":
-        return f"{value:+.1f}"
-    if value and abs(value) < 1e-3:
-        return f"{value:.0e}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+        text = f"{value:+.1f}"
+    elif value and abs(value) < 1e-3:
+        text = f"{value:.0e}"
+    else:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+    return text.replace("-", "−", 1) if value < 0 else text
 
 
 def show_interval(result: Result, scale: str = "plain") -> str:

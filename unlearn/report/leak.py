@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 
 def context(attacks: Attacks) -> dict[str, Any]:
     """Return what the templates need of the leak report."""
-    overall = attacks.leaks.overall
+    overall, costs = attacks.leaks.overall, any(map(cost, attacks.leaks.rows))
     return {
         "verdict": overall.verdict,
         "line": verdict(attacks),
         "meaning": VERDICTS[overall.verdict],
         "scope": scope(attacks),
         "worst": [_worst(one) for one in attacks.leaks.worst],
+        "costs": costs,
         "groups": [
             {
                 "title": group.title,
@@ -49,7 +50,7 @@ def context(attacks: Attacks) -> dict[str, Any]:
             }
             for group in groups(attacks)
         ],
-        "reading": READING,
+        "reading": [(name, words) for name, words in READING if costs or name != "half at"],
         "notes": attacks.leaks.notes,
         "numbers": _numbers(attacks),
     }

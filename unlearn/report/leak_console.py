@@ -45,7 +45,8 @@ def show_leaks(attacks: Attacks, where: Console) -> None:
     """Print the table, and the verdict with its scope."""
     where.print(table(attacks))
     where.print(Text(verdict(attacks), style=STYLES[attacks.leaks.overall.verdict]), soft_wrap=True)
-    where.print(Text(f"scope: {scope(attacks)}", style="dim"), soft_wrap=True)
+    if words := scope(attacks):
+        where.print(Text(f"scope: {words}", style="dim"), soft_wrap=True)
 
 
 def table(attacks: Attacks) -> Table:

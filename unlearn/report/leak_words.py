@@ -125,15 +125,20 @@ def chosen(worst: Worst) -> str:
 
 
 def scope(attacks: Attacks) -> str:
-    """Return what the verdict is relative to: the threat levels, the budget, the control and the questions."""
+    """Return what the verdict is relative to: the threat levels, the budget, the control and the questions.
+
+    "" where no attack counted.
+    """
     rows = [row for row in attacks.leaks.rows if row.attack != NONE]
     by_threat = Counter(row.threat for row in rows if row.status == "ok" and row.counts)
+    if not by_threat:
+        return ""
     tried = [f"{by_threat[threat]} {TITLES[threat].lower()}" for threat in THREATS if by_threat[threat]]
     without = [TITLES[threat].lower() for threat in THREATS if not by_threat[threat]]
     failed = Counter(row.status if row.status != "ok" else "diagnostic" for row in rows if not is_counted(row))
     seeds = f", {len(attacks.seeds)} seeds" if len(attacks.seeds) > 1 else ""
     parts = [
-        f"{_listed(tried) or 'no'} attack{'s' * (by_threat.total() != 1)}, each at the budget in the table{seeds}",
+        f"{_listed(tried)} attack{'s' * (by_threat.total() != 1)}, each at the budget in the table{seeds}",
         f"no {_listed(without, 'or')} attack" if without else "",
         f"not counted: {_listed([f'{n} {status}' for status, n in failed.items()])}" if failed else "",
         f"control: {CONTROLS[attacks.leaks.baseline]}",

@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 WHO = {"original": "before (original)", "unlearned": "after (unlearned)", "control": "control model"}
 EXAMPLES = {"forget": 4, "retain": 2}  # how many, by aim
+SETTING = {  # keys of the configuration, and under which name their choice is kept
+    "model": "model",
+    "finetune_update": "update@finetune_update",
+    "localize": "localize",
+    "method": "method",
+    "train": "train",
+    "update": "update",
+    "lora": "lora",
+}
+WHOLE = ("localize", "update", "finetune_update")  # shown with the components in them
 ROWS = 20  # of a table that is shown as it is
 
 
@@ -104,10 +114,10 @@ def _context(run: Run) -> dict[str, Any]:
 
 def _setting(run: Run) -> list[tuple[str, str]]:
     rows = [("task", str(run.about.task))]
-    for group in ("model", "localize", "method", "train"):
+    for group, choice in SETTING.items():
         if isinstance(node := run.config.get(group), Mapping):
-            name = run.about.choices.get(group) or class_name(node)
-            rows.append((group, _component(node, name, whole=group == "localize")))
+            name = run.about.choices.get(choice) or class_name(node)
+            rows.append((group.replace("_", " "), _component(node, name, whole=group in WHOLE)))
             if group == "localize" and run.localization:
                 rows.append(("selected", f"{percent(run.localization.fraction, 1)} of the weights"))
     rows += [(f"{part} model", path) for part, path in (run.attacks.models if run.attacks else {}).items()]

@@ -34,7 +34,7 @@ class Capitals:
             split="",
             sets={"forget": tuple(rows[kept:]), "retain": tuple(rows[:kept])},
             probes=(
-                ProbeSet("forget", "forget", tuple(probes[kept:]), max_new_tokens=8),
-                ProbeSet("retain", "retain", tuple(probes[:kept]), max_new_tokens=8),
+                ProbeSet("forget", "forget", tuple(probes[kept:]), max_new_tokens=16),
+                ProbeSet("retain", "retain", tuple(probes[:kept]), max_new_tokens=16),
             ),
         )

@@ -34,7 +34,7 @@ class AnswerLength:
         results = []
         for probe, rows in tables["generations"].groupby("probe", sort=False):
             lengths = np.array([self._length(text) for text in rows["generation"]])
-            results.append(Result.mean("answer_length", str(probe), lengths, rows["cluster"], (0, math.inf)))
+            results.append(Result.mean("answer_length", str(probe), lengths, rows["cluster"].to_numpy(), (0, math.inf)))
         return results
 
     def _length(self, text: str) -> float:
