@@ -117,3 +117,9 @@ def test_a_component_of_another_kind_is_refused(target: str, hint: Any, words: s
     with pytest.raises(UserError) as error:
         check(component, hint, "place")
     assert f"'place._target_' is '{target}': {words}" in str(error.value)
+
+
+@pytest.mark.parametrize("target", [None, 3, [1, 2], {"a": 1}, "", "NPO", ".npo.NPO", "a..B", "a.B ", "os.getcwd()"])
+def test_a_target_that_is_no_name_of_a_class(target: Any) -> None:
+    with pytest.raises(UserError, match=r"'method\._target_' is .*: a class is wanted"):
+        build({"_target_": target}, "method")

@@ -118,6 +118,20 @@ def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
         raise error
 
 
+def test_a_flipped_byte_in_a_large_file_is_found(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        with (folder / "weights").open("wb") as file:
+            file.truncate(65 * 2**20)
+
+    folder = store(tmp_path).stage("s", {}, build).folder
+    with (folder / "weights").open("rb+") as file:
+        file.seek(33 * 2**20)
+        file.write(b"x")
+    said: list[str] = []
+    assert not store(tmp_path, said).stage("s", {}, build).cached
+    assert "damaged (weights)" in said[0]
+
+
 def test_unreadable_json_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match="cannot read"):

@@ -62,13 +62,17 @@ def test_a_killed_training_ends_with_the_same_weights(
         assert torch.equal(value, weights(fresh)[name]), name
 
 
-def test_a_damaged_checkpoint_is_not_used(model: LlamaForCausalLM, examples: list[Example], tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "a bit of the last tensor"])
+def test_a_damaged_checkpoint_is_not_used(
+    model: LlamaForCausalLM, examples: list[Example], tmp_path: Path, damage: str
+) -> None:
     recipe = Recipe(lr=0.01, batch_size=4, steps=4, checkpoint_seconds=0)
     plan = plan_training(examples, encode, recipe, 0)
     whole = copy.deepcopy(model)
     fit(whole, plan, recipe, tmp_path, seed=0)
     file = tmp_path / checkpoint.FILE
-    file.write_bytes(file.read_bytes()[:-50])
+    content = file.read_bytes()
+    file.write_bytes(content[:-50] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
     said: list[str] = []
     fit(model, plan, recipe, tmp_path, seed=0, notify=said.append)
     assert "damaged" in said[0]

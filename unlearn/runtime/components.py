@@ -185,8 +185,10 @@ def _wants_tuple(hint: Any) -> bool:
 def _locate(target: Any, where: str, plugins: frozenset[str]) -> Any:
     """Return the dataclass that a `_target_` names; UserError where there is none, or it may not be imported."""
     place = f"'{_join(where, TARGET)}'"
-    module_name, _, class_name = str(target).rpartition(".")
-    check_allowed(str(target), place, plugins)
+    if not (isinstance(target, str) and target.count(".") and all(map(str.isidentifier, target.split(".")))):
+        raise UserError(f"{place} is {str(target)[:80]!r}: a class is wanted, as in MODULE.CLASS")
+    module_name, _, class_name = target.rpartition(".")
+    check_allowed(target, place, plugins)
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, SyntaxError, NameError, TypeError) as error:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 MANIFEST = "manifest.json"
-_HASHED_BYTES = 64 * 2**20  # larger files are checked by size alone: hashing a 7B model takes longer than loading it
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
@@ -230,9 +229,7 @@ def key_hash(key: Mapping[str, Any]) -> str:
 
 
 def _mark(path: Path) -> str:
-    """Return what must not change about a finished file: its size, and its content where it is not huge."""
+    """Return what must not change about a finished file: its size and its content."""
     size = path.stat().st_size
-    if size > _HASHED_BYTES:
-        return str(size)
     with open(path, "rb") as file:
         return f"{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, uint8
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.store import write_file
@@ -56,19 +57,23 @@ class Checkpoint:
             for name, tensor in named.items()
         }
         state = {"step": self.step, "history": self.log.history, "curve": self.log.curve, "mask": self.mask}
-        record = {"state": json.dumps(state)}
+        text = json.dumps(state)
+        record = {"state": text, "sha256": _digest(text, tensors)}
         write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=record))
 
 
 def load(folder: Path, mask: str = "") -> Checkpoint | None:
-    """Return the folder's checkpoint; None where there is none or it is unreadable.
+    """Return the folder's checkpoint; None where there is none, or it is unreadable or damaged.
 
     UserError where it belongs to a training under another mask than that of the digest `mask`.
     """
     try:
         with safe_open(folder / FILE, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if about["sha256"] != _digest(about["state"], tensors):
+            return None
+        state = json.loads(about["state"])
         model, update, objective = (
             {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
             for part in (_MODEL, _UPDATE, _OBJECTIVE)
@@ -80,6 +85,15 @@ def load(folder: Path, mask: str = "") -> Checkpoint | None:
     if found.mask != mask:
         raise UserError(f"the training in {folder} was begun under another mask: choose another output=")
     return found
+
+
+def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of what a checkpoint holds."""
+    digest = sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def discard(folder: Path) -> None:
