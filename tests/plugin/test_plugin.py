@@ -18,6 +18,7 @@ from unlearn.cli.catalog import print_catalog
 from unlearn.cli.compose import composed
 from unlearn.cli.groups import config_dirs, groups
 from unlearn.cli.hydra_imports import check_hydra
+from unlearn.cli.main import main
 from unlearn.runtime.components import build
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.explained import Explained
@@ -189,6 +190,25 @@ def test_they_are_listed_without_being_imported(capsys: pytest.CaptureFixture[st
 def test_tab_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_LINE", f"unlearn run --config-dir {CONF} plugins=[my_plugin] localize=nam")
     assert unlearn("-sc", "query=bash", cwd=tmp_path).stdout.split() == ["localize=named"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("list me", ["methods", "metrics"]),
+        (f"list --config-dir {CONF} da", ["datasets"]),
+        (f"run --config-dir {CONF} evaluate=[tokens,d", ["evaluate=[tokens,default", "evaluate=[tokens,doubt"]),
+        ("run evaluate=[tokens,to", []),
+        ("run seed=1 attack=[quantize,prune,prune_", ["attack=[quantize,prune,prune_magnitude"]),
+    ],
+)
+def test_completion_of_kinds_and_inside_lists(
+    typed: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", f"unlearn {typed}")
+    with pytest.raises(SystemExit):
+        main(["-sc", "query=bash"])
+    assert capsys.readouterr().out.split() == words
 
 
 @pytest.mark.command

@@ -22,6 +22,11 @@ def header(path: Path) -> tuple[str, str]:
     return (*lines, "", "")[0], (*lines, "", "")[1]
 
 
+def kinds(config_dir: Path | None = None) -> list[str]:
+    """Return what may be listed: the groups, by their plurals."""
+    return [_plural(group) for group in groups(config_dirs(config_dir))]
+
+
 def print_catalog(kind: str | None, config_dir: Path | None = None) -> None:
     """Print one group with the paper of each choice, or all in a line each; UserError for an unknown one.
 

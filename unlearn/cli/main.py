@@ -80,13 +80,24 @@ def _complete(arguments: list[str]) -> None:
     """Tab completion by Hydra, which must not see the word `run` or `audit`; before it is there, the commands."""
     command, _, rest = os.environ.get("COMP_LINE", "unlearn run").partition(" ")
     word, space, line = rest.partition(" ")
+    line, folder = _without(r"(?:--config-dir|-cd)[= ](\S+)", line)
+    line, _ = _without(r"plugins=(\S*)", line)
+    last = line.rpartition(" ")[2]
     if not space and word not in _COMPOSED:
         print(" ".join(name for name in _COMMANDS if name.startswith(word)))
+    elif word == "list":
+        from unlearn.cli.catalog import kinds
+
+        print(" ".join(kind for kind in kinds(Path(folder) if folder else None) if kind.startswith(last)))
     elif root := _COMPOSED.get(word):
+        if inside := re.fullmatch(r"(\w+)=\[((?:\w+,)*)(\w*)", last):  # a list, of which Hydra knows no choices
+            from unlearn.cli.groups import choices, config_dirs
+
+            group, before, begun = inside.groups()
+            names = set(choices(group, config_dirs(Path(folder) if folder else None))) - set(before.split(","))
+            return print(" ".join(f"{group}=[{before}{name}" for name in sorted(names) if name.startswith(begun)))
         from unlearn.cli.hydra_app import run
 
-        line, folder = _without(r"(?:--config-dir|-cd)[= ](\S+)", line)
-        line, _ = _without(r"plugins=(\S*)", line)
         os.environ["COMP_LINE"] = f"{command} {line}"
         run([*arguments, *(["--config-dir", folder] if folder else [])], command, root)
 
