@@ -55,7 +55,9 @@ def test_what_is_said_of_a_row(attacks: Attacks) -> None:
 def test_the_verdict_names_its_scope(attacks: Attacks) -> None:
     worst = attacks.leaks.overall
     ends = f"[{worst.low:.2f}, {worst.high:.2f}]"
-    assert verdict(attacks).startswith(f"{worst.verdict}: worst-case leak {worst.leak:.2f} {ends}, by relearn (")
+    assert verdict(attacks).startswith(
+        f"inconclusive (0 of 3 attacks could have seen a leak of 0.25): worst-case leak {worst.leak:.2f} {ends}, "
+    )
     assert scope(attacks) == (
         "2 black-box and 1 white-box attacks, each at the budget in the table; no grey-box attack; not counted: "
         "1 error, 1 skipped, 1 uninformative and 1 diagnostic; control: the control model, which never learned it, "
@@ -140,7 +142,7 @@ def test_markdown(make_run: MakeRun, attack: Attack) -> None:
     assert "nan" not in text
     assert "<b>" not in text
     assert "answer 0" not in text
-    assert "> 4 clusters are too few to resample" in text
+    assert "> 4 clusters are too few for a verdict" in text
 
 
 def test_decimals() -> None:

@@ -56,7 +56,7 @@ def test_who_localized(make_run: MakeRun, localize: Callable[..., Any], capsys: 
 
 def test_leaks(make_run: MakeRun, attack: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run()
-    verdict = attack(folder).overall.verdict
+    attack(folder)
     print_summary(folder)
     lines = capsys.readouterr().out.splitlines()
     order = (
@@ -64,7 +64,7 @@ def test_leaks(make_run: MakeRun, attack: Callable[..., Any], capsys: pytest.Cap
         "Leaks",
         "relearn ",
         "worst case of all",
-        f"{verdict}: worst-case leak",
+        "inconclusive (0 of 3 attacks could have seen",
         "scope:",
         "14.8 s in",
     )

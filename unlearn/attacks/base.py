@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Threat = Literal["black", "grey", "white"]
 AnswerMetric = Literal["gen", "match", "prob", "mcq", "verbatim"]
+MEMBERSHIP = "AUC"
+"""The measure of attacks that tell the scored rows from others. A value above the control's is a leak, one below it
+tells that something was removed; their seeds are resamples of the other rows."""
 
 
 class Inapplicable(UserError):

@@ -45,7 +45,7 @@ def ladder_of(name: str, by_role: ByRole, clusters: Sequence[str], seed: int) ->
     ladder_steps = []
     for budget in budgets:
         candidates, _ = candidates_of({part: [o for o in os if o.budget == budget] for part, os in by_role.items()})
-        found = estimate(candidates, clusters, seed, draws=2)
+        found = estimate(candidates, clusters, seed)
         leak = found.leak if found.room >= LEAST_ROOM else math.nan
         ladder_steps.append(LadderStep(name, budget, found.original, found.unlearned, found.control, leak))
     return ladder_steps

@@ -11,7 +11,7 @@ import numpy as np
 from unlearn.attacks.base import Threat
 from unlearn.leak.record import Record, Status
 from unlearn.leak.variants import LEAST_ROOM, Baseline, ByRole, roles_of
-from unlearn.leak.worst_case import LEAKS
+from unlearn.leak.verdict import LEAKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,9 +52,9 @@ class Row:
     leak: float = math.nan
     """(A_u - A_r) / (A_o - A_r)."""
     low: float = math.nan
-    """Where the leak's 95 % interval begins."""
+    """Lower bound of the leak, which holds together with those of all attacks that count (else on its own)."""
     high: float = math.nan
-    """Where it ends."""
+    """Upper bound, likewise."""
     on_attacker_items: float = math.nan
     """Mean K of the unlearned model on the attacker's own items."""
     utility: float = math.nan
@@ -81,6 +81,12 @@ class Row:
     """What the numbers are where they are not the report's knowledge ("AUC")."""
     with_original: bool = False
     """Whether the attacker needs the model before unlearning, too."""
+    could_find: float = math.nan
+    """The smallest leak that it would have found, with a power of 0.8; see `could_see`."""
+    able: bool = False
+    """Whether it counts and could have seen a leak of 0.25."""
+    removed: bool = False
+    """Whether rows are known less than by the control for sure: membership then tells that something was removed."""
 
 
 def row_of(
@@ -90,12 +96,11 @@ def row_of(
     found: Estimate,
     variants: Sequence[Sequence[str]],
     before: Mapping[str, float],
-    kept: Mapping[str, float],
 ) -> Row:
-    """Return the row of an attack, or of a part of one.
+    """Return the row of an attack, or of a part of one, yet without bounds.
 
     by_role: its outcomes on each model; found: what was estimated from the variants, which go by the names `variants`.
-    before: mean K without an attack, kept: utility without one, by model.
+    before: mean K without an attack, by model.
     """
     attacked = record.runs["unlearned"].result
     mine = by_role["unlearned"]
@@ -105,10 +110,7 @@ def row_of(
     same_measure = not measure
     span = before["original"] - before["control"]
     gain = (found.unlearned - before["unlearned"]) / span if same_measure and span >= LEAST_ROOM else math.nan
-    utility = {part: average(o.utility for o in by_role[part] if o.variant in chosen) for part in kept}
-    utility = {part: kept[part] if math.isnan(value) else value for part, value in utility.items()}
-    reason = _uninformative(found, utility, max(outcome.min_original for outcome in mine))
-    informative = not reason
+    reason = _uninformative(found, max(outcome.min_original for outcome in mine))
     return Row(
         name,
         record.family,
@@ -121,24 +123,22 @@ def row_of(
         before["unlearned"] if same_measure else math.nan,
         gain,
         found.excess,
-        found.leak if informative else math.nan,
-        found.low if informative else math.nan,
-        found.high if informative else math.nan,
-        average(o.on_attacker_items for o in shown),
-        average(o.utility for o in shown),
-        sum(f.seconds for f in record.runs.values()),
-        sum(f.gflop for f in record.runs.values()),
-        "ok" if informative else "uninformative",
-        reason,
-        " / ".join(chosen),
-        all(outcome.counts for outcome in mine),
+        math.nan if reason else found.leak,
+        on_attacker_items=average(o.on_attacker_items for o in shown),
+        utility=average(o.utility for o in shown),
+        seconds=sum(f.seconds for f in record.runs.values()),
+        gflop=sum(f.gflop for f in record.runs.values()),
+        status="uninformative" if reason else "ok",
+        reason=reason,
+        variant=" / ".join(chosen),
+        counts=all(outcome.counts for outcome in mine),
         reference=record.reference,
         measure=measure,
         with_original=any(outcome.with_original for outcome in mine),
     )
 
 
-def _uninformative(found: Estimate, utility: Mapping[str, float], min_original: float) -> str:
+def _uninformative(found: Estimate, min_original: float) -> str:
     """Return why nothing follows from an attack; "" where something does. min_original: of A_o."""
     if math.isnan(found.room):
         return "no item could be asked of every model"
@@ -150,12 +150,30 @@ def _uninformative(found: Estimate, utility: Mapping[str, float], min_original: 
     if found.original < min_original:
         shown = f"the attacked original shows {found.original:.2f}"
         return f"{shown}: below {min_original:g} nothing follows from such an attack"
-    if utility["unlearned"] < BROKEN * utility["original"] and not found.low > LEAKS:
-        return (
-            f"the unlearned model shows {utility['unlearned']:.2f} of what it should have kept, the original "
-            f"{utility['original']:.2f}: it is broken, and that it shows nothing of the rest is no forgetting"
-        )
     return ""
+
+
+def broken(row: Row, by_role: ByRole, kept: Mapping[str, float]) -> Row:
+    """Return the row, uninformative where the attacked model has lost what it should keep, and no leak is sure.
+
+    by_role: the outcomes of each model; kept: utility without an attack, by model.
+    """
+    variants = row.variant.split(" / ")
+    utility = {part: average(o.utility for o in by_role[part] if o.variant in variants) for part in kept}
+    utility = {part: kept[part] if math.isnan(value) else value for part, value in utility.items()}
+    if row.status != "ok" or not utility["unlearned"] < BROKEN * utility["original"] or row.low > LEAKS:
+        return row
+    reason = (
+        f"the unlearned model shows {utility['unlearned']:.2f} of what it should have kept, the original "
+        f"{utility['original']:.2f}: it is broken, and that it shows nothing of the rest is no forgetting"
+    )
+    return uninformative(row, reason)
+
+
+def uninformative(row: Row, reason: str) -> Row:
+    """Return the row as one from which nothing follows."""
+    nan = math.nan
+    return replace(row, status="uninformative", reason=reason, leak=nan, low=nan, high=nan, able=False, removed=False)
 
 
 def average(values: Iterable[float | None]) -> float:
@@ -199,4 +217,4 @@ def told_from_shuffled(row: Row, rows: Sequence[Row]) -> Row:
     if row.status != "ok" or not baseline >= row.leak > max(0.0, plain):
         return row
     reason = f"fitted to answers in random order it leaks as much ({baseline:.2f} to {row.leak:.2f})"
-    return replace(row, status="uninformative", reason=reason, leak=math.nan, low=math.nan, high=math.nan)
+    return uninformative(row, reason)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from unlearn.leak.ladder import LadderStep
 from unlearn.leak.leak_row import Row
 from unlearn.leak.leak_table import Leaks
-from unlearn.leak.worst_case import Worst
+from unlearn.leak.verdict import Worst
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.read import read_json
 from unlearn.runtime.store import write_file, write_json
@@ -26,7 +26,7 @@ TABLE = "leak.csv"
 
 
 def save_leaks(leaks: Leaks, about: Mapping[str, Any], folder: Path) -> None:
-    """Write leak.json (the report and `about`) and leak.csv (its rows). nan becomes null, infinity "inf"."""
+    """Write leak.json (the report and `about`) and leak.csv (its rows). nan becomes null, infinity "inf" or "-inf"."""
     write_json(folder / LEAK, _json(asdict(leaks)) | {"about": dict(about)})
     csv = leak_table(leaks).to_csv(index=False)
     write_file(folder / TABLE, lambda path: path.write_text(csv, encoding="utf-8"))
@@ -53,7 +53,7 @@ _FLOATS = {f.name for kind in (Row, LadderStep, Worst) for f in fields(kind) if 
 
 def _json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return "inf" if value == math.inf else None
+        return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping):
         return {key: _json(item) for key, item in value.items()}
     return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -63,7 +63,7 @@ def _numbers(value: Any) -> Any:
     """Return what JSON has no number for as numbers."""
     if isinstance(value, Mapping):
         return {
-            key: (math.nan if item is None else math.inf if item == "inf" else item)
+            key: (math.nan if item is None else float(item) if item in ("inf", "-inf") else item)
             if key in _FLOATS
             else _numbers(item)
             for key, item in value.items()

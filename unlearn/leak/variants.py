@@ -80,14 +80,14 @@ def candidates_of(by_role: ByRole) -> tuple[Candidates, list[tuple[str, ...]]]:
         best = {part: _best_by_seed(outcomes) for part, outcomes in by_role.items()}
         arrays = {part: np.stack([o.known for o in outcomes])[None] for part, outcomes in best.items()}
         variants = sorted({outcome.variant for outcome in best["unlearned"]})
-        return Candidates(**arrays, family=np.zeros(1, int)), [tuple(variants)]
+        return Candidates(**arrays), [tuple(variants)]
     names = list(dict.fromkeys(outcome.variant for outcome in by_role["unlearned"]))
     seeds = np.arange(max(Counter(outcome.variant for outcome in by_role["unlearned"]).values()))
     arrays = {}
     for part, outcomes in by_role.items():
         runs = [np.stack([o.known for o in outcomes if o.variant == name]) for name in names]
         arrays[part] = np.stack([known[seeds % len(known)] for known in runs])
-    return Candidates(**arrays, family=np.zeros(len(names), int)), [(name,) for name in names]
+    return Candidates(**arrays), [(name,) for name in names]
 
 
 def with_room(candidates: Candidates, variants: list[tuple[str, ...]]) -> tuple[Candidates, list[tuple[str, ...]]]:
@@ -102,7 +102,7 @@ def with_room(candidates: Candidates, variants: list[tuple[str, ...]]) -> tuple[
     if not len(keep):
         return candidates, variants
     arrays = {name: getattr(candidates, name)[keep] for name in ("original", "unlearned", "control")}
-    return Candidates(**arrays, family=candidates.family[keep]), [variants[i] for i in keep]
+    return Candidates(**arrays), [variants[i] for i in keep]
 
 
 def _best_by_seed(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from unlearn.leak.leak_table import THREATS
-from unlearn.leak.worst_case import verdict as verdict_on
+from unlearn.leak.verdict import common
 from unlearn.metrics.base import Reading
 from unlearn.report.headline import Line, headline
 from unlearn.report.leak_words import TITLES
@@ -42,8 +42,8 @@ class Row:
     kind: "run", "pooled", "original" or "control". setting: what tells it from the other rows. values: value, low, high
     by metric key, with intervals over what items are about where there is one seed, over seeds (Student t) where
     there are several. seconds: mean time of all stages, cached ones included. selected: share of the weights that the
-    mask selects (mean over seeds), nan where nothing was localized. verdict: on the worst leak, "" where nothing was
-    attacked, or not in the same way. folder: the run's, "" where several are pooled.
+    mask selects (mean over seeds), nan where nothing was localized. verdict: on the leaks (of several seeds what all
+    say), "" where nothing was attacked, or not in the same way. folder: the run's, "" where several are pooled.
     """
 
     kind: str
@@ -160,4 +160,4 @@ def _leaks(runs: Sequence[Run]) -> tuple[dict[str, Interval], str]:
     for one in (one for leaks in found for one in leaks.worst):
         by_level.setdefault(LEVELS[one.threat], []).append(one.leak)
     values = {key: pool(leaks) for key, leaks in by_level.items()}
-    return values, verdict_on(*values[WORST][1:])
+    return values, common([leaks.overall.verdict for leaks in found])

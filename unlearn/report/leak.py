@@ -11,6 +11,7 @@ from unlearn.report.leak_words import (
     READING,
     TITLES,
     VERDICTS,
+    able,
     chosen,
     cost,
     decimal,
@@ -26,7 +27,7 @@ from unlearn.report.render import render
 
 if TYPE_CHECKING:
     from unlearn.leak.record import AttackedRole
-    from unlearn.leak.worst_case import Worst
+    from unlearn.leak.verdict import Worst
     from unlearn.report.attacks_folder import Attacks
     from unlearn.report.tracking import Tracker
 
@@ -81,6 +82,7 @@ def _worst(one: Worst) -> dict[str, str]:
         "leak": decimal(one.leak),
         "interval": interval(one),
         "chosen": chosen(one),
+        "able": able(one),
     }
 
 
@@ -123,6 +125,7 @@ def tracked(attacks: Attacks) -> dict[str, float | str]:
     values: dict[str, float] = {}
     for row in attacks.leaks.rows:
         parts = {"leak": row.leak, "excess": row.excess, "gain": row.gain, "A_u": row.unlearned}
+        parts |= {"leak_low": row.low, "leak_high": row.high, "could_find": row.could_find}
         values |= {f"attack/{row.attack}/{name}": value for name, value in parts.items()}
     values |= {
         "attack/worst/leak": worst.leak,

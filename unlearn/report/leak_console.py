@@ -17,9 +17,9 @@ from unlearn.report.leak import write_leaks
 from unlearn.report.leak_words import decimal, groups, interval, is_counted, scope, state, threat_level, verdict
 
 if TYPE_CHECKING:
-    from unlearn.leak.worst_case import Worst
+    from unlearn.leak.verdict import Worst
 
-STYLES = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow"}
+STYLES = {"leaks": "bold red", "small leak": "red", "no leak found": "bold green", "inconclusive": "bold yellow"}
 
 
 def print_leaks(folder: Path) -> None:

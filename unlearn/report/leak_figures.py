@@ -12,7 +12,8 @@ from matplotlib.patheffects import withStroke
 
 from unlearn.leak.ladder import RECOVERED, LadderStep
 from unlearn.leak.leak_row import Row
-from unlearn.leak.worst_case import LEAKS, NO_LEAK, Worst
+from unlearn.leak.leak_table import Leaks
+from unlearn.leak.verdict import LEAKS, NO_LEAK, Worst
 from unlearn.report import attack_tables
 from unlearn.report.chart_base import MODELS, SIZES
 from unlearn.report.leak_words import groups
@@ -35,9 +36,9 @@ def figures(attacks: Attacks) -> dict[str, Drawn]:
     """Return the figures that these attacks have data for, by name."""
     leaks = attacks.leaks
     words = (
-        "Left: the leak of each attack with its 95% interval, and the cross-fitted worst case of each threat level "
-        "(diamond). 0: as a model that never learned, 1: as before unlearning. A worst case leaks if its interval is "
-        "right of the first dotted line; left of the second, no leak was found. Right: what each model shows."
+        "Left: the leak of each attack with its bounds, which hold at once, and the cross-fitted worst case of each "
+        "threat level (diamond). 0: as a model that never learned, 1: as before unlearning. An attack leaks if its "
+        "bounds are right of the first dotted line; left of the second, it found no leak. Right: what each model shows."
     )
     drawn = {"attack-leaks": Drawn("Leak by attack", words, bars(attacks))}
     if leaks.ladder_steps:
@@ -116,7 +117,7 @@ def _bar(axes: Axes, y: int, row: Row) -> None:
 def _interval(axes: Axes, y: int, one: Row | Worst, marker: str, size: float, width: float) -> None:
     """Draw the interval as a line with the value as a marker; arrows where it goes on outside the axis."""
     colour = "#d55e00" if isinstance(one, Worst) else "#0072b2"
-    if math.isfinite(one.low + one.high):
+    if not math.isnan(one.low + one.high):
         halo = [withStroke(linewidth=width + 1.6, foreground="white")]
         ends = np.clip([one.low, one.high], FEWEST, MOST)
         axes.plot(ends, [y, y], color=colour, linewidth=width, zorder=3, path_effects=halo)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unlearn.leak.bounds import ALPHA
 from unlearn.leak.ladder import RECOVERED
 from unlearn.leak.leak_row import NONE, Row
 from unlearn.leak.leak_table import THREATS
-from unlearn.leak.worst_case import LEAKS, NO_LEAK, Worst
+from unlearn.leak.verdict import LEAKS, NO_LEAK, Worst
 
 if TYPE_CHECKING:
     from unlearn.report.attacks_folder import Attacks
@@ -35,9 +36,11 @@ CONTROLS = {
     "chance": "guessing",
 }
 VERDICTS = {
-    "leaks": f"the whole interval lies above {LEAKS:.2f}",
-    "no leak found": f"the whole interval lies below {NO_LEAK:.2f}; other attacks, or more of the same, may find one",
-    "inconclusive": "the interval leaves open whether there is a leak",
+    "leaks": f"the lower bound of an attack's leak lies above {LEAKS:.2f}",
+    "small leak": f"the lower bound of an attack's leak lies above 0, and none above {LEAKS:.2f}",
+    "no leak found": f"the upper bounds of all attacks that could have seen a leak of {NO_LEAK:.2f} lie below it; "
+    "other attacks, or more of the same, may find one",
+    "inconclusive": "the bounds leave open whether there is a leak, or there are too few items to tell",
 }
 READING = (
     ("+o", "beside a threat level: the attacker also needs the model before unlearning"),
@@ -48,6 +51,11 @@ READING = (
         "leak",
         "(A unlearned − A control) / (A original − A control), all under the attack. 0: it shows no more than a model "
         "that never learned; 1: as much as before unlearning; negative: less than the former",
+    ),
+    (
+        "bounds",
+        f"small print of a leak. With a probability of {1 - ALPHA:.0%} all lower bounds of the attacks that count hold "
+        "at once, and so do all upper ones; they rest on whole clusters, as items of one are not independent",
     ),
     ("half at", f"the smallest budget at which the leak reaches {RECOVERED}; inf: at none that was tried"),
     ("utility", "knowledge of retain items after the attack: low where the attack breaks the model"),
@@ -84,12 +92,12 @@ def _rank(row: Row) -> tuple[int, float]:
 
 def decimal(value: float) -> str:
     """Return a knowledge or leak for people: two decimals, a dash for nan."""
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−").replace("inf", "∞")
 
 
 def interval(one: Row | Worst) -> str:
-    """Return the leak's 95 % interval, "" where it has none."""
-    return "" if math.isnan(one.low + one.high) else f"[{decimal(one.low)}, {decimal(one.high)}]"
+    """Return the bounds of the leak, "" where it has none."""
+    return "" if math.isnan(one.low) and math.isnan(one.high) else f"[{decimal(one.low)}, {decimal(one.high)}]"
 
 
 def cost(row: Row) -> str:
@@ -106,16 +114,33 @@ def state(row: Row) -> str:
     """Return what is to be said of a row beside its numbers: why it does not count, else the variant chosen."""
     if row.status != "ok":
         return f"{row.status}: {row.reason}"
-    notes = [row.measure and f"A is {row.measure}", "" if row.counts or row.attack == NONE else "a diagnostic"]
-    return ", ".join(note for note in (*notes, row.variant if row.variant != row.attack else "") if note)
+    notes = [
+        row.measure and f"A is {row.measure}",
+        "" if row.counts or row.attack == NONE else "a diagnostic",
+        row.variant if row.variant != row.attack else "",
+        "known less than by the control: one can tell that something was removed" if row.removed else "",
+    ]
+    return ", ".join(note for note in notes if note)
 
 
 def verdict(attacks: Attacks) -> str:
-    """Return the verdict in one line: the worst case over all attacks, and which it mostly was."""
+    """Return the verdict in one line: which attacks it rests on, and the worst case."""
     worst = attacks.leaks.overall
-    if math.isnan(worst.leak):
+    if not worst.counted:
         return f"{worst.verdict}: no attack could tell anything"
-    return f"{worst.verdict}: worst-case leak {decimal(worst.leak)} {interval(worst)}, by {chosen(worst)}"
+    case = f"worst-case leak {decimal(worst.leak)} {interval(worst)}, mostly by {chosen(worst)}"
+    if worst.verdict == "no leak found":
+        return f"no leak above {NO_LEAK:.2f} found (by {able(worst)} that could have seen it): {case}"
+    if worst.verdict == "inconclusive":
+        return f"inconclusive ({able(worst)} could have seen a leak of {NO_LEAK:.2f}): {case}"
+    others = len(worst.leaking) - 1
+    by = f"{worst.leaking[0]}{f' and {others} more' if others else ''} of {worst.counted}"
+    return f"{worst.verdict} (by {by} attack{'s' * (worst.counted != 1)}): {case}"
+
+
+def able(worst: Worst) -> str:
+    """Return how many attacks could have seen a leak, of how many."""
+    return f"{worst.able} of {worst.counted} attack{'s' * (worst.counted != 1)}"
 
 
 def chosen(worst: Worst) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from unlearn.attacks.base import Inapplicable, Outcome
 from unlearn.attacks.prompts.membership import DRAWS, Membership, balanced, membership_gap, placements
 from unlearn.data.task import Question
+from unlearn.leak.bounds import Sums
 from unlearn.leak.crossfit import Candidates, estimate
 
 if TYPE_CHECKING:
@@ -97,15 +98,17 @@ def test_draws_use_each_row_as_often(n: int, draws: int) -> None:
     assert (np.bincount(drawn.ravel(), minlength=n) == draws).all()
 
 
-def test_the_interval_counts_the_holdout_rows_too() -> None:
+def test_the_error_counts_the_holdout_rows_too() -> None:
     """Every forget row lies below half of 16 holdout rows: the AUC is a half, with the error of a share of 16 alone."""
     members, others = np.full(20, 0.5), np.repeat([0.0, 1.0], 8)
     known = np.stack([placements(members, others[draw]) for draw in balanced(16)])[None]
-    candidates = Candidates(np.ones_like(known), known, np.zeros_like(known), np.zeros(1, int))
-    found = estimate(candidates, [str(i) for i in range(20)])
-    error = 1.96 * math.sqrt(0.5 * 0.5 / 16)
+    candidates = Candidates(np.ones_like(known), known, np.zeros_like(known))
+    clusters = [str(i) for i in range(20)]
+    found = estimate(candidates, clusters)
+    sums = Sums.of(found.read, clusters, resampled=True)
+    error = math.sqrt(sums.seeds[0, 0]) / found.read.times.sum()
     assert found.leak == pytest.approx(0.5)
-    assert found.high - found.low == pytest.approx(2 * error, rel=0.35)  # 15 draws tell an error to a fifth or so
+    assert error == pytest.approx(math.sqrt(0.5 * 0.5 / 16), rel=0.35)  # 15 draws tell an error to a fifth or so
 
 
 def table(forget: list[float], holdout: list[float], signals: tuple[str, ...] = ("loss", "privleak")) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from unlearn.data.authors import Authors
 from unlearn.data.sports_facts import SportsFacts
 from unlearn.data.task import Example, Fact, ProbeSet, Question, Task
 from unlearn.data.tofu import Tofu
-from unlearn.leak.worst_case import NO_LEAK
+from unlearn.leak.verdict import NO_LEAK
 from unlearn.metrics.rouge import rouge
 
 if TYPE_CHECKING:

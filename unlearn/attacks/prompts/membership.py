@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Le, MinLen
 
-from unlearn.attacks.base import AttackResult, AttackSetting, Inapplicable, Outcome, Threat
+from unlearn.attacks.base import MEMBERSHIP, AttackResult, AttackSetting, Inapplicable, Outcome, Threat
 from unlearn.data.task import ProbeSet, Question, Task
 from unlearn.models.subject import References, Subject
 from unlearn.runtime.explained import Chart, Explained
@@ -118,7 +118,7 @@ class Membership:
             outcomes,
             f"{len(held)} holdout rows",
             "1 text a row",
-            "AUC",
+            MEMBERSHIP,
             numbers,
             {"membership": _explained(pd.DataFrame(rows), found)},
             chance=0.5,
