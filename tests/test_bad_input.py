@@ -435,7 +435,7 @@ def test_model_folders(damage: SetUp | None, words: tuple[str, ...], workshop: P
         "control_model=none",
         "model.path=model",
         "output=run",
-        *(["prompt@model.prompt=question_answer"] if damage else []),
+        *(["prompt@model.prompt=tiny"] if damage else []),
     ]
     refused(unlearn(*PRETRAINED.split(), *given, cwd=tmp_path), words)
     assert cache_key(tmp_path / "model") == before
