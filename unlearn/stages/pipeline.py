@@ -14,7 +14,7 @@ from unlearn.stages.localize import localize, mask_in
 from unlearn.stages.prepare import ask, run_setting, trained
 from unlearn.stages.references import references
 from unlearn.stages.report import report, show_leaks
-from unlearn.stages.run_folder import keep_config, kept, record, run_folder
+from unlearn.stages.run_folder import claimed, kept, record, run_folder
 from unlearn.stages.score import evaluate_metrics, score_unlearned
 from unlearn.stages.unlearn import UNLEARNED, check_method, unlearn
 
@@ -53,27 +53,26 @@ def run(experiment: Experiment, config: dict[str, Any], choices: Mapping[str, st
     experiment = experiment.for_device(device.type).with_prompt_of(task)
     if set(experiment.stages) - {"attack", "report"}:
         experiment.model.check_rows(task)
-    if distributed.is_main():
-        keep_config(folder, kept(config))
-    tracker = experiment.tracker.start(folder.name, config, folder)
-    try:
-        if set(experiment.stages) - {"attack", "report"}:
-            known, stages = _made(experiment, task, folder, device, threads, tracker)
-            if distributed.is_main():
-                record(experiment, choices, task, folder, device, known, stages)
-        attacked = False
-        if experiment.attacks:
-            from unlearn.stages.attack_run import attack_run
+    with claimed(folder, kept(config)):
+        tracker = experiment.tracker.start(folder.name, config, folder)
+        try:
+            if set(experiment.stages) - {"attack", "report"}:
+                known, stages = _made(experiment, task, folder, device, threads, tracker)
+                if distributed.is_main():
+                    record(experiment, choices, task, folder, device, known, stages)
+            attacked = False
+            if experiment.attacks:
+                from unlearn.stages.attack_run import attack_run
 
-            attacked = attack_run(experiment, choices, task, folder, device)
-        if distributed.is_main() and "report" in experiment.stages:
-            report(folder, tracker)
-        elif distributed.is_main() and attacked:
-            show_leaks(folder, tracker)
-        elif "unlearn" in experiment.stages:
-            notify(f"unlearned model: {folder / UNLEARNED}")
-    finally:
-        tracker.finish()
+                attacked = attack_run(experiment, choices, task, folder, device)
+            if distributed.is_main() and "report" in experiment.stages:
+                report(folder, tracker)
+            elif distributed.is_main() and attacked:
+                show_leaks(folder, tracker)
+            elif "unlearn" in experiment.stages:
+                notify(f"unlearned model: {folder / UNLEARNED}")
+        finally:
+            tracker.finish()
     return folder
 
 

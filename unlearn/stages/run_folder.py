@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from unlearn.data.prompt import PromptFormat
 from unlearn.data.task import Task, digest
 from unlearn.models.layered import is_model
+from unlearn.runtime import distributed
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
+from unlearn.runtime.progress import notify
 from unlearn.runtime.read import read_json, read_yaml
-from unlearn.runtime.store import MANIFEST, Built, write_file, write_json
+from unlearn.runtime.store import MANIFEST, Built, disk_errors, write_file, write_json
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
 from unlearn.stages.unlearn import REQUESTS, UNLEARNED, References
@@ -93,6 +98,32 @@ def attacked_model(experiment: Experiment) -> Path | None:
     return folder if is_model(folder) else None
 
 
+@contextmanager
+def claimed(folder: Path, kept: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the run folder, with config.yaml written; the same run elsewhere waits until this one is done with it.
+
+    UserError where it holds, or another process is making, a run of another configuration.
+    """
+    if not distributed.is_main():
+        yield
+        return
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _check_free(folder, kept, started=True)
+            notify(f"waiting for another run in {folder}")
+            lock.acquire()
+    try:
+        _check_free(folder, kept)
+        keep_config(folder, kept)
+        yield
+    finally:
+        lock.release()
+
+
 def keep_config(folder: Path, kept: Mapping[str, Any]) -> None:
     """Write config.yaml."""
     from omegaconf import OmegaConf
@@ -143,12 +174,12 @@ def costs(folder: Path, stages: Sequence[Built]) -> list[dict[str, Any]]:
     return list(costs.values())
 
 
-def _check_free(folder: Path, kept: Mapping[str, Any]) -> None:
-    """Raise UserError where the folder holds something else than this run."""
+def _check_free(folder: Path, kept: Mapping[str, Any], started: bool = False) -> None:
+    """Raise UserError where the folder holds something else than this run. started: another process is at it."""
     path = folder / "config.yaml"
     if path.is_file():
         earlier = read_yaml(path)
-        started = any((folder / name).exists() for name in _STARTED)
+        started = started or any((folder / name).exists() for name in _STARTED)
         if started and (difference := _difference(earlier, kept)) is not None:
             raise UserError(f"{folder} holds a run of another configuration ({difference}): choose another output=")
     elif folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
