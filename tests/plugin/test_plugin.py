@@ -96,7 +96,7 @@ def test_a_file_makes_hydra_import_nothing_either(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'hydra.callbacks.mine._target_' is 'my_plugin.*plugins=\[my_plugin"):
         check_hydra(from_overrides(["experiment=sly", "seed=0,1"], tmp_path), "config")
     check_hydra(from_overrides(["experiment=sly", "plugins=[my_plugin]"], tmp_path), "config")
-    check_hydra(from_overrides(["method=npo"], CONF), "config")
+    check_hydra(from_overrides(["method=npo", "localize=named,none", "localize.part=norm,mlp"], CONF), "config")
     found = f"hydra.searchpath=['file://{tmp_path}']"
     further: list[tuple[list[str], Path | None]] = [
         ([found, "experiment=sly"], None),

@@ -41,7 +41,9 @@ def check_hydra(arguments: Arguments, root: str) -> None:
     if "-sc" in arguments.flags or not _takes_others(arguments, parsed):  # tab completion runs nothing
         return
     once = [str(one.input_line) for one in parsed if not one.is_sweep_override()]
-    sweeps = [one for one in parsed if one.is_choice_sweep()]
+    # a field may be that of another swept choice: only choices, and what is Hydra's, are tried one by one
+    plain = [one for one in parsed if "." not in one.key_or_group or one.key_or_group.startswith("hydra.")]
+    sweeps = [one for one in plain if one.is_choice_sweep()]
     swept = [[f"{one.get_key_element()}={value}"] for one in sweeps for value in _values(one, arguments)]
     for further in ([], *swept):
         with clear_errors(arguments, root):
