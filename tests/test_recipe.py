@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from unlearn.recipe import Recipe
+from unlearn.runtime.components import build
+from unlearn.runtime.errors import UserError
 
 
 def test_schedule_by_hand() -> None:
@@ -31,3 +33,8 @@ def test_logistics_are_no_part_of_the_cache_key() -> None:
         Recipe(lr=1, steps=8).cache_key() == Recipe(lr=1, steps=8, evaluate_every=3, checkpoint_seconds=1).cache_key()
     )
     assert Recipe(lr=1, steps=8).cache_key() != Recipe(lr=2, steps=8).cache_key()
+
+
+def test_more_steps_than_any_machine_could_do_are_refused() -> None:
+    with pytest.raises(UserError, match=r"'train\.steps' is 99999999999"):
+        build({"_target_": "unlearn.recipe.Recipe", "steps": 99999999999}, "train")

@@ -23,14 +23,14 @@ class Recipe:
 
     lr: Annotated[float, Gt(0)]
     """Peak learning rate, of AdamW where it is one of two optimizers."""
-    batch_size: Annotated[int, Gt(0)] = 32
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 32
     """Rows of the main part (forget rows when unlearning) in an optimizer step. Over all processes and micro-
     batches."""
-    retain_batch_size: Annotated[int, Gt(0)] | None = None
+    retain_batch_size: Annotated[int, Gt(0), Le(10**6)] | None = None
     """Rows of any other set beside them; None: as many."""
-    steps: Annotated[int, Gt(0)] | None = None
+    steps: Annotated[int, Gt(0), Le(10**9)] | None = None
     """The length in optimizer steps; give exactly one of steps and epochs."""
-    epochs: Annotated[float, Gt(0)] | None = None
+    epochs: Annotated[float, Gt(0), Le(10**6)] | None = None
     """The length in passes over the main part."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Of matrices; vectors (norms, biases) have none."""

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn.runtime.errors import UserError
 from unlearn.runtime.read import read_json
@@ -30,7 +30,7 @@ class Lora:
     Hu et al. 2021, LoRA (arXiv 2106.09685).
     """
 
-    rank: Annotated[int, Gt(0)] = 8
+    rank: Annotated[int, Gt(0), Le(4096)] = 8
     """Rank of the matrices that are trained."""
     alpha: Annotated[int, Gt(0)] = 16
     """Scale: what they add is multiplied by alpha / rank."""

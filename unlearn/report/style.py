@@ -27,6 +27,7 @@ COLOURS = {
 }  # told apart by colour-blind readers too
 OTHERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#6a3d9a", "#444444")
 STYLE: Any = {
+    "text.parse_math": False,  # a label of a user may hold dollar signs
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
