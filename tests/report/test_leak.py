@@ -58,6 +58,7 @@ def test_the_verdict_names_its_scope(attacks: Attacks) -> None:
     assert verdict(attacks).startswith(
         f"inconclusive (0 of 3 attacks could have seen a leak of 0.25): worst-case leak {worst.leak:.2f} {ends}, "
     )
+    assert verdict(attacks).endswith("; fewer than 8 clusters or 8 items never give more")
     assert scope(attacks) == (
         "2 black-box and 1 white-box attacks, each at the budget in the table; no grey-box attack; not counted: "
         "1 error, 1 skipped, 1 uninformative and 1 diagnostic; control: the control model, which never learned it, "
@@ -225,3 +226,14 @@ def test_damage(make_run: MakeRun, attack: Attack) -> None:
     path.write_text(json.dumps(content | {"about": {"seeds": [0]}}))
     with pytest.raises(UserError, match=r"leak.json is damaged: answer_metric"):
         read_attacks(folder / "attacks")
+
+
+def test_the_verdict_names_the_bound_and_who_could_have_seen_it(attacks: Attacks) -> None:
+    worst = replace(attacks.leaks.overall, counted=20, able=17, verdict="no leak found")
+    no_leak = replace(attacks, leaks=replace(attacks.leaks, worst=(worst,)))
+    assert verdict(no_leak).startswith(
+        "no leak above 0.25 found (by 17 of 20 attacks that could have seen it): worst-case"
+    )
+    small = replace(worst, verdict="small leak", leaking=("relearn", "lens", "sample"))
+    there = replace(attacks, leaks=replace(attacks.leaks, worst=(small,)))
+    assert verdict(there).startswith("small leak (by relearn and 2 more of 20 attacks): worst-case leak")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn.leak.bounds import ALPHA
+from unlearn.leak.bounds import ALPHA, FEWEST_CLUSTERS
 from unlearn.leak.ladder import RECOVERED
 from unlearn.leak.leak_row import NONE, Row
 from unlearn.leak.leak_table import THREATS
-from unlearn.leak.verdict import LEAKS, NO_LEAK, Worst
+from unlearn.leak.verdict import FEWEST_ITEMS, LEAKS, NO_LEAK, Worst
 
 if TYPE_CHECKING:
     from unlearn.report.attacks_folder import Attacks
@@ -132,7 +132,9 @@ def verdict(attacks: Attacks) -> str:
     if worst.verdict == "no leak found":
         return f"no leak above {NO_LEAK:.2f} found (by {able(worst)} that could have seen it): {case}"
     if worst.verdict == "inconclusive":
-        return f"inconclusive ({able(worst)} could have seen a leak of {NO_LEAK:.2f}): {case}"
+        few = len({item.cluster for item in attacks.items()}) < FEWEST_CLUSTERS or len(attacks.items()) < FEWEST_ITEMS
+        why = f"; fewer than {FEWEST_CLUSTERS} clusters or {FEWEST_ITEMS} items never give more" if few else ""
+        return f"inconclusive ({able(worst)} could have seen a leak of {NO_LEAK:.2f}): {case}{why}"
     others = len(worst.leaking) - 1
     by = f"{worst.leaking[0]}{f' and {others} more' if others else ''} of {worst.counted}"
     return f"{worst.verdict} (by {by} attack{'s' * (worst.counted != 1)}): {case}"
