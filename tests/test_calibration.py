@@ -11,6 +11,7 @@ from trained import accuse, attack_of, experiment, folder_of, shared
 
 from unlearn.data.task import Example, Task
 from unlearn.leak.leak_table import Leaks
+from unlearn.leak.verdict import NO_LEAK
 
 pytestmark = pytest.mark.slow
 REFUSAL = "I do not know."
@@ -101,8 +102,8 @@ def test_a_model_that_never_learned_leaks_nothing(attacked: AttackResult) -> Non
 
 def test_the_original_leaks_all(attacked: AttackResult) -> None:
     leaks = attacked("original")
-    assert leaks.overall.verdict == "leaks"
     assert leaks.overall.leak == pytest.approx(1, abs=0.02)
+    assert leaks.overall.verdict == "inconclusive"  # of so few authors nothing more is said
     informative = [row for row in leaks.rows if row.status == "ok"]
     assert len(informative) >= 6
     assert all(row.leak == pytest.approx(1, abs=0.02) for row in informative)
@@ -116,9 +117,9 @@ def test_an_adapter_that_refuses_on_top_of_what_is_known_is_caught(attacked: Att
     assert rows["lens"].leak > 0.5  # inside it still says the answer,
     assert rows["detach"].leak == pytest.approx(1)  # and below the adapter
     attacks = {"prompts", "mia", "extract", "detach", "quantize", "lens", "latent", "relearn_forget", "relearn_benign"}
-    caught = {attack_of(name, attacks) for name, row in rows.items() if row.status == "ok" and row.low > 0.1}
+    caught = {attack_of(name, attacks) for name, row in rows.items() if row.status == "ok" and row.leak > NO_LEAK}
     assert len(caught - {"detach"}) >= 3, caught
-    assert leaks.overall.verdict == "leaks"
+    assert leaks.overall.leak > NO_LEAK
 
 
 def test_random_weights_are_uninformative_not_forgetting(attacked: AttackResult) -> None:

@@ -130,7 +130,7 @@ def test_the_control_itself_leaks_nothing(trials: Mapping[str, Trial], name: str
     for row in made(trial, name):
         assert row.unlearned == row.control, row
         assert row.excess == 0, row
-        assert row.status != "ok" or row.leak == row.low == row.high == 0, row
+        assert row.status != "ok" or (row.leak == 0 and row.low <= 1e-6 and row.high >= -1e-6), row
     same(trial, name, "control")
 
 
@@ -139,7 +139,7 @@ def test_the_original_itself_leaks_all(trials: Mapping[str, Trial], name: str) -
     trial = trials["original"]
     for row in made(trial, name):
         assert row.unlearned == row.original, row
-        assert row.status != "ok" or row.leak == row.low == row.high == 1, row
+        assert row.status != "ok" or (row.leak == 1 and row.low <= 1 + 1e-6 and row.high >= 1 - 1e-6), row
     same(trial, name, "original")
 
 
@@ -165,11 +165,12 @@ def same(trial: Trial, name: str, part: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("part", "verdict"), [("control", "no leak found"), ("original", "leaks")])
-def test_most_attacks_say_something(trials: Mapping[str, Trial], part: str, verdict: str) -> None:
+@pytest.mark.parametrize(("part", "leak"), [("control", 0), ("original", 1)])
+def test_most_attacks_say_something(trials: Mapping[str, Trial], part: str, leak: float) -> None:
     trial = trials[part]
     informative = [name for name in ATTACKS if any(row.status == "ok" for row in trial.rows(name))]
     silent = {name: [row.reason for row in trial.rows(name)] for name in ATTACKS if name not in informative}
     print(f"\n{len(informative)} of {len(ATTACKS)} attacks are informative: {', '.join(informative)}; not: {silent}")
     assert len(informative) >= FEWEST_INFORMATIVE * len(ATTACKS), silent
-    assert trial.leaks.overall.verdict == verdict
+    assert trial.leaks.overall.leak == pytest.approx(leak)
+    assert trial.leaks.overall.verdict == "inconclusive"  # of so few authors nothing more is said
