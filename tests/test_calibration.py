@@ -96,8 +96,11 @@ def test_a_model_that_never_learned_leaks_nothing(attacked: AttackResult) -> Non
     """Another seed than the control's, so that only chance tells them apart."""
     leaks = attacked("another")
     assert leaks.overall.verdict != "leaks"
-    assert leaks.overall.low <= 0.1
-    assert abs(leaks.overall.leak) < 0.25
+    assert leaks.overall.low <= 0.1 <= leaks.overall.high
+    assert leaks.overall.able or not leaks.overall.leaking
+    told = [row.leak for row in leaks.rows if row.status == "ok" and not row.measure]  # AUCs of so few are noise
+    assert told
+    assert all(abs(leak) < NO_LEAK for leak in told), told
 
 
 def test_the_original_leaks_all(attacked: AttackResult) -> None:
