@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,12 @@ from unlearn.metrics.truth_ratio import TruthRatio, ratio, right_and_wrong
 from unlearn.models.loading import load_model, load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerBase
+
+    from unlearn.data.prompt import Encoded
     from unlearn.data.task import Task
     from unlearn.metrics.base import Metric
     from unlearn.score.table import Tables
@@ -76,6 +79,16 @@ class Compared:
         return bool(self.ours == pytest.approx(self.theirs, nan_ok=True, **self.tolerance))
 
 
+@dataclass(frozen=True)
+class ByCount(PromptFormat):
+    """As published: labels begin after as many tokens as the prompt alone has; what spans the join has none."""
+
+    def encode_all(self, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        rows = super().encode_all(tokenizer, pairs)
+        prompts = self.encode_prompts(tokenizer, [question for question, _ in pairs])
+        return [replace(row, n_prompt=len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
+
+
 class Fixture:
     """The fixture's models, scored once for each prompt format and wording."""
 
@@ -90,7 +103,7 @@ class Fixture:
         if tags["apply_chat_template"]:
             return PromptFormat(system=tags.get("system_prompt", ""), date=tags.get("date_string"))
         names = {"user_start": "user_start_tag", "user_end": "user_end_tag", "answer_start": "asst_start_tag"}
-        return PromptFormat(chat_template=False, **{ours: tags[theirs] for ours, theirs in names.items()})
+        return ByCount(chat_template=False, **{ours: tags[theirs] for ours, theirs in names.items()})
 
     def _task(self, split: str) -> Task:
         return Tofu(path=str(self.folder / "data" / "locuslab" / "TOFU"), split=split).load(0)

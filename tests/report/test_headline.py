@@ -109,5 +109,5 @@ def test_numbers(value: float, scale: str, shown: str) -> None:
 
 
 def test_intervals() -> None:
-    assert show_interval(Result("privleak", "forget", -3, -5, 1, 9), "percent") == "[-5.0, +1.0]"
+    assert show_interval(Result("privleak", "forget", -3, -5, 1, 9), "percent") == "[−5.0, +1.0]"
     assert show_interval(Result("rouge", "forget", 0.5, NAN, NAN, 9)) == ""

@@ -88,7 +88,7 @@ def test_validation_rows_are_never_reported(tmp_path: Path) -> None:
     import pandas as pd
 
     mine = experiment(tmp_path / "cache", f"output={tmp_path / 'run'}", "method=grad_ascent", *SHORT)
-    folder = run(mine, {}, {})
+    folder = run(mine, {"seed": 0}, {})
     tables = {path: pd.read_parquet(path) for path in sorted((folder / "scores").rglob("*.parquet"))}
     assert {path.parent.name for path in tables} == {"original", "control", "unlearned"}
     for table in tables.values():
@@ -244,7 +244,7 @@ def test_a_task_of_passages_alone_is_run_to_the_end(tmp_path: Path, method: str)
 
     fixed = (f"output={tmp_path / 'run'}", f"method={method}", "model.finetune.epochs=1", "evaluate=full", *SHORT)
     mine = replace(experiment(tmp_path / "cache", *fixed), dataset=Texts())
-    folder = run(mine, {}, {})
+    folder = run(mine, {"seed": 0}, {})
     tables = {path: pd.read_parquet(path) for path in sorted((folder / "scores").rglob("*.parquet"))}
     assert len(tables) == 9
     for path, table in tables.items():

@@ -114,9 +114,9 @@ def _context(run: Run) -> dict[str, Any]:
 
 def _setting(run: Run) -> list[tuple[str, str]]:
     rows = [("task", str(run.about.task))]
-    for group, choice in SETTING.items():
+    for group, chosen in SETTING.items():
         if isinstance(node := run.config.get(group), Mapping):
-            name = run.about.choices.get(choice) or class_name(node)
+            name = run.about.choices.get(chosen) or class_name(node)
             rows.append((group.replace("_", " "), _component(node, name, whole=group in WHOLE)))
             if group == "localize" and run.localization:
                 rows.append(("selected", f"{percent(run.localization.fraction, 1)} of the weights"))
