@@ -126,7 +126,7 @@ def test_a_pretrained_model_is_asked_without_its_weights(tmp_path: Path) -> None
         tmp_path
     )
     (tmp_path / "model.safetensors").touch()
-    family = PretrainedLM(str(tmp_path), OPEN, Recipe(lr=1e-3, batch_size=2, steps=1))
+    family = PretrainedLM(OPEN, Recipe(lr=1e-3, batch_size=2, steps=1), str(tmp_path))
     family.check_rows(task())
     with pytest.raises(UserError, match="no more than 8"):
         family.check_rows(task(Example(("Where, and when?",), ("In Paris, in 1901",))))

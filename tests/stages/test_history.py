@@ -133,7 +133,7 @@ def test_who_has_a_control(tmp_path: Path) -> None:
 def test_a_pretrained_model_may_know_the_task_already(tmp_path: Path) -> None:
     mine = experiment(tmp_path)
     known = replace(TASK, pretrained=KNOWN)
-    family = PretrainedLM("org/model", mine.model.prompt, mine.model.finetune)
+    family = PretrainedLM(path="org/model", prompt=mine.model.prompt, finetune=mine.model.finetune)
     assert family.published(known, "original") == "org/model"
     assert family.published(known, "control") is None
     assert not has_control(replace(mine, model=family), known)
@@ -217,7 +217,7 @@ def test_a_raised_version_of_a_family_is_another_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: type[TinyLM | PretrainedLM]
 ) -> None:
     tiny = experiment(tmp_path).model
-    mine = tiny if family is TinyLM else PretrainedLM("org/base", tiny.prompt, tiny.finetune)
+    mine = tiny if family is TinyLM else PretrainedLM(tiny.prompt, tiny.finetune, "org/base")
     before = mine.key(TASK)
     assert mine.key(TASK) == before
     monkeypatch.setattr(family, "version", 2)

@@ -8,35 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from unlearn.data.history import Training
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Role, Row, Task
-from unlearn.families.base import Loaded
+from unlearn.families.causal_lm import CausalLM
 from unlearn.models.base import Threads, check_local
-from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
 from unlearn.runtime.paths import local_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from unlearn.models.policy import Policy
-    from unlearn.training.objective import Objective
+    from unlearn.data.task import Role, Task
+    from unlearn.families.base import Loaded
 
 
 @dataclass(frozen=True)
-class PretrainedLM:
+class PretrainedLM(CausalLM):
     """A causal LM of transformers."""
 
-    modality: ClassVar[Modality] = "text"
     version: ClassVar[int] = 1
 
     path: Annotated[str, MinLen(1)]
     """Hub id, folder or .gguf file."""
-    prompt: PromptFormat
-    """How it is asked."""
-    finetune: Recipe
-    """How original and control models are trained where none is published."""
     checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
     """Published models for some datasets, by dataset name. Each is {"base": id, "original": id, "control": id}: those
     of the model `base`, in which {split} and {retain} stand for the names of the forget and the retain split (forget10,
@@ -94,30 +83,6 @@ class PretrainedLM:
         Where it has no padding token, EOS pads (rows are masked by length, not by id).
         """
         return self.load(self.path)
-
-    def load(self, path: str) -> Loaded:
-        """Return a causal LM and its tokenizer."""
-        from unlearn.models.loading import load_model, load_tokenizer
-
-        return Loaded(load_model(path), load_tokenizer(path))
-
-    def save(self, loaded: Loaded, folder: Path, base: str | None = None, variant: str = "") -> None:
-        """Write a model folder, in layers where the model has any."""
-        from unlearn.models.loading import save_model
-
-        save_model(loaded.module, loaded.processor, folder, base, variant)
-
-    def policy(self, module: Any) -> Policy:
-        """Return the one of causal LMs."""
-        from unlearn.models.policy import Policy
-
-        return Policy(module)
-
-    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
-        """Return the nll of answers and texts."""
-        from unlearn.training.supervised import answers
-
-        return answers(rows, processor, self.prompt, recipe, seed)
 
 
 def retain_split(forget_split: str) -> str:

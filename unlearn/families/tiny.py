@@ -7,41 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from unlearn.data.prompt import PromptFormat
-from unlearn.data.task import Modality, Role, Row, Task, digest
+from unlearn.data.task import Role, Task, digest
 from unlearn.data.texts import all_texts
 from unlearn.families.base import Loaded
+from unlearn.families.causal_lm import CausalLM
 from unlearn.models.base import Threads
-from unlearn.recipe import Recipe
 from unlearn.runtime.components import component_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from transformers import PreTrainedTokenizerBase
 
-    from unlearn.models.policy import Policy
-    from unlearn.training.objective import Objective
 
 POSITIONS = 2048  # tokens of the longest row that it is made for
 _SPECIAL = ("<pad>", "<eos>")
 
 
 @dataclass(frozen=True)
-class TinyLM:
+class TinyLM(CausalLM):
     """Llama architecture with tied embeddings; byte-level BPE of `vocabulary` tokens trained on the task's own texts.
 
     Byte-level, so that any prompt or attack string can be put to it.
     """
 
-    modality: ClassVar[Modality] = "text"
     version: ClassVar[int] = 1
 
-    prompt: PromptFormat
-    """How it is asked."""
-    finetune: Recipe
-    """How original and control models are trained."""
     hidden: Annotated[int, Gt(0)] = 96
     """Width; a multiple of 2 * heads."""
     layers: Annotated[int, Gt(0)] = 4
@@ -105,30 +94,6 @@ class TinyLM:
         )
         torch.manual_seed(seed)
         return Loaded(LlamaForCausalLM(config), tokenizer)
-
-    def load(self, path: str) -> Loaded:
-        """Return a model that was trained here, and its tokenizer."""
-        from unlearn.models.loading import load_model, load_tokenizer
-
-        return Loaded(load_model(path), load_tokenizer(path))
-
-    def save(self, loaded: Loaded, folder: Path, base: str | None = None, variant: str = "") -> None:
-        """Write a model folder, in layers where the model has any."""
-        from unlearn.models.loading import save_model
-
-        save_model(loaded.module, loaded.processor, folder, base, variant)
-
-    def policy(self, module: Any) -> Policy:
-        """Return the one of causal LMs."""
-        from unlearn.models.policy import Policy
-
-        return Policy(module)
-
-    def objective(self, rows: Sequence[Row], processor: Any, recipe: Recipe, seed: int) -> Objective:
-        """Return the nll of answers and texts."""
-        from unlearn.training.supervised import answers
-
-        return answers(rows, processor, self.prompt, recipe, seed)
 
     def _tokenizer(self, task: Task) -> PreTrainedTokenizerBase:
         """Train the tokenizer on every text of the task (0.1 to 0.3 s)."""

@@ -16,6 +16,7 @@ from unlearn.report.files import Number, columns
 from unlearn.report.localization_folder import LOCALIZE, Localization, read_localization
 from unlearn.runtime.errors import UserError, nearest
 from unlearn.runtime.read import read_json, read_yaml
+from unlearn.runtime.resources import Cost
 from unlearn.score.table import GENERATIONS
 
 if TYPE_CHECKING:
@@ -25,16 +26,6 @@ MODELS = ("original", "unlearned", "control")  # the order in which they are sho
 READINGS = "readings.json"  # how the metrics are to be shown
 UNLEARNED = "unlearned"  # the folder of the unlearned model and its training log
 REQUESTS = "requests"  # the folder of the same of every request but the last
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a stage cost: wall time [s], peak resident memory [MB]; `cached`: made by an earlier run."""
-
-    name: str
-    seconds: float
-    peak_rss_mb: float
-    cached: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class About:
     device: str
     has_control: bool
     notes: tuple[str, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[Cost, ...]
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each config group
     n_parameters: int | None = None
 

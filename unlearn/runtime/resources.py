@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVERY = 0.05  # seconds between two looks at the process's memory
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage cost: wall time [s], peak resident memory [MB]; `cached`: made by an earlier run."""
+
+    name: str
+    seconds: float
+    peak_rss_mb: float
+    cached: bool
 
 
 class Meter:

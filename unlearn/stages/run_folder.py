@@ -18,6 +18,7 @@ from unlearn.runtime.errors import UserError
 from unlearn.runtime.paths import local
 from unlearn.runtime.progress import notify
 from unlearn.runtime.read import read_json, read_yaml
+from unlearn.runtime.resources import Cost
 from unlearn.runtime.store import MANIFEST, Built, disk_errors, write_file, write_json
 from unlearn.runtime.version import __version__
 from unlearn.stages.config_keys import KEYS
@@ -38,16 +39,6 @@ _MADE_BEFORE = (
 )
 # without any of these a folder holds nothing worth keeping
 _STARTED = ("localize", REQUESTS, UNLEARNED, f"{UNLEARNED}.partial", "scores")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a stage cost: wall time [s], peak resident memory [MB]; `cached`: made by an earlier run."""
-
-    name: str
-    seconds: float
-    peak_rss_mb: float
-    cached: bool
 
 
 @dataclass(frozen=True)
